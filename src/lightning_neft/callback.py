@@ -1,0 +1,236 @@
+"""`NEFTune`, the Lightning callback that puts the noise on a model's token embedding while it trains."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
+from lightning_neft.noise.embedding import Target
+from lightning_neft.noise.functional import Distribution
+from lightning_neft.noise.hook import Strength
+from lightning_neft.noise.injector import EmbeddingNoise
+from lightning_neft.noise.lengths import BatchToMask, Length, Scope
+from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
+
+__all__ = ["NEFTune"]
+
+# Above this share of elements that rounding leaves as they were, most of the noise does not exist.
+_UNCHANGED_LIMIT = 0.5
+
+
+class NEFTune(pl.Callback):
+    """Noisy-embedding fine-tuning: X' = X + alpha / sqrt(L d) * eps, eps ~ Uniform(-1, 1), in training batches only.
+
+    Formula: Jain et al., "NEFTune: Noisy Embeddings Improve Instruction Finetuning", arXiv 2310.05914, Algorithm 1.
+    L is the true length of each sequence (of each document in a packed row), padding gets no noise. The noise is a pure
+    function of (seed, data-parallel rank, batches since the start of training, forward pass within the batch): a
+    resumed run goes on with the noise of the unbroken one, and no global random state is read or moved.
+
+    Logs `neft/alpha`, `neft/noise_rms`, `neft/embedding_rms`, `neft/noise_to_signal` and `neft/unchanged` (share of
+    elements that rounding left as they were) at the trainer's logging steps.
+
+    Args:
+        alpha: Strength: the paper's values are 5, 10 and 15. 0 adds nothing.
+        distribution: `uniform` (the paper), `gaussian` (of the uniform's variance), `gaussian_unit` (variance 1) or
+            `rademacher` (signs).
+        length: L: `true`, `padded` (the batch's width and noise on padding too, as in transformers and TRL), or a fixed
+            number of tokens.
+        scope: Tokens that get noise: `all`, `prompt` (labels of -100) or `response` (the others).
+        target: The module(s) that get noise: a dotted name below the LightningModule, a module, a sequence of these, or
+            a callable from the LightningModule to them. None finds the token embedding.
+        schedule: Alpha over the run: `constant`, `linear` or `cosine` (down to 0), or a callable from progress in
+            [0, 1] to a factor.
+        warmup: Share of the run over which alpha rises from 0.
+        seed: Start of the noise; None takes the seed of `seed_everything`, or 0 without one.
+        batch_to_mask: From a batch to its attention mask (B, L), or to a sequence of masks for several forward passes,
+            for batches that are not understood otherwise; it may return None for those that are.
+
+    Raises:
+        ConfigError: An argument has a value that it cannot have.
+        EmbeddingNotFoundError: At the start of fit: no token embedding, or none of the target's name.
+        AmbiguousEmbeddingError: At the start of fit: several candidates and no target.
+        DuplicateNoiseError: At the start of fit: a second NEFTune callback.
+        NoNoiseError: At the end of a training batch that got no noise.
+        LengthsError: At a batch whose lengths do not fit what the embedding is called with.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[NEFTune(alpha=5)], logger=False, enable_checkpointing=False, accelerator="cpu")
+    """
+
+    def __init__(
+        self,
+        alpha: float = 5.0,
+        *,
+        distribution: Distribution = "uniform",
+        length: Length = "true",
+        scope: Scope = "all",
+        target: Target | None = None,
+        schedule: ScheduleName | Callable[[float], float] = "constant",
+        warmup: float = 0.0,
+        seed: int | None = None,
+        batch_to_mask: BatchToMask | None = None,
+    ) -> None:
+        self.noise = EmbeddingNoise(
+            alpha,
+            distribution=distribution,
+            length=length,
+            scope=scope,
+            target=target,
+            seed=0 if seed is None else seed,
+            batch_to_mask=batch_to_mask,
+        )
+        self.schedule = AlphaSchedule(schedule, warmup)
+        self.seed = seed
+        self._alpha_now = self.noise.alpha
+        self._is_first_batch = True
+        self._has_warned = False
+        self._total_steps = math.inf
+
+    @property
+    def alpha(self) -> float:
+        """Strength before the schedule."""
+        return self.noise.alpha
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if sum(isinstance(callback, NEFTune) for callback in _callbacks(trainer)) > 1:
+            raise DuplicateNoiseError(
+                "The trainer has more than one NEFTune callback: their noise would add up. Keep one (a Trainer "
+                "callback, the neftune section of a config and NEFTuneMixin each bring one)."
+            )
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not in `setup`: a model built in configure_model does not exist there yet.
+        self.noise.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        self._is_first_batch = True
+        if self.alpha > 0:
+            self.noise.attach(pl_module)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.schedule.is_constant:
+            return
+        self._total_steps = trainer.estimated_stepping_batches
+        if not 0 < self._total_steps < math.inf:
+            raise ConfigError(
+                f"schedule={self.schedule.shape!r} with warmup={self.schedule.warmup} needs a run of known length: set "
+                "max_steps, or max_epochs with a data loader that has a length."
+            )
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._alpha_now = self.alpha
+        if not self.schedule.is_constant:
+            self._alpha_now *= self.schedule(trainer.global_step / self._total_steps)
+        if self._alpha_now == 0:
+            return
+        if isinstance(batch, Iterator) and self.noise.length == "true":
+            raise LengthsError(
+                "training_step(dataloader_iter) takes its batch by itself, so that the true lengths are unknown: use "
+                "training_step(batch), or length='padded' or a number."
+            )
+        self.noise.arm(
+            batch,
+            trainer.fit_loop.total_batch_idx,
+            rank=_data_parallel_rank(trainer),
+            alpha=self._alpha_now,
+            measure=self._is_first_batch or _is_logging_step(trainer),
+        )
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # In automatic optimisation a training_step that returns None skips the batch, maybe before any forward pass.
+        skipped = pl_module.automatic_optimization and not outputs
+        strength = self.noise.disarm(verify=not skipped)
+        if strength is None:
+            if self._alpha_now == 0 and _is_logging_step(trainer):
+                pl_module.log("neft/alpha", 0.0, on_step=True, on_epoch=False)
+            return
+        if self._is_first_batch:
+            self._is_first_batch = False
+            self._check_first(strength)
+        self._warn_of_rounding(strength)
+        if _is_logging_step(trainer):
+            self._log(pl_module, strength)
+
+    def _check_first(self, strength: Strength) -> None:
+        if not float(strength.noise_rms) > 0:
+            raise NoNoiseError(
+                f"NEFTune added no noise in this training batch: no token of {self.noise.found_in} is to get any. "
+                f"Check that attention_mask is 1 on tokens (and labels, with scope={self.noise.scope!r})."
+            )
+        names = ", ".join(target.name for target in self.noise.targets)
+        rank_zero_info(
+            f"NEFTune: noise on {names}; lengths from {self.noise.found_in}; noise-to-signal "
+            f"{float(strength.noise_to_signal):.3g} in the first batch."
+        )
+
+    def _log(self, pl_module: pl.LightningModule, strength: Strength) -> None:
+        values: dict[str, float | Tensor] = {
+            "neft/alpha": self._alpha_now,
+            "neft/noise_rms": strength.noise_rms,
+            "neft/embedding_rms": strength.embedding_rms,
+            "neft/noise_to_signal": strength.noise_to_signal,
+            "neft/unchanged": strength.unchanged,
+        }
+        pl_module.log_dict(values, on_step=True, on_epoch=False)
+
+    def _warn_of_rounding(self, strength: Strength) -> None:
+        unchanged = float(strength.unchanged)
+        if unchanged > _UNCHANGED_LIMIT and not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                f"NEFTune: rounding to the embedding's dtype leaves {unchanged:.0%} of its elements unchanged, so that "
+                "most of the noise is lost. Keep the embedding in float32 (precision='bf16-mixed'), or raise alpha."
+            )
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A module whose own on_train_batch_start returns -1 ends the epoch without on_train_batch_end.
+        self.noise.disarm(verify=False)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.noise.disarm(verify=False)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.noise.detach()
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        # Lightning does not call teardown after an exception.
+        self.noise.detach()
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.noise.detach()
+
+
+def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def _data_parallel_rank(trainer: pl.Trainer) -> int:
+    # Not the global rank: ranks that share one replica (tensor parallel) have to agree on its noise.
+    kwargs = getattr(trainer.strategy, "distributed_sampler_kwargs", None)
+    return int(kwargs["rank"]) if kwargs else 0
+
+
+def _is_logging_step(trainer: pl.Trainer) -> bool:
+    # A private name, the one that Lightning's own callbacks (LearningRateMonitor) ask. Measuring costs a pass over the
+    # embedding's output: no need where nothing is logged.
+    return bool(trainer._logger_connector.should_update_logs or trainer.fast_dev_run)  # type: ignore[attr-defined]

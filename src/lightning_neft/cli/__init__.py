@@ -1,0 +1,1 @@
+"""The program `lightning_neft`: one file a verb, errors as one line."""

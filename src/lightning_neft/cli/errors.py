@@ -1,0 +1,86 @@
+"""One line for what the user can put right: no usage, no traceback."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+
+from lightning_neft.errors import NEFTError
+
+__all__ = ["explain", "explain_argument_error"]
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one line about an error that the user can put right, or None if it is a bug of the program."""
+    if isinstance(error, NEFTError):
+        return _one_line(str(error))
+    if isinstance(error, ArgumentError):
+        return explain_argument_error(str(error))
+    message = _one_line(str(error))
+    if isinstance(error, RuntimeError) and message.startswith("Error(s) in loading state_dict"):
+        return f"the checkpoint does not fit the model; give the model.* options of its config.yaml: {message}"
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller data.batch_size or data.max_length"
+    # Lightning checks the Trainer's options late and with plain ValueErrors too.
+    raised_in = _module_of_raise(error)
+    is_misconfiguration = type(error).__name__ == "MisconfigurationException"
+    if is_misconfiguration or (isinstance(error, ValueError) and raised_in.startswith("lightning.")):
+        return message
+    return None
+
+
+def explain_argument_error(message: str) -> str:
+    """Return the one line that matters of what jsonargparse says about a value."""
+    text = message.strip()
+    keys = re.findall(r'Parser key "([^"]+)"', text)
+    if not keys:
+        return _one_line(text)
+    key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
+    if option := re.search(r"Option '([^']+)' is not accepted", text):
+        return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
+    if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*((?!Parser key).+)", text):
+        return f"{key}: {problem[1]}: {problem[2].strip()}"
+    value = re.search(r"(?:Got value|Given value): (.*)", text)
+    expected = list(dict.fromkeys(_expected(text)))
+    if not value or not expected:
+        return _one_line(text)
+    given = re.sub(r"NestedArg\(key='.*?', val='(.*)'\)", r"\1", value[1])
+    return f"{key}: got {given!r}, expected {' or '.join(expected)}"
+
+
+def _expected(text: str) -> Iterator[str]:
+    for found in re.findall(r"Expected an? (.*?)(?:\. Got value: .*)?$", text, flags=re.MULTILINE):
+        if found.startswith(("path but", "dot import path")):
+            continue
+        name = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", found)
+        yield {"NoneType": "null", "str": "text", "bool": "true/false"}.get(
+            name, re.sub(r"^typing\.Literal\[(.*)\]$", r"\1", name)
+        )
+
+
+def _hint(text: str, option: str) -> str:
+    """Return the nearest parameter of the class that did not accept an option."""
+    path = re.search(r"Problem with given class_path '([^']+)'", text)
+    if not path:
+        return ""
+    module, _, name = path[1].rpartition(".")
+    parameters = list(inspect.signature(getattr(import_module(module), name)).parameters)
+    near = get_close_matches(option, parameters, n=1)
+    return f" of {name}; did you mean {near[0]}?" if near else f" of {name}; it has {', '.join(parameters)}"
+
+
+def _module_of_raise(error: BaseException) -> str:
+    traceback = error.__traceback__
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals.get("__name__", "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,141 @@
+"""The parser and the parts of a run: model, data, noise, Trainer, built from configs and the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from typing_extensions import override
+
+from lightning_neft.cli.config_files import resolve_configs, run_name
+from lightning_neft.cli.keys import KnownKeys, check_keys
+from lightning_neft.cli.noise_options import NoiseOptions
+from lightning_neft.data.module import InstructionData
+from lightning_neft.errors import ConfigError
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.lora import LoraOptions
+
+__all__ = ["Program"]
+
+# The paper's where it has one (epochs, clipping).
+_TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 3,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    # The sanity check goes over all held-out samples: it tells the loss of the base, against which the run is measured.
+    "num_sanity_val_steps": -1,
+    "default_root_dir": "runs",
+}
+_CHECKPOINT_DEFAULTS = {
+    "checkpoint.monitor": "val/loss",
+    "checkpoint.mode": "min",
+    "checkpoint.filename": "best-{step}",
+    "checkpoint.auto_insert_metric_name": False,
+    "checkpoint.save_last": True,
+}
+# Taken from another key: the tokenizer is always the one of the model.
+_LINKS = {"data.tokenizer": "model.base", "data.trust_remote_code": "model.trust_remote_code"}
+# Sections that may be null as a whole, so that their keys are not among the parser's own.
+_OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
+
+
+class Program(LightningCLI):
+    """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
+
+    Args:
+        args: The command line after the verb.
+
+    Raises:
+        ConfigError: If a key or value is wrong, or a file is missing.
+        argparse.ArgumentError: If a value has the wrong type.
+        SystemExit: After `--help` and `--print_config`.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        args, self._files = resolve_configs(args)
+        super().__init__(
+            CausalLM,
+            InstructionData,
+            trainer_defaults=_TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "lightning_neft fit"},
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+            # Options in a checkpoint would silently win over those of the command line.
+            load_from_checkpoint_support=False,
+        )
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--neftune", type=NoiseOptions | None, default=NoiseOptions(), help="Noise on the embeddings; null is off."
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(_CHECKPOINT_DEFAULTS)
+        parser.add_argument("--name", type=str | None, help="Folder of the run; the name of the last config by default.")
+        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
+        for target, source in _LINKS.items():
+            parser.link_arguments(source, target)
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        assert isinstance(args, list)
+        check_keys(_known_keys(parser), args, self._files)
+        self.config = parser.parse_args(args)
+        # Kept in the saved config, so that a run from there has the same name.
+        self.config.name = self.config.name or run_name(self._files)
+
+    @override
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            # Nothing but options has been looked at so far.
+            raise ConfigError(str(error)) from error
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        config = {**self.config_init["trainer"].as_dict(), **kwargs}
+        if config["logger"] is None or config["logger"] is True:
+            config["logger"] = CSVLogger(config["default_root_dir"], name=self.config.name)
+        callbacks: list[L.Callback] = []
+        if config["enable_checkpointing"] is not False:
+            callbacks.append(self.config_init["checkpoint"])
+        noise = self.config_init["neftune"]
+        if noise is not None:
+            callbacks.append(noise.callback())
+        given = config["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
+        if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
+            # A file or a pipe gets few lines.
+            callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
+        return self._instantiate_trainer(config, callbacks)
+
+
+def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
+    leaves = [key for key in parser.get_defaults().keys() if not key.startswith("neftune.")]  # noqa: SIM118
+    for section, options in _OPTIONAL_SECTIONS.items():
+        leaves += [section, *(f"{section}.{field.name}" for field in fields(options))]
+    return KnownKeys([key for key in leaves if key not in _LINKS], _LINKS)
+
+
+def newest_checkpoint(root: Path, name: str) -> Path:
+    """Return the `last.ckpt` that was written last by a run of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
+    if not found:
+        raise ConfigError(
+            f"--ckpt_path last: no {root / name}/version_*/checkpoints/last.ckpt; start without it, or give a path or --name"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)

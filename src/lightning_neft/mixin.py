@@ -1,0 +1,75 @@
+"""`NEFTuneMixin`: a LightningModule that brings its noise along, so that no Trainer needs a callback."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from lightning_neft.callback import NEFTune
+from lightning_neft.errors import DuplicateNoiseError
+
+__all__ = ["NEFTuneMixin"]
+
+_Configure = Callable[[Any], Sequence[pl.Callback] | pl.Callback]
+
+
+class NEFTuneMixin:
+    """Trains a LightningModule with NEFTune's noise, with the engine and the options of the callback.
+
+    Mix it in beside LightningModule, in any order. It works through `configure_callbacks`, also where a subclass
+    overrides that without calling `super()`.
+
+    >>> import lightning as L
+    >>> class Mine(NEFTuneMixin, L.LightningModule):
+    ...     def configure_neftune(self):
+    ...         return NEFTune(alpha=10)
+    >>> [callback.alpha for callback in Mine().configure_callbacks()]
+    [10.0]
+    """
+
+    _neftune: NEFTune | None = None
+
+    def configure_neftune(self) -> NEFTune:
+        """Options of the noise; override to return a `NEFTune` of your own."""
+        return NEFTune()
+
+    def neftune_batch_to_mask(self, batch: Any) -> Tensor | Sequence[Tensor] | None:
+        """Attention mask (B, L) of a batch, or a sequence of masks for several forward passes; override if needed.
+
+        Returns:
+            None, the default, to read the batch's own attention_mask, position_ids and the like.
+        """
+        return None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        configure = getattr(cls, "configure_callbacks", None)
+        if configure is not None:
+            cls.configure_callbacks = _with_noise(configure)  # type: ignore[attr-defined]
+
+
+def _with_noise(configure: _Configure) -> _Configure:
+    """Wrap `configure_callbacks` so that what it returns holds the module's NEFTune, once."""
+
+    @functools.wraps(configure)
+    def configure_callbacks(self: Any) -> list[pl.Callback]:
+        given = configure(self)
+        callbacks = [given] if isinstance(given, pl.Callback) else list(given)
+        if self._neftune is None:
+            self._neftune = self.configure_neftune()
+            if self._neftune.noise.batch_to_mask is None:
+                self._neftune.noise.batch_to_mask = self.neftune_batch_to_mask
+        # Lightning would replace the trainer's NEFTune by this one, silently.
+        trainer = getattr(self, "_trainer", None)  # `self.trainer` raises while there is none
+        trainer_callbacks = [] if trainer is None else trainer.callbacks
+        if any(isinstance(callback, NEFTune) and callback is not self._neftune for callback in trainer_callbacks):
+            raise DuplicateNoiseError(
+                f"{type(self).__name__} has NEFTuneMixin and the Trainer has a NEFTune callback too: keep one of them."
+            )
+        return callbacks if self._neftune in callbacks else [*callbacks, self._neftune]
+
+    return configure_callbacks

@@ -1,0 +1,44 @@
+"""Name a base model, and say what is wrong when it cannot be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning_neft.errors import ModelError
+
+__all__ = ["TINY", "loading", "resolve_base"]
+
+# The model that comes inside the package.
+TINY = Path(__file__).with_name("tiny_llama")
+
+
+def resolve_base(base: str) -> str:
+    """Return the folder of `tiny` or `tiny-llama`, which come with the package; anything else is returned as it is.
+
+    Raises:
+        ModelError: If `base` can only be meant as a folder and there is none.
+    """
+    if base in ("tiny", "tiny-llama"):
+        return str(TINY)
+    if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():
+        raise ModelError(f"model base {base!r}: no such folder (looked in {Path.cwd()}); give a folder, a hub id, or tiny")
+    return str(Path(base).expanduser()) if base.startswith("~") else base
+
+
+@contextmanager
+def loading(what: str, base: str) -> Iterator[None]:
+    """Turn what transformers raises while loading into a `ModelError` of one line.
+
+    Args:
+        what: What is being loaded, for the message.
+        base: The name that the user gave.
+    """
+    try:
+        yield
+    # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
+    # ImportError: a package that this model or attention needs.
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error

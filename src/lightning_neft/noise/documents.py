@@ -1,0 +1,119 @@
+"""Which document each token belongs to, from any of the forms in which a batch can say it.
+
+A *documents* tensor is int64 of shape (B, L): 0 for padding, k >= 1 for the k-th document of that row. A row
+that is not packed holds one document. Everything here runs on the batch's device without waiting for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "document_lengths",
+    "documents_from_cu_seqlens",
+    "documents_from_mask",
+    "documents_from_position_ids",
+    "documents_from_sequence_ids",
+]
+
+# An additive mask marks what must not be seen by a large negative number: -inf, the dtype's smallest, or -10,000 in
+# older models. Biases such as ALiBi's stay far above this.
+_ADDITIVE_THRESHOLD = -5_000.0
+
+
+def documents_from_mask(mask: Tensor) -> Tensor:
+    """Documents from an attention mask.
+
+    Args:
+        mask: One of: (B, L) with 0 for padding (left or right) and 1, or the number of the document, for tokens;
+            (B, Q, L) or (B, H, Q, L) with Q either L or 1, boolean or integer (non-zero: may be seen) or floating
+            (additive: 0 may be seen, very negative may not), causal or not, block-diagonal or not.
+
+    Returns:
+        Documents, int64 (B, L).
+
+    >>> documents_from_mask(torch.tensor([[0, 1, 1], [1, 1, 2]])).tolist()
+    [[0, 1, 1], [1, 1, 2]]
+    """
+    if mask.dim() == 2:
+        return mask.to(torch.int64)
+    if mask.dim() == 4:
+        mask = mask[:, 0]
+    visible = mask >= _ADDITIVE_THRESHOLD if mask.is_floating_point() else mask != 0
+    if visible.shape[1] == 1:
+        return visible[:, 0].to(torch.int64)
+    # Some mask builders let a fully masked (padding) query see everything, to keep softmax finite. Such a row is
+    # padding unless all rows are like that; the last row of a causal mask rightly sees all.
+    sees_all = visible.all(-1)
+    sees_all[:, -1] = False
+    all_rows = sees_all[:, :-1].all(-1, keepdim=True)
+    token = visible.diagonal(dim1=1, dim2=2) & (~sees_all | all_rows)
+    # Tokens of one document have their first visible key in common, in causal and in bidirectional masks alike.
+    first_visible = (visible & token.unsqueeze(1)).to(torch.int8).argmax(-1)
+    return _number_runs(first_visible, token)
+
+
+def documents_from_position_ids(position_ids: Tensor) -> Tensor:
+    """Documents from positions that restart where a document begins.
+
+    Args:
+        position_ids: Integer (B, L). A document begins wherever a position is not its left neighbour's plus one.
+
+    >>> documents_from_position_ids(torch.tensor([[0, 1, 2, 0, 1]])).tolist()
+    [[1, 1, 1, 2, 2]]
+    """
+    starts = torch.ones_like(position_ids, dtype=torch.bool)
+    starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    return starts.cumsum(-1)
+
+
+def documents_from_sequence_ids(sequence_ids: Tensor) -> Tensor:
+    """Documents from an identifier per token.
+
+    Args:
+        sequence_ids: Integer (B, L), any values; a run of equal values is one document, negative values are padding.
+
+    >>> documents_from_sequence_ids(torch.tensor([[0, 0, 7, 7, -1]])).tolist()
+    [[1, 1, 2, 2, 0]]
+    """
+    return _number_runs(sequence_ids, sequence_ids >= 0)
+
+
+def documents_from_cu_seqlens(cu_seqlens: Tensor, shape: torch.Size) -> Tensor:
+    """Documents of a padding-free batch: all sequences one after the other in a single row.
+
+    Args:
+        cu_seqlens: Integer (n + 1,), the cumulative lengths from 0 on. Tokens past the last one are padding.
+        shape: Shape (1, T) or (T,) of the token ids.
+
+    >>> documents_from_cu_seqlens(torch.tensor([0, 2, 5]), torch.Size((1, 6))).tolist()
+    [[1, 1, 2, 2, 2, 0]]
+    """
+    positions = torch.arange(shape[-1], device=cu_seqlens.device)
+    number = torch.searchsorted(cu_seqlens[1:].contiguous(), positions, right=True) + 1
+    return torch.where(positions < cu_seqlens[-1], number, 0).reshape(shape)
+
+
+def document_lengths(documents: Tensor) -> Tensor:
+    """Length of the document that each token belongs to; 0 for padding.
+
+    Args:
+        documents: int64, (B, L) or (T,); no value above L.
+
+    >>> document_lengths(torch.tensor([[1, 1, 2, 0]])).tolist()
+    [[2, 2, 1, 0]]
+    """
+    rows = documents.reshape(-1, documents.shape[-1])
+    # Values never exceed the width where they number documents; a mask with other numbers must not index out of bounds.
+    rows = rows.clamp(0, rows.shape[-1])
+    counts = rows.new_zeros(rows.shape[0], rows.shape[1] + 1)
+    counts.scatter_add_(1, rows, torch.ones_like(rows))
+    return (counts.gather(1, rows) * (rows > 0)).reshape(documents.shape)
+
+
+def _number_runs(values: Tensor, token: Tensor) -> Tensor:
+    """Number the runs of equal values of each row from 1; 0 where `token` is False."""
+    starts = torch.ones_like(token)
+    starts[:, 1:] = values[:, 1:] != values[:, :-1]
+    return torch.where(token, starts.cumsum(-1), 0)

@@ -1,0 +1,208 @@
+"""Find the token embedding(s) of a module: never position or token-type tables, and never one that is not called."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from lightning_neft.errors import AmbiguousEmbeddingError, EmbeddingNotFoundError
+
+__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings"]
+
+Side = Literal["encoder", "decoder", "both"]
+Target = str | nn.Module | Sequence[str | nn.Module] | Callable[[nn.Module], nn.Module | Sequence[nn.Module]]
+
+# Wrappers that add a level to the names below them: torch.compile, DDP, FSDP1, activation checkpointing.
+_WRAPPER_LEVELS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+# Parts of the names of tables that are looked up by something else than a token.
+_NOT_TOKENS = ("pos", "wpe", "type", "segment", "relative", "bias", "time", "step", "class", "label", "codebook")
+
+
+@dataclass(frozen=True)
+class EmbeddingTarget:
+    """A module whose output gets the noise.
+
+    Attributes:
+        name: Dotted name below the module that was searched, without the levels that wrappers add.
+        module: The module.
+        side: Which tokens it embeds: those of a decoder-only model or an encoder (`None`), the encoder's or decoder's
+            of an encoder-decoder, or `both` if one module serves the two.
+    """
+
+    name: str
+    module: nn.Module
+    side: Side | None = None
+
+    @property
+    def is_seq2seq(self) -> bool:
+        """Whether it belongs to an encoder-decoder, whose labels are tokens of another row than its input ids."""
+        return self.side is not None
+
+
+def find_embeddings(root: nn.Module, target: Target | None = None) -> list[EmbeddingTarget]:
+    """Find the modules whose output is to get the noise.
+
+    Without a target these are the token embeddings of the one model inside `root` that answers
+    `get_input_embeddings` (through PEFT, torch.compile, DDP, FSDP and LightningModule attributes; of several models
+    the one with trainable parameters), for an encoder-decoder those that its two stacks call; else the one
+    `nn.Embedding` that is no position or type table.
+
+    Args:
+        root: The module to search, such as a LightningModule.
+        target: A dotted name, a module, a sequence of these, or a callable from `root` to one or several modules. A
+            module that has a token embedding of its own (`get_input_embeddings`) stands for that embedding.
+
+    Returns:
+        One target, or two for an encoder-decoder, or as many as `target` names.
+
+    Raises:
+        EmbeddingNotFoundError: Nothing found, or no module of the name given.
+        AmbiguousEmbeddingError: Several candidates and no target.
+
+    >>> find_embeddings(nn.ModuleDict({"tok": nn.Embedding(9, 4), "pos": nn.Embedding(9, 4)}))[0].name
+    'tok'
+    """
+    if target is None:
+        return _search(root)
+    named: Any = target
+    if callable(target) and not isinstance(target, nn.Module):
+        named = target(root)
+    targets: list[EmbeddingTarget] = []
+    for one in [named] if isinstance(named, str | nn.Module) else list(named):
+        name, module = _by_name(root, one) if isinstance(one, str) else (_name_of(root, one), one)
+        targets += (
+            _of_model(module, name) if hasattr(module, "get_input_embeddings") else [EmbeddingTarget(name, module)]
+        )
+    if not targets:
+        raise EmbeddingNotFoundError(f"target={target!r} gave no module: name at least one.")
+    return targets
+
+
+def _search(root: nn.Module) -> list[EmbeddingTarget]:
+    models = list(_models(root))
+    if len(models) > 1:
+        # A frozen reference or reward model beside the trained one is not what noise is for.
+        trained = [(name, model) for name, model in models if any(p.requires_grad for p in model.parameters())]
+        models = trained or models
+    if len(models) > 1:
+        raise AmbiguousEmbeddingError(
+            f"{type(root).__name__} holds several models with a token embedding: "
+            f"{', '.join(name for name, _ in models)}. Name the one(s) to train with noise: "
+            "target='<name>', or a list of names."
+        )
+    if models:
+        name, model = models[0]
+        return _of_model(model, name)
+    tables = [(name, module) for name, module in _named_modules(root) if _is_table(module)]
+    tokens = [(name, module) for name, module in tables if not _names_other_table(name)]
+    if len(tokens) == 1:
+        return [EmbeddingTarget(*tokens[0])]
+    if tokens:
+        listed = ", ".join(f"{name} {_shape(module)}" for name, module in tokens)
+        raise AmbiguousEmbeddingError(
+            f"{type(root).__name__} has several embeddings that could be for tokens: {listed}. "
+            "Choose with target='<name>'."
+        )
+    listed = f": only {', '.join(name for name, _ in tables)}" if tables else ""
+    raise EmbeddingNotFoundError(
+        f"{type(root).__name__} has no token embedding{listed}. Name the module whose output is to get the noise: "
+        "target='<name>'."
+    )
+
+
+def _models(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The outermost modules that have a token embedding and say which it is."""
+    if hasattr(module, "get_input_embeddings") and _input_embedding(module) is not None:
+        yield prefix, module
+        return
+    for name, child in module.named_children():
+        yield from _models(child, prefix if name in _WRAPPER_LEVELS else f"{prefix}.{name}".lstrip("."))
+
+
+def _of_model(model: nn.Module, name: str) -> list[EmbeddingTarget]:
+    """Token embeddings of a model with `get_input_embeddings`."""
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and hasattr(model, "get_decoder"):
+        stacks: tuple[tuple[Any, Side], ...] = ((model.get_encoder(), "encoder"), (model.get_decoder(), "decoder"))
+        sides: dict[nn.Module, Side] = {}
+        for stack, side in stacks:
+            table = None if stack is None else _input_embedding(stack)
+            # A speech encoder's input layer is a convolution: no tokens there.
+            if table is not None and _is_table(table):
+                sides[table] = "both" if table in sides else side
+        if sides:
+            return [EmbeddingTarget(_join(name, _name_of(model, table)), table, side) for table, side in sides.items()]
+    module = _input_embedding(model)
+    if module is None:
+        raise EmbeddingNotFoundError(
+            f"{type(model).__name__} ({name or 'the model'}) says that it has no token embedding. Name the module "
+            "whose output is to get the noise: target='<name>'."
+        )
+    return [EmbeddingTarget(_join(name, _name_of(model, module)), module)]
+
+
+def _input_embedding(model: Any) -> nn.Module | None:
+    try:
+        embedding = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        # What transformers raises for models without a token embedding.
+        return None
+    return embedding if isinstance(embedding, nn.Module) else None
+
+
+def _is_table(module: nn.Module) -> bool:
+    """Whether a module looks tokens up in a table; PEFT's wrappers do not inherit from nn.Embedding."""
+    if isinstance(module, nn.EmbeddingBag):
+        return False
+    if isinstance(module, nn.Embedding) or (hasattr(module, "num_embeddings") and hasattr(module, "embedding_dim")):
+        return True
+    inner = next((getattr(module, a) for a in ("base_layer", "original_module") if hasattr(module, a)), None)
+    return isinstance(inner, nn.Module) and _is_table(inner)
+
+
+def _names_other_table(name: str) -> bool:
+    last = name.rpartition(".")[2].lower()
+    return any(part in last for part in _NOT_TOKENS)
+
+
+def _named_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """As `nn.Module.named_modules`, without the levels of wrappers and without the inside of a PEFT wrapper."""
+    inside: set[nn.Module] = set()
+    for name, module in root.named_modules():
+        if module in inside:
+            continue
+        if _is_table(module):
+            inside.update(module.modules())
+        yield _without_wrappers(name), module
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(level for level in name.split(".") if level not in _WRAPPER_LEVELS)
+
+
+def _name_of(root: nn.Module, wanted: nn.Module) -> str:
+    return next((_without_wrappers(name) for name, module in root.named_modules() if module is wanted), "")
+
+
+def _by_name(root: nn.Module, name: str) -> tuple[str, nn.Module]:
+    modules = {_without_wrappers(full): module for full, module in reversed(list(root.named_modules()))}
+    modules |= dict(root.named_modules())
+    if name in modules and name:
+        return name, modules[name]
+    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
+    tables = [table for table, module in modules.items() if _is_table(module) and not _names_other_table(table)]
+    hint = f"Near it: {', '.join(near)}." if near else f"Embeddings there: {', '.join(tables) or 'none'}."
+    raise EmbeddingNotFoundError(f"target={name!r}: {type(root).__name__} has no module of that name. {hint}")
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}".strip(".")
+
+
+def _shape(module: nn.Module) -> str:
+    weight = getattr(module, "weight", None)
+    return "" if weight is None else "x".join(str(size) for size in weight.shape)

@@ -1,0 +1,154 @@
+"""The noise as pure functions: distributions, scale, seeds, and the operators that a compiled graph can hold.
+
+Formula (Jain et al., "NEFTune", arXiv 2310.05914, Algorithm 1): X' = X + alpha / sqrt(L d) * eps, eps ~ Uniform(-1, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Distribution", "add_noise", "expected_rms", "mix_seed", "noise", "scale_from_lengths", "strength_sums"]
+
+Distribution = Literal["uniform", "gaussian", "gaussian_unit", "rademacher"]
+
+# RMS of one draw before scaling. "gaussian" has the variance of Uniform(-1, 1), so that one alpha means one strength;
+# "gaussian_unit" is the paper's Gaussian (section 5), "rademacher" the signs of SymNoise (arXiv 2312.01523).
+_RMS: dict[str, float] = {
+    "uniform": 1 / math.sqrt(3),
+    "gaussian": 1 / math.sqrt(3),
+    "gaussian_unit": 1.0,
+    "rademacher": 1.0,
+}
+
+_MASK64 = (1 << 64) - 1
+
+
+def expected_rms(distribution: Distribution) -> float:
+    """Root mean square of the distribution before scaling.
+
+    >>> round(expected_rms("uniform"), 4), expected_rms("rademacher")
+    (0.5774, 1.0)
+    """
+    return _RMS[distribution]
+
+
+def scale_from_lengths(lengths: Tensor, alpha: float, dim: int) -> Tensor:
+    """Bound of the uniform noise, alpha / sqrt(L d), for each length.
+
+    Args:
+        lengths: True lengths in tokens, any shape and integer or float dtype; 0 stands for padding.
+        alpha: Strength, the paper's alpha.
+        dim: Width d of the embedding.
+
+    Returns:
+        float32 tensor of the shape of `lengths`; 0 where the length is 0.
+
+    >>> scale_from_lengths(torch.tensor([4, 1, 0]), alpha=5.0, dim=100)
+    tensor([0.2500, 0.5000, 0.0000])
+    """
+    # float32 throughout: L * d reaches 4.2 million at 2048 x 2048, far above fp16's largest number of 65,504.
+    inverse_root = lengths.to(torch.float32).clamp(min=1).rsqrt()
+    return torch.where(lengths > 0, inverse_root * (alpha / math.sqrt(dim)), 0.0)
+
+
+def mix_seed(*parts: int) -> int:
+    """One well-mixed 63-bit seed from any integers; a pure function, equal on every platform.
+
+    >>> mix_seed(0, 1) != mix_seed(1, 0)
+    True
+    """
+    state = 0
+    for part in parts:
+        # The finaliser of splitmix64 (Steele, Lea and Flood, 2014): neighbours differ in half of their bits, which
+        # matters because torch's CPU generator uses only the low 32 bits of a seed.
+        state = (state + (part & _MASK64) + 0x9E3779B97F4A7C15) & _MASK64
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK64
+        state ^= state >> 31
+    return state >> 1
+
+
+def _noise_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+@torch.library.custom_op("lightning_neft::noise", mutates_args=())
+def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
+    """Scaled noise for an activation, a pure function of its arguments. No global random state is read or moved.
+
+    Args:
+        like: Activation whose shape (..., d) and device the noise takes; its values are not read.
+        scale: float32 scale per token, broadcastable to `like.shape[:-1]`.
+        seed: int64 tensor of one element **on the CPU**: reading it never waits for a device.
+        distribution: One of `Distribution`.
+
+    Returns:
+        Noise of the shape of `like`, float32 (float64 for a float64 activation).
+    """
+    generator = torch.Generator(like.device)
+    generator.manual_seed(mix_seed(int(seed.item())))
+    eps = torch.empty(like.shape, dtype=_noise_dtype(like.dtype), device=like.device)
+    if distribution == "uniform":
+        eps.uniform_(-1, 1, generator=generator)
+    elif distribution == "rademacher":
+        eps.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    else:
+        eps.normal_(0, _RMS[distribution], generator=generator)
+    return eps.mul_(scale.unsqueeze(-1))
+
+
+@noise.register_fake
+def _noise_fake(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
+    return torch.empty_like(like, dtype=_noise_dtype(like.dtype), memory_format=torch.contiguous_format)
+
+
+def add_noise(activation: Tensor, noise: Tensor) -> Tensor:
+    """Activation plus noise, out of place, in the activation's dtype.
+
+    The sum is done in the noise's dtype (float32 for bf16 and fp16 activations) and rounded once.
+
+    Args:
+        activation: (..., d), any floating dtype.
+        noise: Same shape, float32 or float64.
+    """
+    return (activation.to(noise.dtype) + noise).to(activation.dtype)
+
+
+@torch.library.custom_op("lightning_neft::strength_sums", mutates_args=())
+def strength_sums(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
+    """Sums from which the strength of one noisy forward pass is told, over the tokens whose scale is not 0.
+
+    Opaque to the compiler on purpose: whether a step measures or not does not change the compiled graph.
+
+    Args:
+        clean: Activation before the noise, (..., d).
+        noise: The noise that was added, same shape.
+        noisy: Activation after the noise, same shape.
+        scale: Scale per token, broadcastable to `clean.shape[:-1]`.
+        wanted: Bool tensor of one element **on the CPU**; where False nothing is computed.
+
+    Returns:
+        float32 tensor of shape (4,): sum of squared noise, sum of squared activations, number of elements that the
+        noise left unchanged by rounding, number of elements.
+    """
+    if not wanted.item():
+        return torch.zeros(4, device=clean.device)
+    covered = (scale != 0).expand(clean.shape[:-1])
+    per_token = torch.stack(
+        [
+            noise.to(torch.float32).square().sum(-1),
+            clean.to(torch.float32).square().sum(-1),
+            (noisy == clean).sum(-1, dtype=torch.float32),
+            torch.full(covered.shape, float(clean.shape[-1]), device=clean.device),
+        ]
+    )
+    return (per_token * covered).flatten(1).sum(1)
+
+
+@strength_sums.register_fake
+def _strength_sums_fake(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
+    return clean.new_empty(4, dtype=torch.float32)

@@ -1,0 +1,202 @@
+"""`EmbeddingNoise`: attaches to a module, and adds noise to its token embedding between `arm` and `disarm`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from lightning_neft.errors import ConfigError, NoNoiseError
+from lightning_neft.noise.diagnosis import explain_missing_noise
+from lightning_neft.noise.embedding import EmbeddingTarget, Target, find_embeddings
+from lightning_neft.noise.functional import Distribution, mix_seed
+from lightning_neft.noise.hook import NoiseHook, Strength
+from lightning_neft.noise.lengths import BatchToMask, Length, Scope, TokenRows, find_token_rows
+
+__all__ = ["EmbeddingNoise", "check_alpha"]
+
+
+def check_alpha(alpha: object) -> float:
+    """Return alpha as a float, or raise ConfigError if it is not a finite number of at least 0."""
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha < 0:
+        raise ConfigError(f"alpha={alpha!r}: use a finite number >= 0; the paper's values are 5, 10 and 15, 0 is off.")
+    return float(alpha)
+
+
+class EmbeddingNoise:
+    """NEFTune's noise for any training loop: attached to a model, armed for one batch at a time.
+
+    Args:
+        alpha: Strength; 0 adds nothing.
+        distribution: `uniform` (the paper), `gaussian` (of the uniform's variance), `gaussian_unit` (variance 1) or
+            `rademacher` (signs).
+        length: L of alpha / sqrt(L d): `true` (tokens of the sequence, or of the document in a packed row), `padded`
+            (the width of the batch and noise on padding too, as in transformers), or a fixed number of tokens.
+        scope: Tokens that get noise: `all`, `prompt` or `response` (told apart by labels of -100).
+        target: The module(s) to put noise on, see `find_embeddings`; None to find the token embedding.
+        seed: Start of the noise; it is a pure function of (seed, rank, step, call in the batch).
+        batch_to_mask: From a batch to its mask or masks (B, L), for batches that are not understood otherwise.
+
+    Raises:
+        ConfigError: An argument has a value that it cannot have.
+
+    Noise in a loop of your own takes two lines, the first and the `with`:
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 1))
+    >>> noise = EmbeddingNoise(alpha=5).attach(model)
+    >>> ids = torch.tensor([[1, 2, 3]])
+    >>> for step in range(2):
+    ...     with noise.armed({"input_ids": ids}, step):
+    ...         model(ids).sum().backward()
+    >>> noise.detach()
+    """
+
+    def __init__(
+        self,
+        alpha: float = 5.0,
+        *,
+        distribution: Distribution = "uniform",
+        length: Length = "true",
+        scope: Scope = "all",
+        target: Target | None = None,
+        seed: int = 0,
+        batch_to_mask: BatchToMask | None = None,
+    ) -> None:
+        self.alpha = check_alpha(alpha)
+        if distribution not in get_args(Distribution):
+            raise ConfigError(f"distribution={distribution!r}: use one of {', '.join(get_args(Distribution))}.")
+        if length not in ("true", "padded") and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            raise ConfigError(f"length={length!r}: use 'true', 'padded' or a number of tokens >= 1.")
+        if scope not in get_args(Scope):
+            raise ConfigError(f"scope={scope!r}: use one of {', '.join(get_args(Scope))}.")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ConfigError(f"seed={seed!r}: use an integer.")
+        self.distribution: Distribution = distribution
+        self.length: Length = length
+        self.scope: Scope = scope
+        self.target = target
+        self.seed = seed
+        self.batch_to_mask = batch_to_mask
+        self._root: nn.Module | None = None
+        self._hooks: list[NoiseHook] = []
+        self.found_in = ""
+        """The fields of the last armed batch that its lengths were read from, for people."""
+
+    @property
+    def targets(self) -> list[EmbeddingTarget]:
+        """Where the noise lands; empty while not attached."""
+        return [hook.target for hook in self._hooks]
+
+    def attach(self, module: nn.Module) -> EmbeddingNoise:
+        """Find the token embedding(s) of `module` and register a forward hook on each; attaching again moves it.
+
+        Raises:
+            EmbeddingNotFoundError: No token embedding, or none under the target's name.
+            AmbiguousEmbeddingError: Several candidates and no target.
+        """
+        self.detach()
+        self._root = module
+        self._hooks = [NoiseHook(target, self.distribution) for target in find_embeddings(module, self.target)]
+        for hook in self._hooks:
+            hook.register()
+        _forget_compiled_code()
+        return self
+
+    def detach(self) -> None:
+        """Remove the hooks; the module is as it was. Harmless if not attached."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._root = None
+
+    def arm(self, batch: Any, step: int, *, rank: int = 0, alpha: float | None = None, measure: bool = False) -> None:
+        """Switch the noise on for one training batch.
+
+        Args:
+            batch: What the loop gives to the model, on its device: the lengths are read from it.
+            step: Number of this (micro-)batch since the start of training, also after a resume.
+            rank: Data-parallel rank: ranks draw different noise.
+            alpha: Alpha of this batch, if it is not the constructor's.
+            measure: Whether `disarm` is to tell the strength.
+
+        Raises:
+            NoNoiseError: Not attached.
+            LengthsError: The batch's lengths cannot be read.
+        """
+        if not self._hooks:
+            raise NoNoiseError("EmbeddingNoise is not attached to a model: call attach(model) first.")
+        alpha = self.alpha if alpha is None else check_alpha(alpha)
+        if alpha == 0:
+            self.disarm(verify=False)
+            return
+        rows: list[TokenRows] = []
+        if self.length != "padded" or self.scope != "all":  # else nothing of the batch matters but the width
+            rows = find_token_rows(
+                batch,
+                length=self.length,
+                scope=self.scope,
+                batch_to_mask=self.batch_to_mask,
+                seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
+            )
+        self.found_in = ", ".join(dict.fromkeys(row.source for row in rows)) or "the width of the embedding's output"
+        for index, hook in enumerate(self._hooks):
+            hook.arm(rows, alpha, self.length, mix_seed(self.seed, rank, step, index), measure)
+
+    def disarm(self, *, verify: bool = True) -> Strength | None:
+        """Switch the noise off.
+
+        Args:
+            verify: Whether to raise if `arm` was not followed by noise on every target.
+
+        Returns:
+            The strength of the noise if `arm` was told to measure it, else None.
+
+        Raises:
+            NoNoiseError: The batch ended without noise; says why and what to do.
+        """
+        missing = [hook for hook in self._hooks if hook.is_armed and not hook.has_landed()]
+        strengths = [hook.disarm() for hook in self._hooks]
+        if missing and verify:
+            assert self._root is not None  # hooks exist only while attached
+            raise NoNoiseError(explain_missing_noise(self._root, missing[0]))
+        return Strength.total([strength for strength in strengths if strength is not None])
+
+    @contextmanager
+    def armed(self, batch: Any, step: int, *, rank: int = 0, alpha: float | None = None) -> Iterator[EmbeddingNoise]:
+        """Armed for the forward and backward pass of one batch; arguments as in `arm`.
+
+        Raises:
+            NoNoiseError: The block ended without noise. An exception from the block itself comes first.
+        """
+        self.arm(batch, step, rank=rank, alpha=alpha)
+        try:
+            yield self
+        except BaseException:
+            self.disarm(verify=False)
+            raise
+        self.disarm()
+
+    def __enter__(self) -> EmbeddingNoise:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy (an averaged model, a process that is spawned) is attached to nothing and armed for nothing.
+        return {**self.__dict__, "_root": None, "_hooks": []}
+
+
+def _forget_compiled_code() -> None:
+    """Compiled code does not notice a hook that its module gets later: it would run without noise, silently."""
+    if "torch._dynamo" in sys.modules:
+        from torch._dynamo.utils import counters
+
+        if counters["stats"]["unique_graphs"]:
+            torch._dynamo.reset()

@@ -1,0 +1,271 @@
+"""From a training batch to the rows of tokens in it: who is padding, which document is how long, who gets noise.
+
+Understood without help: mappings (dict, BatchEncoding), dataclasses, named tuples and other objects with attributes, at
+any depth, and tuples or lists of these. Recognised fields, with any prefix or suffix (`chosen_input_ids`,
+`input_ids_a`): input_ids, attention_mask, position_ids, labels, cu_seqlens (also cu_seq_lens and both with `_q`),
+seq_idx, seq_ids, sequence_ids, document_ids (negative: padding) and segment_ids (0: padding).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_neft.errors import LengthsError
+from lightning_neft.noise.documents import (
+    document_lengths,
+    documents_from_cu_seqlens,
+    documents_from_mask,
+    documents_from_position_ids,
+    documents_from_sequence_ids,
+)
+
+__all__ = ["BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows"]
+
+Length = Literal["true", "padded"] | int
+Scope = Literal["all", "prompt", "response"]
+BatchToMask = Callable[[Any], Tensor | Sequence[Tensor] | None]
+
+_IGNORED_LABEL = -100
+_DECODER = "decoder_"
+_MAX_DEPTH = 3
+
+# Longest first, so that `cu_seqlens_q` is not taken for `cu_seqlens` with a suffix.
+_FIELDS: dict[str, str] = {
+    "attention_mask": "mask",
+    "cu_seq_lens_q": "cu_seqlens",
+    "cu_seqlens_q": "cu_seqlens",
+    "sequence_ids": "sequence_ids",
+    "document_ids": "sequence_ids",
+    "position_ids": "position_ids",
+    "cu_seq_lens": "cu_seqlens",
+    "segment_ids": "segment_ids",
+    "cu_seqlens": "cu_seqlens",
+    "input_ids": "ids",
+    "seq_idx": "sequence_ids",
+    "seq_ids": "sequence_ids",
+    "labels": "labels",
+}
+
+
+@dataclasses.dataclass
+class TokenRows:
+    """The tokens of one forward pass: documents (B, L), the weight of each token's noise, and where this was read.
+
+    Attributes:
+        documents: int64, 0 for padding, k for the row's k-th document.
+        covered: bool of the same shape, the tokens that get noise; None for all that are not padding.
+        weight: float32 of the same shape, 1 / sqrt(length) for tokens that get noise, else 0.
+        length: The length rule that made `weight`.
+        ids: The token ids that these rows belong to, to tell apart two passes of one shape; None if unknown.
+        is_decoder: Whether these are the decoder's tokens of an encoder-decoder.
+        source: The fields of the batch that were used, for messages.
+    """
+
+    documents: Tensor
+    covered: Tensor | None
+    length: Length
+    ids: Tensor | None
+    is_decoder: bool
+    source: str
+    weight: Tensor = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weight = _weight(self.documents, self.covered, self.length)
+
+    def window(self, rows: slice, columns: slice) -> Tensor:
+        """Weights of a part of these rows, as when training_step feeds micro-batches or drops the last token.
+
+        Lengths are counted within the part, which is what the model sees.
+        """
+        covered = None if self.covered is None else self.covered[rows, columns]
+        return _weight(self.documents[rows, columns], covered, self.length)
+
+
+def _weight(documents: Tensor, covered: Tensor | None, length: Length) -> Tensor:
+    if length == "padded":
+        # The transformers form: one length for all and noise on padding too.
+        tokens = torch.ones_like(documents, dtype=torch.bool)
+        lengths = torch.full_like(documents, documents.shape[-1])
+    else:
+        tokens = documents > 0
+        lengths = document_lengths(documents) if length == "true" else torch.full_like(documents, length)
+    if covered is not None:
+        tokens = tokens & covered
+    return torch.where(tokens, lengths.to(torch.float32).clamp(min=1).rsqrt(), 0.0)
+
+
+def find_token_rows(
+    batch: Any,
+    *,
+    length: Length = "true",
+    scope: Scope = "all",
+    batch_to_mask: BatchToMask | None = None,
+    seq2seq: bool = False,
+) -> list[TokenRows]:
+    """Find the rows of tokens that a batch holds, one entry for each set of token ids in it.
+
+    Args:
+        batch: What the data loader gave, on its device.
+        length: `true`, `padded` or a fixed number of tokens.
+        scope: `all`, `prompt` (labels of -100) or `response` (other labels); for an encoder-decoder the encoder's and
+            the decoder's tokens. L stays the length of the whole document.
+        batch_to_mask: Used instead of the search if given: from the batch to a mask (B, L), 0 for padding and 1 or a
+            document's number for tokens, or to a sequence of masks for several passes; None to search after all.
+        seq2seq: Whether the model is an encoder-decoder: labels then stand for the decoder's tokens where there is no
+            decoder_attention_mask.
+
+    Returns:
+        The rows; empty if nothing in the batch says which tokens are padding, so that every row has its full length.
+
+    Raises:
+        LengthsError: A field has a shape that cannot be read, or the scope needs labels and there are none.
+    """
+    groups = list(_field_groups(batch, seq2seq))
+    if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
+        groups = _given(answer, groups)
+    return [rows for group in groups if (rows := _rows_of(group, length, scope, seq2seq)) is not None]
+
+
+@dataclasses.dataclass
+class _Group:
+    """The recognised fields of one set of token ids: kind of field -> tensor, and the key it came from."""
+
+    fields: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
+    is_decoder: bool = False
+
+    def add(self, kind: str, key: str, value: Tensor) -> None:
+        self.fields[kind] = value
+        self.keys[kind] = key
+
+
+def _given(answer: Tensor | Sequence[Tensor], found: list[_Group]) -> list[_Group]:
+    """The user's masks, with those labels of the batch that have their shape."""
+    groups = []
+    for mask in [answer] if isinstance(answer, Tensor) else answer:
+        if not isinstance(mask, Tensor) or mask.dim() < 2:
+            got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a sequence of such masks.")
+        group = _Group({"mask": mask}, {"mask": "batch_to_mask"})
+        for other in found:
+            if "labels" in other.fields and other.fields["labels"].shape == mask.shape:
+                group.add("labels", other.keys["labels"], other.fields["labels"])
+        groups.append(group)
+    return groups
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    """Named parts of a batch or of a part of it; the parts of a sequence have no name."""
+    if isinstance(value, Mapping):
+        yield from ((key, item) for key, item in value.items() if isinstance(key, str))
+    elif hasattr(value, "_asdict"):
+        yield from value._asdict().items()
+    elif isinstance(value, list | tuple):
+        yield from (("", item) for item in value)
+    elif hasattr(value, "__dict__") and not isinstance(value, type | Tensor | torch.nn.Module):
+        yield from vars(value).items()
+
+
+def _field_groups(batch: Any, seq2seq: bool, depth: int = 0) -> Iterator[_Group]:
+    """The groups of recognised fields of a batch and of its nested parts, by what surrounds the field's name."""
+    groups: dict[str, _Group] = {}
+    nested: list[Any] = []
+    for key, value in _children(batch):
+        name = next((name for name in _FIELDS if name in key), None)
+        if name == "attention_mask" and isinstance(value, Mapping):
+            # Models with several kinds of layers are given one mask for each kind.
+            value = value.get("full_attention")
+        if name is not None and isinstance(value, Tensor):
+            around = key.replace(name, "*", 1)
+            group = groups.setdefault(around, _Group(is_decoder=seq2seq and around.startswith(_DECODER)))
+            group.add(_FIELDS[name], key, value)
+        elif not isinstance(value, Tensor | str | bytes | int | float) and value is not None:
+            nested.append(value)
+    if seq2seq:
+        _labels_to_decoder(groups)
+    yield from groups.values()
+    if depth < _MAX_DEPTH:
+        for value in nested:
+            yield from _field_groups(value, seq2seq, depth + 1)
+
+
+def _labels_to_decoder(groups: dict[str, _Group]) -> None:
+    """Give an encoder-decoder's labels to its decoder: they are its tokens shifted, as many as are not ignored."""
+    for around, group in list(groups.items()):
+        labels = group.fields.get("labels")
+        if group.is_decoder or labels is None or labels.dim() != 2:
+            continue
+        decoder = groups.setdefault(_DECODER + around, _Group(is_decoder=True))
+        if "mask" not in decoder.fields:
+            decoder.add("mask", group.keys["labels"], labels != _IGNORED_LABEL)
+
+
+def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool) -> TokenRows | None:
+    documents, source = _documents_of(group)
+    labels = group.fields.get("labels")
+    if documents is None and scope != "all" and labels is not None and labels.dim() == 2:
+        documents, source = torch.ones_like(labels), group.keys["labels"]
+    if documents is None:
+        return None
+    covered = None
+    if scope != "all" and seq2seq:
+        covered = torch.full_like(documents, group.is_decoder == (scope == "response"), dtype=torch.bool)
+    elif scope != "all":
+        if labels is None or labels.shape != documents.shape:
+            got = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
+            raise LengthsError(
+                f"scope={scope!r} needs labels of shape {tuple(documents.shape)} beside {source}, the batch has "
+                f"{got}: add labels (-100 on the prompt), or use scope='all'."
+            )
+        covered = labels == _IGNORED_LABEL if scope == "prompt" else labels != _IGNORED_LABEL
+    return TokenRows(documents, covered, length, group.fields.get("ids"), group.is_decoder, source)
+
+
+def _documents_of(group: _Group) -> tuple[Tensor | None, str]:
+    """Documents from the most telling field, padding from the mask; and the keys of the fields that were used."""
+    fields, keys = group.fields, group.keys
+    ids, mask, positions = fields.get("ids"), fields.get("mask"), fields.get("position_ids")
+    documents, source = None, ""
+    if "cu_seqlens" in fields:
+        source = keys["cu_seqlens"]
+        documents = documents_from_cu_seqlens(fields["cu_seqlens"], _single_row(group, source))
+    elif "sequence_ids" in fields and fields["sequence_ids"].dim() == 2:
+        source = keys["sequence_ids"]
+        documents = documents_from_sequence_ids(fields["sequence_ids"])
+    elif "segment_ids" in fields and fields["segment_ids"].dim() == 2:
+        source = keys["segment_ids"]
+        documents = documents_from_sequence_ids(torch.where(fields["segment_ids"] == 0, -1, fields["segment_ids"]))
+    elif positions is not None and positions.dim() == 2:
+        # Positions of more dimensions are spatial (M-RoPE) and say nothing about documents.
+        source = keys["position_ids"]
+        documents = documents_from_position_ids(positions)
+        if ids is not None and ids.dim() == 2:
+            documents = documents.expand(ids.shape)
+    if mask is None:
+        return documents, source
+    if mask.dim() not in (2, 3, 4):
+        raise LengthsError(f"{keys['mask']} has shape {tuple(mask.shape)}: a mask has 2, 3 or 4 dimensions.")
+    from_mask = documents_from_mask(mask)
+    if documents is None:
+        return from_mask, keys["mask"]
+    if documents.shape != from_mask.shape:
+        return documents, source
+    return documents * (from_mask > 0), f"{source} and {keys['mask']}"
+
+
+def _single_row(group: _Group, source: str) -> torch.Size:
+    """Shape of the one row of tokens that cumulative lengths speak of."""
+    for kind in ("ids", "position_ids", "labels"):
+        tokens = group.fields.get(kind)
+        if tokens is not None and tokens.dim() in (1, 2):
+            if tokens.numel() == tokens.shape[-1]:
+                return tokens.shape
+            raise LengthsError(f"{source} speaks of one row, but {group.keys[kind]} has shape {tuple(tokens.shape)}.")
+    raise LengthsError(
+        f"{source} stands alone: add input_ids, position_ids or labels of shape (1, T) or (T,) to the batch."
+    )

@@ -1,0 +1,73 @@
+"""Alpha over the run: a factor between 0 and 1 for the share of the run that is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["AlphaSchedule", "ScheduleName"]
+
+ScheduleName = Literal["constant", "linear", "cosine"]
+
+
+def _constant(progress: float) -> float:
+    return 1.0
+
+
+def _linear(progress: float) -> float:
+    return 1.0 - progress
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+_SHAPES: dict[str, Callable[[float], float]] = {"constant": _constant, "linear": _linear, "cosine": _cosine}
+
+
+class AlphaSchedule:
+    """Factor of alpha as a function of progress: a linear warm-up from 0, then the shape.
+
+    Args:
+        shape: `constant`, `linear` (to 0 at the end), `cosine` (half a period, to 0 at the end), or a callable from
+            progress in [0, 1] to a factor of at least 0. Progress counts from the end of the warm-up.
+        warmup: Share of the run, in [0, 1), over which the factor rises from 0.
+
+    Raises:
+        ConfigError: An unknown name, a warm-up outside [0, 1), or a factor that is negative or not finite.
+
+    >>> schedule = AlphaSchedule("linear", warmup=0.5)
+    >>> [schedule(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, shape: ScheduleName | Callable[[float], float] = "constant", warmup: float = 0.0) -> None:
+        if not callable(shape) and shape not in _SHAPES:
+            raise ConfigError(
+                f"schedule={shape!r}: use one of {', '.join(_SHAPES)}, or a callable of progress in [0, 1]."
+            )
+        if isinstance(warmup, bool) or not isinstance(warmup, int | float) or not 0 <= warmup < 1:
+            raise ConfigError(f"warmup={warmup!r}: use a share of the run from 0 up to, but not including, 1.")
+        self.shape = shape
+        self.warmup = warmup
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether progress plays no part, so that the length of the run need not be known."""
+        return self.shape == "constant" and self.warmup == 0
+
+    def __call__(self, progress: float) -> float:
+        """Factor at `progress`, a share of the run; values outside [0, 1] are clamped."""
+        progress = min(max(progress, 0.0), 1.0)
+        if progress < self.warmup:
+            return progress / self.warmup
+        shape = self.shape if callable(self.shape) else _SHAPES[self.shape]
+        factor = float(shape((progress - self.warmup) / (1 - self.warmup)))
+        if not math.isfinite(factor) or factor < 0:
+            raise ConfigError(
+                f"schedule gave {factor!r} at progress {progress:.4f}: a factor has to be finite and >= 0."
+            )
+        return factor

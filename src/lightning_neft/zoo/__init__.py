@@ -1,0 +1,1 @@
+"""Recipes: where they are found."""

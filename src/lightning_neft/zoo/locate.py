@@ -1,0 +1,46 @@
+"""Find the recipes that come with the package, by name. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["find_recipe", "recipe_names", "recipes_folder"]
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the recipes: inside the installed package, or beside `src` in a source tree.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "recipes", package.parents[1] / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"no recipes were installed with the package (looked in {package}); install it again")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all recipes, such as `quickstart` or `model/dataset`, in alphabetical order."""
+    folder = recipes_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        name: Its name, with or without `.yaml`.
+
+    Raises:
+        ConfigError: If there is none of this name; the message has the nearest names.
+    """
+    names = recipe_names()
+    wanted = name.removesuffix(".yaml")
+    if wanted in names:
+        return recipes_folder() / f"{wanted}.yaml"
+    near = get_close_matches(wanted, names, n=3) or names[:5]
+    raise ConfigError(f"{name!r} is neither a file here ({Path.cwd()}) nor a recipe; recipes near it: {', '.join(near)}")
