@@ -71,7 +71,7 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
         return _search(root)
     named: Any = target
     if callable(target) and not isinstance(target, nn.Module):
-        named = target(root)
+        named = target(root)  # type: ignore[operator]  # mypy takes a sequence that is callable for a module
     targets: list[EmbeddingTarget] = []
     for one in [named] if isinstance(named, str | nn.Module) else list(named):
         name, module = _by_name(root, one) if isinstance(one, str) else (_name_of(root, one), one)

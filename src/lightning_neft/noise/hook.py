@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -49,30 +50,57 @@ class Strength:
         return cls(noise_rms, embedding_rms, noise_rms / embedding_rms, unchanged / elements)
 
 
-class NoiseHook:
-    """Adds noise to what one module returns, while armed and while gradients are enabled.
+@dataclass
+class _State:
+    """What a hook works with during one batch. Tensors for what varies from batch to batch, so that it is not compiled.
 
-    All that a compiled graph needs lives in attributes of this plain object: tensors for what varies from batch to
-    batch (weights, seed, sums), Python values only for what does not, so that nothing is compiled again.
+    Attributes:
+        is_armed: Whether noise is added.
+        rows: The rows of tokens of the batch; empty if it says nothing of lengths.
+        alpha: Strength, float32 scalar on the CPU.
+        length: The length rule, for a batch that says nothing of lengths.
+        first_seed: Seed of the batch, int64 scalar on the CPU.
+        seed: Seed of the next call; moves at each call, which also tells that noise was added.
+        wanted: Whether the strength is to be summed up, bool scalar on the CPU.
+        sums: See `strength_sums`.
+        calls: Of each eager call, the address and shape of its ids, and its seed.
+        called_without_grad: Whether a call came with gradients disabled.
     """
+
+    is_armed: bool = False
+    rows: list[TokenRows] = field(default_factory=list)
+    alpha: Tensor = field(default_factory=lambda: torch.zeros(()))
+    length: Length = "true"
+    first_seed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    seed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    wanted: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
+    sums: Tensor = field(default_factory=lambda: torch.zeros(4))
+    calls: list[tuple[tuple[int, torch.Size], Tensor]] = field(default_factory=list)
+    called_without_grad: bool = False
+
+    @property
+    def has_landed(self) -> bool:
+        return bool(self.seed != self.first_seed)
+
+
+# torch.compile takes every tensor that it reaches through a module, its hooks included, for one of fixed shape and
+# compiles again for each length. What it reaches through a global may vary: hence this table, by hook.
+_STATES: dict[int, _State] = {}
+_KEYS = itertools.count()
+
+
+class NoiseHook:
+    """Adds noise to what one module returns, while armed and while gradients are enabled."""
 
     def __init__(self, target: EmbeddingTarget, distribution: Distribution) -> None:
         self.target = target
         self.distribution = distribution
-        self.is_armed = False
-        self.called_without_grad = False
+        self._key = next(_KEYS)
         self._handle: RemovableHandle | None = None
-        self._rows: list[TokenRows] = []
-        self._alpha = torch.zeros(())
-        self._length: Length = "true"
-        self._first_seed = torch.zeros((), dtype=torch.int64)
-        self._seed = self._first_seed
-        self._wanted = torch.zeros((), dtype=torch.bool)
-        self._sums = torch.zeros(4)
-        self._calls: list[tuple[tuple[int, torch.Size], Tensor]] = []
 
     def register(self) -> None:
         """Register on the target."""
+        _STATES[self._key] = _State()
         self._handle = self.target.module.register_forward_hook(self._add_noise)
 
     def remove(self) -> None:
@@ -80,7 +108,7 @@ class NoiseHook:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-        self.disarm()
+        _STATES.pop(self._key, None)
 
     def arm(self, rows: Sequence[TokenRows], alpha: float, length: Length, seed: int, measure: bool) -> None:
         """Switch on for one batch.
@@ -94,89 +122,114 @@ class NoiseHook:
         """
         own = [r for r in rows if r.is_decoder == (self.target.side == "decoder")]
         # A decoder without tokens of its own in the batch gets the encoder's, shifted (BART for classification).
-        self._rows = own if own and self.target.side in ("encoder", "decoder") else list(rows)
-        self._alpha = torch.tensor(alpha)
-        self._length = length
-        self._first_seed = self._seed = torch.tensor(seed, dtype=torch.int64)
-        self._wanted = torch.tensor(measure)
-        self._sums = torch.zeros(4, device=self._rows[0].weight.device if self._rows else None)
-        self._calls = []
-        self.called_without_grad = False
-        self.is_armed = True
+        used = own if own and self.target.side in ("encoder", "decoder") else list(rows)
+        first_seed = torch.tensor(seed, dtype=torch.int64)
+        _STATES[self._key] = _State(
+            is_armed=True,
+            rows=used,
+            alpha=torch.tensor(alpha),
+            length=length,
+            first_seed=first_seed,
+            seed=first_seed,
+            wanted=torch.tensor(measure),
+            sums=torch.zeros(4, device=used[0].weight.device if used else None),
+        )
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether it is between `arm` and `disarm`."""
+        return self._key in _STATES and _STATES[self._key].is_armed
+
+    @property
     def has_landed(self) -> bool:
-        """Whether noise was added since `arm`; told by the seed, which moves at each call, compiled or not."""
-        return bool(self._seed != self._first_seed)
+        """Whether noise was added since `arm`."""
+        return _STATES[self._key].has_landed
+
+    @property
+    def called_without_grad(self) -> bool:
+        """Whether the target was called with gradients disabled since `arm`."""
+        return _STATES[self._key].called_without_grad
 
     def disarm(self) -> Tensor | None:
         """Switch off; returns the strength's sums if they were measured."""
-        sums = self._sums if self.is_armed and self._wanted and self.has_landed() else None
-        self.is_armed = False
-        self._rows, self._calls = [], []
-        return sums
+        state = _STATES.get(self._key)
+        if state is None or not state.is_armed:
+            return None
+        state.is_armed = False
+        state.rows, state.calls = [], []
+        return state.sums if state.wanted and state.has_landed else None
+
+    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution]]:
+        # A copied or pickled model (weight averaging, say) takes its hooks along; the copy never adds noise.
+        return NoiseHook, (self.target, self.distribution)
 
     def _add_noise(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
         """The forward hook: what it returns replaces the module's output; None leaves it."""
-        if not self.is_armed:
+        state = _STATES.get(self._key)
+        if state is None or not state.is_armed:
             return None
         if not torch.is_grad_enabled():
-            self.called_without_grad = True
+            state.called_without_grad = True
             return None
+        name = self.target.name
         if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
             got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise NoNoiseError(
-                f"{self.target.name} returned {got}, not a floating tensor (..., tokens, width): no noise can be "
-                "added. Name a module that returns one: target='<name>'."
+                f"{name} returned {got}, not a floating tensor (..., tokens, width): no noise can be added. Name a "
+                "module that returns one: target='<name>'."
             )
         ids = args[0] if args and isinstance(args[0], Tensor) else None
-        seed = self._next_seed(ids)
+        seed = _next_seed(state, ids, name)
         if seed is None:
             return None
-        scale = self._weight(output, ids) * (self._alpha * output.shape[-1] ** -0.5)
+        scale = _weight(state, output, ids, name) * (state.alpha * output.shape[-1] ** -0.5)
         # Detached: the noise has no gradient, and the operator none to give.
         clean = output.detach()
         drawn = noise(clean, scale, seed, self.distribution)
         noisy = add_noise(output, drawn)
-        sums = strength_sums(clean, drawn, noisy.detach(), scale, self._wanted)
-        self._sums = self._sums.to(sums.device) + sums
+        sums = strength_sums(clean, drawn, noisy.detach(), scale, state.wanted)
+        state.sums = state.sums.to(sums.device) + sums
         return noisy
 
-    def _next_seed(self, ids: Tensor | None) -> Tensor | None:
-        """Seed of this call. A call that recomputes an earlier one during backward gets that one's; None: it had none.
 
-        Activation checkpointing runs the forward pass a second time, inside backward. Other noise than the first time
-        would make gradients wrong without any error.
-        """
-        if torch.compiler.is_compiling():
-            seed = self._seed
-            self._seed = seed + _CALL_STEP
-            return seed
-        key = (0, torch.Size()) if ids is None else (ids.data_ptr(), ids.shape)
-        # As torch.utils.checkpoint tells a recomputation: -1 outside of a backward pass.
-        if torch._C._current_graph_task_id() != -1:
-            earlier = [seed for called_with, seed in self._calls if called_with == key]
-            if not earlier:
-                # Ids made inside the checkpointed part have a new address: a single call leaves no doubt all the same.
-                earlier = [seed for _, seed in self._calls] if len(self._calls) == 1 else []
-            if not earlier and self._calls:
-                raise NoNoiseError(
-                    f"{self.target.name} is called several times inside activation checkpointing with ids that are "
-                    "made there: which noise to repeat is unknown. Make the ids before the checkpointed part."
-                )
-            # Backward goes through equal calls last to first; the first of them stays for a second backward pass.
-            if len(earlier) > 1:
-                self._calls.remove((key, earlier[-1]))
-            return earlier[-1] if earlier else None
-        seed = self._seed
-        self._seed = seed + _CALL_STEP
-        self._calls.append((key, seed))
+def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:
+    """Seed of this call. A call that recomputes an earlier one during backward gets that one's; None: it had none.
+
+    Activation checkpointing runs the forward pass a second time, inside backward. Other noise than the first time would
+    make gradients wrong without any error.
+    """
+    if torch.compiler.is_compiling():
+        seed = state.seed
+        state.seed = seed + _CALL_STEP
         return seed
+    key = (0, torch.Size()) if ids is None else (ids.data_ptr(), ids.shape)
+    # As torch.utils.checkpoint tells a recomputation: -1 outside of a backward pass.
+    if torch._C._current_graph_task_id() == -1:
+        seed = state.seed
+        state.seed = seed + _CALL_STEP
+        state.calls.append((key, seed))
+        return seed
+    earlier = [call for call in state.calls if call[0] == key]
+    if not earlier and len(state.calls) > 1:
+        raise NoNoiseError(
+            f"{name} is called several times inside activation checkpointing, with ids that are made there: which "
+            "noise to repeat is unknown. Make the ids before the checkpointed part."
+        )
+    # Ids made inside the checkpointed part have a new address: a single call leaves no doubt all the same.
+    earlier = earlier or state.calls
+    if not earlier:
+        return None
+    if len(earlier) > 1:
+        # Backward goes through equal calls last to first; one of them stays for a second backward pass.
+        state.calls = [call for call in state.calls if call is not earlier[-1]]
+    return earlier[-1][1]
 
-    def _weight(self, output: Tensor, ids: Tensor | None) -> Tensor:
-        """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
-        if self._rows:
-            return match_weight(self._rows, output.shape[:-1], ids, self.target.name)
-        ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
-        # Counted by a tensor operation: a length in Python would be compiled into the graph.
-        lengths = ones * self._length if isinstance(self._length, int) else ones.sum(-1, keepdim=True)
-        return lengths.rsqrt()
+
+def _weight(state: _State, output: Tensor, ids: Tensor | None, name: str) -> Tensor:
+    """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
+    if state.rows:
+        return match_weight(state.rows, output.shape[:-1], ids, name)
+    ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
+    # Counted by a tensor operation: a length in Python would be compiled into the graph.
+    lengths = ones * state.length if isinstance(state.length, int) else ones.sum(-1, keepdim=True)
+    return lengths.rsqrt()

@@ -160,10 +160,9 @@ class EmbeddingNoise:
         Raises:
             NoNoiseError: The batch ended without noise; says why and what to do.
         """
-        missing = [hook for hook in self._hooks if hook.is_armed and not hook.has_landed()]
+        missing = [hook for hook in self._hooks if verify and hook.is_armed and not hook.has_landed]
         strengths = [hook.disarm() for hook in self._hooks]
-        if missing and verify:
-            assert self._root is not None  # hooks exist only while attached
+        if missing and self._root is not None:
             raise NoNoiseError(explain_missing_noise(self._root, missing[0]))
         return Strength.total([strength for strength in strengths if strength is not None])
 
