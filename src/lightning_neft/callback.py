@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -135,10 +135,11 @@ class NEFTune(pl.Callback):
             self._alpha_now *= self.schedule(trainer.global_step / self._total_steps)
         if self._alpha_now == 0:
             return
-        if isinstance(batch, Iterator) and self.noise.length == "true":
+        if batch is None and self.noise.reads_batch:
+            # Lightning's word for training_step(dataloader_iter): None first, later the batch before.
             raise LengthsError(
-                "training_step(dataloader_iter) takes its batch by itself, so that the true lengths are unknown: use "
-                "training_step(batch), or length='padded' or a number."
+                "training_step(dataloader_iter) takes its batch by itself, so that its lengths are unknown: use "
+                "training_step(batch), or length='padded'."
             )
         self.noise.arm(
             batch,

@@ -25,8 +25,8 @@ def explain_missing_noise(root: nn.Module, hook: NoiseHook) -> str:
         )
     if all(part is not module for part in root.modules()):
         return (
-            f"{start}is no longer part of {type(root).__name__}; it was replaced after training began (as "
-            "resize_token_embeddings does). Replace it before fit, in __init__ or configure_model."
+            f"{start}is no longer part of {type(root).__name__}; it was replaced after training began. "
+            "Replace it before fit, in __init__ or configure_model."
         )
     if same := _shares_weight(root, module):
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -22,6 +22,9 @@ _WRAPPER_LEVELS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_w
 # Parts of the names of tables that are looked up by something else than a token.
 _NOT_TOKENS = ("pos", "wpe", "type", "segment", "relative", "bias", "time", "step", "class", "label", "codebook")
 
+# Where a model's config says which token ids only keep places for the features of images, video or sound.
+_SLOTS = tuple(f"{kind}_token_{form}" for kind in ("image", "video", "audio") for form in ("id", "index"))
+
 
 @dataclass(frozen=True)
 class EmbeddingTarget:
@@ -32,11 +35,13 @@ class EmbeddingTarget:
         module: The module.
         side: Which tokens it embeds: those of a decoder-only model or an encoder (`None`), the encoder's or decoder's
             of an encoder-decoder, or `both` if one module serves the two.
+        slots: Token ids whose places the model fills with features of images, video or sound, as its config says.
     """
 
     name: str
     module: nn.Module
     side: Side | None = None
+    slots: tuple[int, ...] = ()
 
     @property
     def is_seq2seq(self) -> bool:
@@ -67,11 +72,16 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
     >>> find_embeddings(nn.ModuleDict({"tok": nn.Embedding(9, 4), "pos": nn.Embedding(9, 4)}))[0].name
     'tok'
     """
-    if target is None:
-        return _search(root)
+    targets = _search(root) if target is None else _named(root, target)
+    models = [model for _, model in _models(root)]
+    return [replace(found, slots=_slots(found.module, models)) for found in targets]
+
+
+def _named(root: nn.Module, target: Target) -> list[EmbeddingTarget]:
+    """The modules that a target names."""
     named: Any = target
     if callable(target) and not isinstance(target, nn.Module):
-        named = target(root)  # type: ignore[operator]  # mypy takes a sequence that is callable for a module
+        named = target(root)
     targets: list[EmbeddingTarget] = []
     for one in [named] if isinstance(named, str | nn.Module) else list(named):
         name, module = _by_name(root, one) if isinstance(one, str) else (_name_of(root, one), one)
@@ -124,7 +134,7 @@ def _models(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
         yield from _models(child, prefix if name in _WRAPPER_LEVELS else f"{prefix}.{name}".lstrip("."))
 
 
-def _of_model(model: nn.Module, name: str) -> list[EmbeddingTarget]:
+def _of_model(model: Any, name: str) -> list[EmbeddingTarget]:
     """Token embeddings of a model with `get_input_embeddings`."""
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and hasattr(model, "get_decoder"):
         stacks: tuple[tuple[Any, Side], ...] = ((model.get_encoder(), "encoder"), (model.get_decoder(), "decoder"))
@@ -143,6 +153,13 @@ def _of_model(model: nn.Module, name: str) -> list[EmbeddingTarget]:
             "whose output is to get the noise: target='<name>'."
         )
     return [EmbeddingTarget(_join(name, _name_of(model, module)), module)]
+
+
+def _slots(embedding: nn.Module, models: Sequence[nn.Module]) -> tuple[int, ...]:
+    """Token ids that the model of an embedding replaces by features of something else than text."""
+    model = next((model for model in models if any(part is embedding for part in model.modules())), None)
+    ids = (getattr(getattr(model, "config", None), name, None) for name in _SLOTS)
+    return tuple(dict.fromkeys(slot for slot in ids if isinstance(slot, int)))
 
 
 def _input_embedding(model: Any) -> nn.Module | None:

@@ -93,6 +93,11 @@ class EmbeddingNoise:
         """Where the noise lands; empty while not attached."""
         return [hook.target for hook in self._hooks]
 
+    @property
+    def reads_batch(self) -> bool:
+        """Whether the noise depends on what is in the batch; the padded form needs the output's width alone."""
+        return self.length != "padded" or self.scope != "all"
+
     def attach(self, module: nn.Module) -> EmbeddingNoise:
         """Find the token embedding(s) of `module` and register a forward hook on each; attaching again moves it.
 
@@ -136,13 +141,14 @@ class EmbeddingNoise:
             self.disarm(verify=False)
             return
         rows: list[TokenRows] = []
-        if self.length != "padded" or self.scope != "all":  # else nothing of the batch matters but the width
+        if self.reads_batch:
             rows = find_token_rows(
                 batch,
                 length=self.length,
                 scope=self.scope,
                 batch_to_mask=self.batch_to_mask,
                 seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
+                slots=[slot for hook in self._hooks for slot in hook.target.slots],
             )
         self.found_in = ", ".join(dict.fromkeys(row.source for row in rows)) or "the width of the embedding's output"
         for index, hook in enumerate(self._hooks):

@@ -59,6 +59,8 @@ class TokenRows:
     Attributes:
         documents: int64, 0 for padding, k for the row's k-th document.
         covered: bool of the same shape, the tokens that get noise; None for all that are not padding.
+        slots: bool of the same shape, the places that features of images, video or sound take: no tokens, neither
+            counted nor noised; None if there are none.
         weight: float32 of the same shape, 1 / sqrt(length) for tokens that get noise, else 0.
         length: The length rule that made `weight`.
         ids: The token ids that these rows belong to, to tell apart two passes of one shape; None if unknown.
@@ -72,10 +74,11 @@ class TokenRows:
     ids: Tensor | None
     is_decoder: bool
     source: str
+    slots: Tensor | None = None
     weight: Tensor = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.weight = _weight(self.documents, self.covered, self.length)
+        self.weight = _weight(self.documents, self.covered, self.slots, self.length)
 
     def window(self, rows: slice, columns: slice) -> Tensor:
         """Weights of a part of these rows, as when training_step feeds micro-batches or drops the last token.
@@ -83,15 +86,18 @@ class TokenRows:
         Lengths are counted within the part, which is what the model sees.
         """
         covered = None if self.covered is None else self.covered[rows, columns]
-        return _weight(self.documents[rows, columns], covered, self.length)
+        slots = None if self.slots is None else self.slots[rows, columns]
+        return _weight(self.documents[rows, columns], covered, slots, self.length)
 
 
-def _weight(documents: Tensor, covered: Tensor | None, length: Length) -> Tensor:
+def _weight(documents: Tensor, covered: Tensor | None, slots: Tensor | None, length: Length) -> Tensor:
     if length == "padded":
         # The transformers form: one length for all and noise on padding too.
         tokens = torch.ones_like(documents, dtype=torch.bool)
         lengths = torch.full_like(documents, documents.shape[-1])
     else:
+        if slots is not None:
+            documents = documents.masked_fill(slots, 0)
         tokens = documents > 0
         lengths = document_lengths(documents) if length == "true" else torch.full_like(documents, length)
     if covered is not None:
@@ -106,6 +112,7 @@ def find_token_rows(
     scope: Scope = "all",
     batch_to_mask: BatchToMask | None = None,
     seq2seq: bool = False,
+    slots: Sequence[int] = (),
 ) -> list[TokenRows]:
     """Find the rows of tokens that a batch holds, one entry for each set of token ids in it.
 
@@ -118,6 +125,7 @@ def find_token_rows(
             document's number for tokens, or to a sequence of masks for several passes; None to search after all.
         seq2seq: Whether the model is an encoder-decoder: labels then stand for the decoder's tokens where there is no
             decoder_attention_mask.
+        slots: Token ids that only keep places for the features of images, video or sound. They do not count as tokens.
 
     Returns:
         The rows; empty if nothing in the batch says which tokens are padding, so that every row has its full length.
@@ -128,7 +136,7 @@ def find_token_rows(
     groups = list(_field_groups(batch, seq2seq))
     if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
         groups = _given(answer, groups)
-    return [rows for group in groups if (rows := _rows_of(group, length, scope, seq2seq)) is not None]
+    return [rows for group in groups if (rows := _rows_of(group, length, scope, seq2seq, slots)) is not None]
 
 
 @dataclasses.dataclass
@@ -205,9 +213,11 @@ def _labels_to_decoder(groups: dict[str, _Group]) -> None:
             decoder.add("mask", group.keys["labels"], labels != _IGNORED_LABEL)
 
 
-def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool) -> TokenRows | None:
+def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool, slots: Sequence[int]) -> TokenRows | None:
     documents, source = _documents_of(group)
-    labels = group.fields.get("labels")
+    ids, labels = group.fields.get("ids"), group.fields.get("labels")
+    if documents is None and slots and ids is not None:
+        documents, source = torch.ones_like(ids), group.keys["ids"]
     if documents is None and scope != "all" and labels is not None and labels.dim() == 2:
         documents, source = torch.ones_like(labels), group.keys["labels"]
     if documents is None:
@@ -223,7 +233,14 @@ def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool) -> Toke
                 f"{got}: add labels (-100 on the prompt), or use scope='all'."
             )
         covered = labels == _IGNORED_LABEL if scope == "prompt" else labels != _IGNORED_LABEL
-    return TokenRows(documents, covered, length, group.fields.get("ids"), group.is_decoder, source)
+    return TokenRows(documents, covered, length, ids, group.is_decoder, source, _slots(ids, documents, slots))
+
+
+def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tensor | None:
+    """Where the token ids keep places for features; None where no ids belong to the documents."""
+    if not slots or ids is None or ids.shape != documents.shape:
+        return None
+    return torch.stack([ids == slot for slot in slots]).any(0)
 
 
 def _documents_of(group: _Group) -> tuple[Tensor | None, str]:

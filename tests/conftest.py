@@ -1,0 +1,21 @@
+"""Fixtures for all tests: small models and batches, quiet trainers, and a process left as it was found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+# Models this small run faster on one thread, and a second test process does not fight for the same cores.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def restored_environment() -> Iterator[None]:
+    """seed_everything and distributed strategies set environment variables that would leak into the next test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

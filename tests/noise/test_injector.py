@@ -1,0 +1,435 @@
+"""EmbeddingNoise in loops of one's own: what it adds, to which pass, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_neft import EmbeddingNoise
+from lightning_neft.errors import (
+    AmbiguousEmbeddingError,
+    ConfigError,
+    EmbeddingNotFoundError,
+    LengthsError,
+    NoNoiseError,
+)
+from tiny import VOCABULARY, Recorder, batch, llama
+
+
+class Table(nn.Module):
+    """A token embedding and nothing else: what it returns is what the noise does."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(VOCABULARY, width)
+        nn.init.normal_(self.tokens.weight, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, ids, **_):
+        return self.tokens(ids)
+
+
+def added(model, noise, given, step=0, call=None, **options):
+    """The noise that one armed pass adds: (B, L, d)."""
+    call = call or (lambda: model(given["input_ids"]))
+    clean = call().detach()
+    with noise.armed(given, step, **options):
+        noisy = call().detach()
+    return noisy - clean
+
+
+def rms(tensor):
+    return tensor.square().mean().sqrt().item()
+
+
+def test_every_sequence_gets_the_strength_of_its_own_length_and_padding_none():
+    model, given = Table(width=2048), batch([4, 30], width=32)
+    delta = added(model, EmbeddingNoise(5).attach(model), given)
+    assert rms(delta[0, :4]) == pytest.approx(5 / math.sqrt(3 * 4 * 2048), rel=0.02)
+    assert rms(delta[1, :30]) == pytest.approx(5 / math.sqrt(3 * 30 * 2048), rel=0.02)
+    assert delta[given["attention_mask"] == 0].abs().max() == 0
+
+
+def test_norm_over_a_sequence_is_alpha_over_root_three_whatever_its_length():
+    model, given = Table(width=1024), batch([8, 64], width=64)
+    norms = added(model, EmbeddingNoise(5).attach(model), given).flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.full((2,), 5 / math.sqrt(3)), rtol=0.03, atol=0)
+
+
+def test_padded_length_and_a_batch_without_mask():
+    model, given = Table(width=2048), batch([4, 8], width=8)
+    padded = added(model, EmbeddingNoise(5, length="padded").attach(model), given)
+    assert rms(padded[0]) == pytest.approx(5 / math.sqrt(3 * 8 * 2048), rel=0.02)
+    assert rms(padded[0, 4:]) > 0
+    bare = added(model, EmbeddingNoise(5).attach(model), {"input_ids": given["input_ids"]})
+    assert rms(bare[0]) == pytest.approx(5 / math.sqrt(3 * 8 * 2048), rel=0.02)
+    fixed = added(model, EmbeddingNoise(5, length=100).attach(model), {"input_ids": given["input_ids"]})
+    assert rms(fixed) == pytest.approx(5 / math.sqrt(3 * 100 * 2048), rel=0.02)
+
+
+@pytest.mark.parametrize("form", ["position_ids", "sequence_ids", "cu_seqlens"])
+def test_a_packed_row_has_the_strength_of_the_same_documents_unpacked(form):
+    """Given the same draw, scale for scale; and measured on each document."""
+    sizes, model = [5, 40, 11], Table(width=4096)
+    packed = {
+        "input_ids": torch.randint(1, VOCABULARY, (1, sum(sizes)), generator=torch.Generator().manual_seed(1)),
+        "position_ids": torch.cat([torch.arange(n) for n in sizes])[None],
+        "sequence_ids": torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))[None],
+        "cu_seqlens": torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()], dtype=torch.int32),
+    }
+    delta = added(model, EmbeddingNoise(5).attach(model), {key: packed[key] for key in ("input_ids", form)})
+    unpacked = EmbeddingNoise(5).attach(model)
+    for document in delta[0].split(sizes):
+        alone = added(model, unpacked, {"input_ids": torch.ones(1, len(document)).long()})
+        assert rms(document) == pytest.approx(5 / math.sqrt(3 * len(document) * 4096), rel=0.02)
+        assert document.abs().max().item() == pytest.approx(alone.abs().max().item(), rel=1e-3)
+
+
+def test_noise_is_a_function_of_seed_rank_step_and_call():
+    model, given = Table(), batch([6, 6])
+
+    def draw(seed=0, step=0, rank=0):
+        return added(model, EmbeddingNoise(5, seed=seed).attach(model), given, step, rank=rank)
+
+    first = draw()
+    assert torch.equal(draw(), first)
+    for other in (draw(seed=1), draw(step=1), draw(rank=1)):
+        assert not torch.equal(other, first)
+
+
+def test_each_forward_pass_of_a_batch_has_a_draw_of_its_own():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    with noise.armed(given, 0):
+        one, two = model(given["input_ids"]), model(given["input_ids"])
+    assert not torch.equal(one, two)
+
+
+def test_passes_of_different_shape_get_the_lengths_of_their_own_mask():
+    chosen, rejected, model = batch([3, 8]), batch([2, 5], seed=1), Table(width=2048)
+    given = {f"chosen_{k}": v for k, v in chosen.items()} | {f"rejected_{k}": v for k, v in rejected.items()}
+    noise = EmbeddingNoise(5).attach(model)
+    first = added(model, noise, given, call=lambda: model(given["chosen_input_ids"]))
+    second = added(model, noise, given, call=lambda: model(given["rejected_input_ids"]))
+    assert rms(first[0, :3]) == pytest.approx(5 / math.sqrt(3 * 3 * 2048), rel=0.03)
+    assert rms(second[0, :2]) == pytest.approx(5 / math.sqrt(3 * 2 * 2048), rel=0.03)
+
+
+def test_passes_of_one_shape_are_told_apart_by_their_ids():
+    chosen, rejected, model = batch([3, 8]), batch([8, 5], seed=1), Table()
+    given = {f"chosen_{k}": v for k, v in chosen.items()} | {f"rejected_{k}": v for k, v in rejected.items()}
+    noise = EmbeddingNoise(5).attach(model)
+    delta = added(model, noise, given, call=lambda: model(given["rejected_input_ids"].view(2, 8)))
+    assert (delta.abs().sum(-1) > 0).long().tolist() == rejected["attention_mask"].tolist()
+    with noise.armed(given, 0), pytest.raises(LengthsError, match="several rows fit and the ids do not tell which"):
+        model(given["rejected_input_ids"].clone())
+    model(given["chosen_input_ids"])
+
+
+def test_micro_batches_and_shifted_inputs_take_their_part_of_the_mask():
+    model, given = Table(), batch([3, 6, 2, 6], width=6)
+    noise = EmbeddingNoise(5).attach(model)
+    with noise.armed(given, 0):
+        for rows in (slice(0, 2), slice(2, 4)):
+            ids = given["input_ids"][rows]
+            delta = model(ids) - nn.functional.embedding(ids, model.tokens.weight)
+            assert (delta.abs().sum(-1) > 0).long().tolist() == given["attention_mask"][rows].tolist()
+    shifted = given["input_ids"][:, :-1]
+    delta = added(model, noise, given, call=lambda: model(shifted))
+    assert (delta.abs().sum(-1) > 0).long().tolist() == given["attention_mask"][:, :-1].tolist()
+
+
+@pytest.mark.parametrize("padding", ["kept", "removed"])
+def test_flattened_tokens_get_the_noise_of_their_row(padding):
+    model, given = Table(width=2048), batch([3, 8])
+    keep = given["attention_mask"].bool() if padding == "removed" else torch.ones(2, 8).bool()
+    ids = given["input_ids"][keep]
+    delta = added(model, EmbeddingNoise(5).attach(model), given, call=lambda: model(ids))
+    assert delta.shape == (len(ids), 2048)
+    assert rms(delta[:3]) == pytest.approx(5 / math.sqrt(3 * 3 * 2048), rel=0.03)
+    assert rms(delta[-8:]) == pytest.approx(5 / math.sqrt(3 * 8 * 2048), rel=0.03)
+    assert (delta.abs().sum(-1) > 0).tolist() == given["attention_mask"][keep].bool().tolist()
+
+
+def test_flattened_tokens_of_a_single_row():
+    model = Table(width=2048)
+    ids = torch.ones(7).long()
+    delta = added(
+        model,
+        EmbeddingNoise(5).attach(model),
+        {"input_ids": ids, "cu_seqlens": torch.tensor([0, 2, 7])},
+        call=lambda: model(ids),
+    )
+    assert rms(delta[:2]) == pytest.approx(5 / math.sqrt(3 * 2 * 2048), rel=0.03)
+
+
+def test_a_pass_that_no_mask_fits_is_an_error_that_lists_them():
+    model, given = Table(), batch([3, 8])
+    noise = EmbeddingNoise(5).attach(model)
+    message = r"tokens was called with tokens of shape \(3, 5\), the batch has attention_mask \(2, 8\): no rows fit"
+    with pytest.raises(LengthsError, match=message), noise.armed(given, 0):
+        model(torch.ones(3, 5).long())
+    assert torch.equal(model(given["input_ids"]), nn.functional.embedding(given["input_ids"], model.tokens.weight))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_recomputed_activations_repeat_their_noise(use_reentrant):
+    """A second draw in backward would leave the loss as it is and make the gradients wrong."""
+
+    class Checkpointed(Table):
+        def forward(self, ids, x):
+            def block(i, x):
+                return (self.tokens(i) * x).pow(3)
+
+            if self.training:
+                return checkpoint(block, ids, x, use_reentrant=use_reentrant)
+            return block(ids, x)
+
+    given = batch([6, 6])
+
+    def gradients(training, calls=2):
+        model = Checkpointed().train(training)
+        x = torch.ones((), requires_grad=True)
+        noise = EmbeddingNoise(50).attach(model)
+        noise.arm(given, 0)
+        ids = [given["input_ids"], given["input_ids"].clone()][:calls]
+        sum(model(i, x).sum() * (k + 1) for k, i in enumerate(ids)).backward()
+        if use_reentrant:
+            with pytest.raises(NoNoiseError, match="use_reentrant=False"):
+                noise.disarm()
+        else:
+            noise.disarm()
+        return model.tokens.weight.grad, x.grad
+
+    for calls in (1, 2):
+        plain = EmbeddingNoise(0)
+        assert plain.alpha == 0
+        recomputed, stored = gradients(training=True, calls=calls), None
+        if use_reentrant:
+            # The first pass of reentrant checkpointing has gradients disabled: clean, and loudly so.
+            model = Checkpointed().eval()
+            x = torch.ones((), requires_grad=True)
+            sum(model(given["input_ids"], x).sum() * (k + 1) for k in range(calls)).backward()
+            stored = model.tokens.weight.grad, x.grad
+        else:
+            stored = gradients(training=False, calls=calls)
+        torch.testing.assert_close(recomputed, stored)
+
+
+def test_two_lines_in_a_plain_loop_train_with_the_noise():
+    def train(alpha):
+        model = llama()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        noise = EmbeddingNoise(alpha).attach(model)
+        for step in range(3):
+            given = batch([4, 7], seed=step)
+            with noise.armed(given, step):
+                model(**given).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        noise.detach()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(train(5), train(5))
+    assert not torch.equal(train(5), train(0))
+
+
+def test_two_lines_in_a_fabric_loop_train_with_the_same_noise():
+    from lightning.fabric import Fabric
+
+    def train(fabric):
+        model = llama()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        wrapped, optimizer = fabric.setup(model, optimizer) if fabric else (model, optimizer)
+        noise = EmbeddingNoise(5).attach(wrapped)
+        for step in range(3):
+            given = batch([4, 7], seed=step)
+            with noise.armed(given, step, rank=fabric.global_rank if fabric else 0):
+                loss = wrapped(**given).loss
+                fabric.backward(loss) if fabric else loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(train(Fabric(accelerator="cpu", devices=1)), train(None))
+
+
+def test_attaching_leaves_no_trace_after_detach():
+    model = llama()
+    keys, names, attributes = list(model.state_dict()), [n for n, _ in model.named_modules()], set(vars(model))
+    embedding = model.get_input_embeddings()
+    with EmbeddingNoise(5).attach(model) as noise:
+        assert len(embedding._forward_hooks) == 1
+        noise.attach(model)
+        assert len(embedding._forward_hooks) == 1
+        assert [target.name for target in noise.targets] == ["model.embed_tokens"]
+        assert list(model.state_dict()) == keys
+    assert len(embedding._forward_hooks) == 0
+    assert [n for n, _ in model.named_modules()] == names
+    assert set(vars(model)) == attributes
+
+
+def test_a_copied_or_pickled_model_never_adds_noise():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    noise.arm(given, 0)
+    clean = nn.functional.embedding(given["input_ids"], model.tokens.weight)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(given["input_ids"]), clean)
+    assert not torch.equal(model(given["input_ids"]), clean)
+    assert copy.deepcopy(noise).targets == []
+    noise.disarm()
+
+
+def test_gradients_disabled_means_clean():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    noise.arm(given, 0)
+    clean = nn.functional.embedding(given["input_ids"], model.tokens.weight)
+    with torch.no_grad():
+        assert torch.equal(model(given["input_ids"]), clean)
+    with torch.inference_mode():
+        assert torch.equal(model(given["input_ids"]), clean)
+    assert not torch.equal(model(given["input_ids"]), clean)
+    noise.disarm()
+    assert torch.equal(model(given["input_ids"]), clean)
+
+
+def test_an_exception_inside_the_block_comes_through_and_disarms():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    with pytest.raises(KeyError, match="mine"), noise.armed(given, 0):
+        raise KeyError("mine")
+    assert torch.equal(model(given["input_ids"]), nn.functional.embedding(given["input_ids"], model.tokens.weight))
+
+
+def test_strength_is_measured_on_request():
+    model, given = Table(width=512), batch([20, 30])
+    noise = EmbeddingNoise(5).attach(model)
+    noise.arm(given, 0, measure=True)
+    model(given["input_ids"])
+    strength = noise.disarm()
+    expected = 5 * math.sqrt((1 + 1) / (3 * 512 * 50))
+    assert strength.noise_rms.item() == pytest.approx(expected, rel=0.02)
+    assert strength.embedding_rms.item() == pytest.approx(1, rel=0.05)
+    assert strength.noise_to_signal.item() == pytest.approx(strength.noise_rms.item() / strength.embedding_rms.item())
+    assert strength.unchanged == 0
+    noise.arm(given, 1)
+    model(given["input_ids"])
+    assert noise.disarm() is None
+
+
+def test_rounding_that_eats_the_noise_shows():
+    model, given = Table(width=512).bfloat16(), batch([200, 200])
+    noise = EmbeddingNoise(1).attach(model)
+    noise.arm(given, 0, measure=True)
+    model(given["input_ids"])
+    assert 0.3 < noise.disarm().unchanged.item() < 1
+
+
+def test_no_gradient_flows_into_the_noise_and_that_of_the_embedding_is_the_clean_one():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    with noise.armed(given, 0):
+        model(given["input_ids"]).sum().backward()
+    noisy = model.tokens.weight.grad.clone()
+    model.tokens.weight.grad = None
+    model(given["input_ids"]).sum().backward()
+    assert torch.equal(model.tokens.weight.grad, noisy)
+
+
+def test_target_by_name_module_callable_and_sequence():
+    pair = nn.ModuleDict({"query": Table(), "document": Table()})
+    expected = [("query.tokens",), ("document.tokens",), ("query.tokens", "document.tokens")]
+    for target in (
+        ["query.tokens", pair["document"].tokens, ["query.tokens", "document.tokens"]],
+        [
+            pair["query"].tokens,
+            lambda root: root["document"].tokens,
+            lambda root: [root["query"].tokens, root["document"].tokens],
+        ],
+    ):
+        found = [tuple(t.name for t in EmbeddingNoise(target=each).attach(pair).targets) for each in target]
+        assert found == expected
+
+
+def test_several_candidates_are_an_error_that_lists_them():
+    with pytest.raises(AmbiguousEmbeddingError, match=r"query\.tokens 60x16, document\.tokens 60x16.*target="):
+        EmbeddingNoise().attach(nn.ModuleDict({"query": Table(), "document": Table()}))
+
+
+def test_a_wrong_name_suggests_near_ones():
+    with pytest.raises(
+        EmbeddingNotFoundError, match=r"target='token': Table has no module of that name. Near it: tokens"
+    ):
+        EmbeddingNoise(target="token").attach(Table())
+
+
+def test_position_and_type_tables_are_no_candidates():
+    model = nn.ModuleDict({"wte": nn.Embedding(9, 4), "wpe": nn.Embedding(9, 4), "token_type": nn.Embedding(2, 4)})
+    assert [target.name for target in EmbeddingNoise().attach(model).targets] == ["wte"]
+    with pytest.raises(EmbeddingNotFoundError, match=r"no token embedding: only wpe\."):
+        EmbeddingNoise().attach(nn.ModuleDict({"wpe": nn.Embedding(9, 4)}))
+    with pytest.raises(EmbeddingNotFoundError, match="Linear has no token embedding"):
+        EmbeddingNoise().attach(nn.Linear(2, 2))
+
+
+def test_a_frozen_reference_model_is_no_candidate():
+    pair = nn.ModuleDict({"policy": llama(), "reference": llama().requires_grad_(False)})
+    assert [target.name for target in EmbeddingNoise().attach(pair).targets] == ["policy.model.embed_tokens"]
+    with pytest.raises(AmbiguousEmbeddingError, match="several models with a token embedding: policy, reference"):
+        EmbeddingNoise().attach(nn.ModuleDict({"policy": llama(), "reference": llama()}))
+
+
+def test_wrappers_do_not_show_in_names():
+    model = nn.ModuleDict({"net": torch.compile(llama())})
+    for target in (None, "net.model.embed_tokens", "net"):
+        assert [t.name for t in EmbeddingNoise(target=target).attach(model).targets] == ["net.model.embed_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": -1}, "alpha=-1: use a finite number >= 0"),
+        ({"alpha": math.nan}, "alpha=nan"),
+        ({"alpha": math.inf}, "alpha=inf"),
+        ({"alpha": "5"}, "alpha='5'"),
+        ({"alpha": True}, "alpha=True"),
+        ({"distribution": "normal"}, "distribution='normal': use one of uniform, gaussian"),
+        ({"length": "mask"}, "length='mask': use 'true', 'padded' or a number of tokens"),
+        ({"length": 0}, "length=0"),
+        ({"length": True}, "length=True"),
+        ({"scope": "labels"}, "scope='labels': use one of all, prompt, response"),
+        ({"seed": 1.5}, "seed=1.5: use an integer"),
+    ],
+)
+def test_options_that_cannot_be_are_errors(options, message):
+    with pytest.raises(ConfigError, match=message):
+        EmbeddingNoise(**options)
+
+
+def test_arming_without_a_model_is_an_error():
+    with pytest.raises(NoNoiseError, match="call attach"):
+        EmbeddingNoise().arm({}, 0)
+
+
+def test_an_output_that_cannot_take_noise_is_an_error():
+    model = nn.LSTM(4, 4)
+    noise = EmbeddingNoise(target=lambda root: root).attach(model)
+    with pytest.raises(NoNoiseError, match="returned tuple, not a floating tensor"), noise.armed({}, 0):
+        model(torch.zeros(1, 2, 4))
+
+
+def test_recorder_sees_the_noisy_output_too():
+    """Hooks added later, PEFT's and the user's, get the noisy embedding."""
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    later = Recorder(model.tokens)
+    with noise.armed(given, 0):
+        output = model(given["input_ids"])
+    assert torch.equal(later.outputs[0], output)

@@ -1,0 +1,453 @@
+"""The callback inside Trainer.fit: on when it must be, off when it must be, loud if it cannot be, gone afterwards."""
+
+from __future__ import annotations
+
+import math
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_neft import NEFTune
+from lightning_neft.errors import (
+    AmbiguousEmbeddingError,
+    ConfigError,
+    DuplicateNoiseError,
+    LengthsError,
+    NoNoiseError,
+)
+from tiny import LoggedRows, Recorder, Tuned, batch, llama, loader, t5, trainer
+
+
+def weights(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def fitted(callbacks, module=None, data=None, **options):
+    module = module or Tuned(llama())
+    trainer(callbacks=callbacks, **options).fit(module, data or loader())
+    return weights(module)
+
+
+class AddedNoise(L.Callback):
+    """Measures from outside what a batch adds to the embedding: its output less the table's rows."""
+
+    def __init__(self, embedding: nn.Module) -> None:
+        self.embedding, self.noise = embedding, []
+        self.embedding.register_forward_hook(self.record)
+
+    def record(self, module, args, output):
+        self.noise.append((output - nn.functional.embedding(args[0], module.weight)).detach())
+
+
+def test_noise_lands_on_a_from_pretrained_model_in_eval_mode_where_the_transformers_hook_does_nothing(tmp_path):
+    """Lightning keeps the eval mode that from_pretrained returns, and the transformers hook asks for train mode."""
+    from transformers import LlamaForCausalLM
+    from transformers.integrations.neftune import neftune_post_forward_hook
+
+    llama(hidden_size=1024).save_pretrained(tmp_path)
+
+    def noise_over_a_fit(callbacks, transformers_alpha=None):
+        model = LlamaForCausalLM.from_pretrained(tmp_path)
+        if transformers_alpha:
+            model.model.embed_tokens.neftune_noise_alpha = transformers_alpha
+            model.model.embed_tokens.register_forward_hook(neftune_post_forward_hook)
+        measured = AddedNoise(model.model.embed_tokens)
+        module = Tuned(model)
+        modes = []
+        module.on_train_batch_start = lambda *args: modes.append(model.model.embed_tokens.training)
+        given = DataLoader([{k: v[0] for k, v in batch([9]).items()}] * 4, batch_size=2)
+        trainer(callbacks=callbacks(measured), max_steps=2).fit(module, given)
+        assert modes == [False, False]
+        return torch.cat(measured.noise)
+
+    theirs = noise_over_a_fit(lambda measured: [], transformers_alpha=5)
+    assert theirs.abs().max() == 0.0
+
+    class Later(L.Callback):
+        """Registers the recorder behind the noise's own hook."""
+
+        def __init__(self, measured):
+            self.measured = measured
+
+        def on_train_start(self, *_):
+            embedding = self.measured.embedding
+            embedding._forward_hooks.move_to_end(next(iter(embedding._forward_hooks)))
+
+    ours = noise_over_a_fit(lambda measured: [NEFTune(alpha=5), Later(measured)])
+    expected = 5 / math.sqrt(3 * 9 * 1024)
+    assert ours.square().mean().sqrt().item() == pytest.approx(expected, rel=0.02)
+
+
+def test_alpha_zero_and_no_callback_train_to_the_same_bits():
+    plain = fitted([])
+    assert torch.equal(fitted([NEFTune(alpha=0)]), plain)
+    assert not torch.equal(fitted([NEFTune(alpha=5)]), plain)
+    assert torch.equal(fitted([NEFTune(alpha=5)]), fitted([NEFTune(alpha=5)]))
+
+
+def test_dropout_and_data_order_are_those_of_a_run_without_noise():
+    """The noise moves no global random state: what is drawn after it is drawn alike."""
+    drawn = {}
+    for alpha in (0, 5):
+        L.seed_everything(1, verbose=False)
+        module = Tuned(llama(attention_dropout=0.5).train())
+        draws = drawn[alpha] = []
+        module.on_train_batch_end = lambda outputs, given, i, draws=draws: draws.append(
+            (torch.rand(()).item(), given["input_ids"].sum().item())
+        )
+        trainer(callbacks=[NEFTune(alpha=alpha)]).fit(module, DataLoader(loader().dataset, batch_size=4, shuffle=True))
+    assert len(drawn[5]) == 4
+    assert drawn[0] == drawn[5]
+
+
+class Busy(Tuned):
+    """Generates and runs a reference pass without gradients inside training_step, and validates between batches."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.seen = []
+
+    def keep(self, name, tensor):
+        self.seen.append((name, tensor.detach().clone()))
+
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            self.keep("reference", self.model(**batch).logits)
+            self.keep("generated", self.model.generate(batch["input_ids"][:1, :3], max_new_tokens=4, do_sample=False))
+        return self.model(**batch).loss
+
+    def validation_step(self, batch, batch_idx):
+        self.keep("validated", self.model(**batch).logits)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)  # the weights stay, so that passes can be compared
+
+
+def test_everything_but_the_training_pass_is_clean():
+    def run(callbacks, **options):
+        module = Busy(llama())
+        trainer(callbacks=callbacks, num_sanity_val_steps=1, val_check_interval=2, **options).fit(
+            module, loader(), loader(4)
+        )
+        return module.seen
+
+    for inference_mode in (True, False):
+        noisy, plain = run([NEFTune(50)], inference_mode=inference_mode), run([], inference_mode=inference_mode)
+        assert [name for name, _ in noisy].count("validated") == 3
+        assert [name for name, _ in noisy].count("reference") == 4
+        assert [name for name, _ in noisy] == [name for name, _ in plain]
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(noisy, plain, strict=True))
+
+
+def test_the_model_is_as_it_was_after_fit_and_after_an_exception():
+    def shape_of(module):
+        hooks = {n: (len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in module.named_modules()}
+        return list(module.state_dict()), hooks, sorted(vars(module.model))
+
+    module = Tuned(llama())
+    before = shape_of(module)
+    callback = NEFTune()
+    during = []
+    module.on_train_batch_end = lambda *_: during.append(len(module.model.get_input_embeddings()._forward_hooks))
+    for _ in range(2):
+        trainer(callbacks=[callback], max_steps=2).fit(module, loader())
+        assert shape_of(module) == before
+    assert during == [1, 1, 1, 1]
+
+    class Failing(Tuned):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            raise ZeroDivisionError("mine")
+
+    failing = Failing(llama())
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        trainer(callbacks=[callback]).fit(failing, loader())
+    assert shape_of(failing) == before
+    given = batch([4, 6])
+    assert torch.equal(failing.model(**given).logits, llama()(**given).logits)
+
+
+class Embeds(Tuned):
+    def training_step(self, batch, batch_idx):
+        embeds = nn.functional.embedding(batch["input_ids"], self.model.get_input_embeddings().weight)
+        return self.model(inputs_embeds=embeds, labels=batch["labels"]).loss
+
+
+class NoGrad(Tuned):
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            hidden = self.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state
+        return self.model.lm_head(hidden).sum()
+
+
+class Replaced(Tuned):
+    def on_train_start(self):
+        self.model.set_input_embeddings(nn.Embedding.from_pretrained(self.model.get_input_embeddings().weight))
+
+
+class OtherModel(Tuned):
+    def on_train_start(self):
+        object.__setattr__(self, "other", llama())
+
+    def training_step(self, batch, batch_idx):
+        return self.other(**batch).loss
+
+
+class NoModel(Tuned):
+    def training_step(self, batch, batch_idx):
+        return self.model.lm_head.weight.sum()
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "reason"),
+    [
+        (lambda: Embeds(llama()), {}, "was never called. Either the model is fed inputs_embeds"),
+        (lambda: NoGrad(llama()), {}, "ran only with gradients disabled"),
+        (lambda: Replaced(llama()), {}, "is no longer part of Replaced; it was replaced after training began"),
+        (lambda: OtherModel(llama()), {}, "training_step runs another model than the one that holds it"),
+        (lambda: NoModel(llama()), {}, "was never called"),
+        (
+            lambda: Tuned(t5()),
+            {"target": lambda root: root.model.shared},
+            "model.shared was never called, but model.encoder.embed_tokens, model.decoder.embed_tokens shares",
+        ),
+    ],
+    ids=["inputs_embeds", "no_grad", "replaced", "another model", "no forward pass", "shared of an encoder-decoder"],
+)
+def test_a_batch_without_noise_is_an_error_with_its_reason(module, options, reason):
+    with pytest.raises(NoNoiseError, match=reason) as error:
+        fitted([NEFTune(**options)], module())
+    assert "\n" not in str(error.value)
+
+
+def test_noise_that_stops_later_is_an_error_too():
+    class Stops(Tuned):
+        def training_step(self, batch, batch_idx):
+            return (Embeds if batch_idx == 2 else Tuned).training_step(self, batch, batch_idx)
+
+    with pytest.raises(NoNoiseError):
+        fitted([NEFTune()], Stops(llama()))
+
+
+def test_a_mask_without_tokens_is_an_error():
+    given = [{**{k: v[0] for k, v in batch([5]).items()}, "attention_mask": torch.zeros(5).long()}] * 4
+    with pytest.raises(NoNoiseError, match="no token of attention_mask is to get any"):
+        fitted([NEFTune()], data=DataLoader(given, batch_size=2))
+
+
+def test_a_skipped_batch_is_no_error():
+    class Skips(Tuned):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 1 else super().training_step(batch, batch_idx)
+
+    with pytest.warns(UserWarning, match="returned `None`"):
+        fitted([NEFTune()], Skips(llama()))
+
+
+def test_a_module_that_ends_its_epoch_by_minus_one_leaves_nothing_armed():
+    class Ends(Tuned):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if batch_idx == 1 else None
+
+        def on_train_epoch_end(self):
+            given = globals()["batch"]([4, 6])
+            self.clean = torch.equal(self.model(**given).logits, llama()(**given).logits)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    module = Ends(llama())
+    trainer(callbacks=[NEFTune(50)], max_steps=-1, max_epochs=1).fit(module, loader())
+    assert module.clean
+
+
+def test_two_callbacks_are_an_error():
+    with pytest.raises(DuplicateNoiseError, match="more than one NEFTune callback"):
+        fitted([NEFTune(), NEFTune()])
+
+
+def test_two_models_are_an_error_until_a_target_says_which():
+    class Pair(Tuned):
+        def __init__(self):
+            super().__init__(llama())
+            self.second = llama()
+
+    with pytest.raises(AmbiguousEmbeddingError, match="model, second"):
+        fitted([NEFTune()], Pair())
+    fitted([NEFTune(target="model")], Pair())
+
+
+class Configured(Tuned):
+    """Builds its model late, and as often as Lightning asks."""
+
+    def __init__(self, compiled=False):
+        super().__init__(nn.Identity())
+        self.compiled = compiled
+
+    def configure_model(self):
+        if isinstance(self.model, nn.Identity):
+            self.model = llama()
+            if self.compiled:
+                self.model.compile()
+
+
+def test_a_model_built_in_configure_model_gets_the_noise():
+    assert torch.equal(fitted([NEFTune()], Configured()), fitted([NEFTune()]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in configure_model", "before fit", "before fit and already run"])
+def test_a_compiled_model_gets_the_same_noise(when):
+    module = Configured(compiled=True) if when == "in configure_model" else Tuned(llama())
+    if when != "in configure_model":
+        module.model.compile()
+    if when == "before fit and already run":
+        module.model(**batch([4, 6]))
+    torch.testing.assert_close(
+        fitted([NEFTune()], module, max_steps=2), fitted([NEFTune()], max_steps=2), rtol=1e-3, atol=1e-4
+    )
+    assert not torch.allclose(weights(module), fitted([], max_steps=2), rtol=1e-2, atol=1e-3)
+
+
+def test_logged_values_follow_the_formula():
+    module = Tuned(llama(hidden_size=512))
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    given = DataLoader([{k: v[0] for k, v in batch([9]).items()}] * 16, batch_size=2)
+    logger = LoggedRows()
+    callback = NEFTune(alpha=10)
+    trainer(callbacks=[callback], logger=logger, log_every_n_steps=2, max_steps=4).fit(module, given)
+    logged = [row for row in logger.rows if "neft/alpha" in row]
+    assert [row["step"] for row in logged] == [1, 3]
+    for row in logged:
+        assert row["neft/alpha"] == 10
+        assert row["neft/noise_rms"] == pytest.approx(10 / math.sqrt(3 * 9 * 512), rel=0.03)
+        assert row["neft/embedding_rms"] == pytest.approx(0.02, rel=0.05)  # as LlamaConfig initialises
+        assert row["neft/noise_to_signal"] == pytest.approx(row["neft/noise_rms"] / row["neft/embedding_rms"], rel=1e-4)
+        assert row["neft/unchanged"] == 0
+
+
+def test_nothing_is_measured_between_logging_steps(monkeypatch):
+    """The strength costs a pass over the embedding: the first batch and the logging steps pay it, no other."""
+    from lightning_neft.noise import injector
+
+    measured = []
+    arm = injector.EmbeddingNoise.arm
+    monkeypatch.setattr(
+        injector.EmbeddingNoise,
+        "arm",
+        lambda self, *a, measure, **k: (measured.append(measure), arm(self, *a, measure=measure, **k)),
+    )
+    fitted([NEFTune()], max_steps=8, log_every_n_steps=4)
+    assert measured == [True, False, False, True, False, False, False, True]
+
+
+def test_schedule_follows_the_optimiser_steps():
+    logger = LoggedRows()
+    fitted(
+        [NEFTune(alpha=10, schedule="linear", warmup=0.5)],
+        logger=logger,
+        log_every_n_steps=1,
+        max_steps=4,
+        accumulate_grad_batches=2,
+        data=loader(32),
+    )
+    by_step = {row["step"]: row["neft/alpha"] for row in logger.rows if "neft/alpha" in row}
+    assert list(by_step.values()) == [0, 5, 10, 5]
+
+
+def test_a_schedule_without_an_end_is_an_error():
+    with pytest.raises(ConfigError, match="needs a run of known length"):
+        fitted([NEFTune(schedule="linear")], max_steps=-1, max_epochs=-1)
+
+
+def test_micro_batches_of_an_accumulated_step_have_their_own_noise():
+    model = llama()
+    given = DataLoader([{k: v[0] for k, v in batch([6]).items()}] * 8, batch_size=2)
+    module = Tuned(model)
+    callback = NEFTune()
+    recorder = []
+    module.on_train_batch_start = lambda *_: recorder.append(Recorder(model.get_input_embeddings()))
+    module.on_train_batch_end = lambda *_: recorder[-1].handle.remove()
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    trainer(callbacks=[callback], accumulate_grad_batches=2, max_steps=2).fit(module, given)
+    outputs = [r.outputs[0] for r in recorder]
+    assert len(outputs) == 4
+    assert all(not torch.equal(outputs[i], outputs[j]) for i in range(4) for j in range(i))
+
+
+def test_the_seed_is_that_of_seed_everything_unless_given():
+    L.seed_everything(7, verbose=False)
+    from_environment = fitted([NEFTune()])
+    assert torch.equal(fitted([NEFTune(seed=7)]), from_environment)
+    assert not torch.equal(fitted([NEFTune(seed=8)]), from_environment)
+
+
+def test_pure_bf16_that_loses_its_noise_warns_once():
+    model = llama(hidden_size=256)
+    model.get_input_embeddings().weight.data.normal_(0, 1)
+    module = Tuned(model.bfloat16())
+    with pytest.warns(UserWarning, match=r"leaves \d\d% of its elements unchanged") as caught:
+        fitted([NEFTune(alpha=0.1)], module, precision="bf16-true", log_every_n_steps=1)
+    assert sum("unchanged" in str(warning.message) for warning in caught) == 1
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true", "bf16-mixed"])
+def test_strength_in_each_precision(precision):
+    logger = LoggedRows()
+    given = DataLoader([{k: v[0] for k, v in batch([24]).items()}] * 8, batch_size=2)
+    fitted([NEFTune(5)], Tuned(llama(hidden_size=512)), given, precision=precision, logger=logger, log_every_n_steps=1)
+    values = [row["neft/noise_rms"] for row in logger.rows if "neft/noise_rms" in row]
+    assert len(values) == 4
+    assert sum(values) / 4 == pytest.approx(5 / math.sqrt(3 * 24 * 512), rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:Found `dataloader_iter` argument")
+@pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")
+def test_a_step_that_takes_the_iterator_needs_a_length():
+    class Iterates(Tuned):
+        def training_step(self, dataloader_iter):
+            given, _, _ = next(dataloader_iter)
+            return self.model(**given).loss
+
+    with pytest.raises(LengthsError, match="training_step\\(dataloader_iter\\) takes its batch by itself"):
+        fitted([NEFTune()], Iterates(llama()))
+    fitted([NEFTune(length="padded")], Iterates(llama()), max_steps=2)
+
+
+def test_manual_optimisation_is_checked_as_well():
+    class Manual(Tuned):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            self.manual_backward(self.model(**batch).loss)
+            self.optimizers().step()
+
+    class ManualEmbeds(Embeds):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            self.manual_backward(super().training_step(batch, batch_idx))
+
+    fitted([NEFTune()], Manual(llama()), max_steps=-1, max_epochs=1)
+    with pytest.raises(NoNoiseError):
+        fitted([NEFTune()], ManualEmbeds(llama()), max_steps=-1, max_epochs=1)
+
+
+def test_validate_test_and_predict_need_no_embedding():
+    class Evaluated(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(1, 1)
+
+        def validation_step(self, batch, batch_idx):
+            return self.linear(batch)
+
+    assert trainer(callbacks=[NEFTune()]).validate(Evaluated(), DataLoader(torch.ones(2, 1)), verbose=False) == [{}]
+
+
+def test_the_logging_step_of_lightning_still_has_its_private_name():
+    """NEFTune asks it as LearningRateMonitor does; a rename in Lightning shows here."""
+    assert trainer(log_every_n_steps=7)._logger_connector.should_update_logs in (True, False)
