@@ -2,8 +2,8 @@
 
     python scripts/pretrain_tiny.py
 
-writes src/lightning_neft/models/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed is fixed; the
-same machine and versions give the same file.
+writes src/lightning_neft/models/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed is fixed:
+the same machine and versions give the same file. It takes about nine minutes on two CPU cores.
 """
 
 from __future__ import annotations

