@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
+from pickle import UnpicklingError
 
 from lightning_neft.errors import NEFTError
 
 __all__ = ["explain", "explain_argument_error"]
+
+
+_WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 
 
 def explain(error: BaseException) -> str | None:
@@ -23,6 +28,8 @@ def explain(error: BaseException) -> str | None:
     message = _one_line(str(error))
     if isinstance(error, RuntimeError) and message.startswith("Error(s) in loading state_dict"):
         return f"the checkpoint does not fit the model; give the model.* options of its config.yaml: {message}"
+    if isinstance(error, UnpicklingError):
+        return "the checkpoint holds more than tensors and plain values; refused, because loading it could run code"
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller data.batch_size or data.max_length"
     # Lightning checks the Trainer's options late and with plain ValueErrors too.
@@ -42,8 +49,10 @@ def explain_argument_error(message: str) -> str:
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
-    if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*((?!Parser key).+)", text):
+    if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):
         return f"{key}: {problem[1]}: {problem[2].strip()}"
+    if len(keys) > 1:
+        text = _block(text, keys[1])
     value = re.search(r"(?:Got value|Given value): (.*)", text)
     expected = list(dict.fromkeys(_expected(text)))
     if not value or not expected:
@@ -52,14 +61,23 @@ def explain_argument_error(message: str) -> str:
     return f"{key}: got {given!r}, expected {' or '.join(expected)}"
 
 
+def _block(text: str, key: str) -> str:
+    """Return the indented lines about an inner key: what follows is about the section that it is in."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if f'Parser key "{key}"' in line)
+    depth = len(lines[start]) - len(lines[start].lstrip())
+    inner = itertools.takewhile(lambda line: len(line) - len(line.lstrip()) > depth, lines[start + 1 :])
+    return "\n".join(inner)
+
+
 def _expected(text: str) -> Iterator[str]:
+    if re.search(r"Expected a dot import path|Not a valid subclass", text):
+        yield "keys of its own"
     for found in re.findall(r"Expected an? (.*?)(?:\. Got value: .*)?$", text, flags=re.MULTILINE):
         if found.startswith(("path but", "dot import path")):
             continue
         name = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", found)
-        yield {"NoneType": "null", "str": "text", "bool": "true/false"}.get(
-            name, re.sub(r"^typing\.Literal\[(.*)\]$", r"\1", name)
-        )
+        yield _WORDS.get(name, re.sub(r"^typing\.Literal\[(.*)\]$", r"\1", name))
 
 
 def _hint(text: str, option: str) -> str:
@@ -79,7 +97,7 @@ def _module_of_raise(error: BaseException) -> str:
         return ""
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback.tb_frame.f_globals.get("__name__", "")
+    return str(traceback.tb_frame.f_globals.get("__name__", ""))
 
 
 def _one_line(text: str) -> str:

@@ -26,24 +26,31 @@ def run(verb: str, args: Sequence[str]) -> None:
         KeyboardInterrupt: If the user stopped it.
     """
     with quiet():
-        program = Program(args)
+        program = Program(verb, args)
         checkpoint = _checkpoint(program)
         function = getattr(program.trainer, verb)
         try:
             # weights_only: a checkpoint from somewhere else must not run code.
-            result = function(
-                program.model, datamodule=program.datamodule, ckpt_path=checkpoint, weights_only=True
-            )
+            result = function(program.model, datamodule=program.datamodule, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as error:
             # Lightning turns Ctrl-C into exit code 1, after it has closed what was open, and ignores further ones.
             if isinstance(error.__context__, KeyboardInterrupt):
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 raise KeyboardInterrupt from None
             raise
+        if verb == "fit" and _wants_validation(program):
+            # The run stopped between two validations, at max_steps or max_time.
+            program.trainer.validate(program.model, datamodule=program.datamodule, verbose=False)
     if verb == "fit":
         print_fit(program.trainer, program.model, program.datamodule)
     if verb == "predict":
         write_predictions(program.trainer, program.datamodule, result)
+
+
+def _wants_validation(program: Program) -> bool:
+    last = program.model.last_validation
+    is_stale = last is None or last[0] != program.trainer.global_step
+    return is_stale and program.trainer.limit_val_batches != 0
 
 
 def _checkpoint(program: Program) -> Path | None:

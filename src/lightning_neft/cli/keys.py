@@ -15,7 +15,7 @@ from lightning_neft.errors import ConfigError
 
 __all__ = ["KnownKeys", "check_keys"]
 
-# Options of the parser itself.
+# Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
 
 
@@ -23,39 +23,40 @@ class KnownKeys:
     """The keys that a config may have.
 
     Args:
-        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. What is below a leaf is not looked at.
+        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. What is below
+            a leaf is not looked at.
         linked: Keys that are not given but taken from another one: name of the key to name of the other.
     """
 
     def __init__(self, leaves: Sequence[str], linked: Mapping[str, str]) -> None:
         self.leaves = set(leaves)
         self.linked = linked
-        self.groups = {".".join(parts[:n]) for key in leaves for parts in [key.split(".")] for n in range(1, len(parts))}
+        self.groups = {prefix for key in leaves for prefix in _prefixes(key)[:-1]}
 
     def problem(self, key: str) -> str | None:
         """Return what is wrong with a dotted key, or None."""
-        parts = key.split(".")
-        for n in range(1, len(parts) + 1):
-            prefix = ".".join(parts[:n])
+        for prefix in _prefixes(key):
             if prefix in self.linked:
                 return f"{prefix} is taken from {self.linked[prefix]}; give that"
             if prefix in self.groups:
                 continue
             if prefix in self.leaves:
                 return None
-            near = self._nearest(prefix)
-            return f"unknown key {prefix}" + (f"; did you mean {near}?" if near else "; --help-all lists all keys")
+            return f"unknown key {prefix}; {self._hint(prefix)}"
         return None
 
-    def _nearest(self, key: str) -> str | None:
+    def _hint(self, key: str) -> str:
         section, _, name = key.rpartition(".")
-        everything = self.leaves | self.groups
-        siblings = {known.rpartition(".")[2]: known for known in everything if known.rpartition(".")[0] == section}
+        siblings = {_name(known): known for known in self.leaves | self.groups if known.rpartition(".")[0] == section}
         if near := get_close_matches(name, siblings, n=1):
-            return siblings[near[0]]
-        # Right name, wrong section; or a misspelt section.
-        elsewhere = sorted(known for known in self.leaves if known.rpartition(".")[2] == name)
-        return elsewhere[0] if elsewhere else None
+            return f"did you mean {siblings[near[0]]}?"
+        # Perhaps the section is wrong or missing.
+        if near := get_close_matches(name, {_name(known) for known in self.leaves}, n=1, cutoff=0.8):
+            elsewhere = sorted(
+                (known for known in self.leaves if _name(known) == near[0]), key=lambda k: (k.count("."), k)
+            )
+            return f"did you mean {' or '.join(elsewhere)}?"
+        return f"{section or 'the top level'} has {', '.join(sorted(siblings))}"
 
 
 def check_keys(known: KnownKeys, args: Sequence[str], files: Sequence[Path]) -> None:
@@ -76,8 +77,8 @@ def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
         if not argument.startswith("--"):
             continue
         key = argument[2:].partition("=")[0].removesuffix("+")
-        if key not in _OWN and (problem := known.problem(key)):
-            yield f"--{key}: {problem}"
+        if _name(key) not in _OWN and (problem := known.problem(key)):
+            yield f"command line: {problem}"
 
 
 def _problems_of_file(known: KnownKeys, file: Path) -> Iterator[str]:
@@ -90,10 +91,11 @@ def _problems_of_file(known: KnownKeys, file: Path) -> Iterator[str]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         yield f"{file}: cannot be read as YAML: {' '.join(str(error).split())}"
         return
-    if root is None:  # an empty file, or nothing but comments
+    if root is None:
+        yield f"{file}: holds no keys"
         return
     if not isinstance(root, yaml.MappingNode):
-        yield f"{file}: expected a mapping of sections such as trainer, model, data; got {root.id}"
+        yield f"{file}: expected a mapping of sections such as trainer, model, data; got {root.tag.rpartition(':')[2]}"
         return
     yield from _problems_of_mapping(known, root, "", file)
 
@@ -112,4 +114,14 @@ def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: s
             if isinstance(value, yaml.MappingNode):
                 yield from _problems_of_mapping(known, value, f"{key}.", file)
             elif key not in known.leaves:
-                yield f"{where}: {key} is a section with keys of its own, got {getattr(value, 'value', '') or 'nothing'!r}"
+                yield f"{where}: {key} is a section with keys of its own, got {value.value or 'nothing'!r}"
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _prefixes(key: str) -> list[str]:
+    """Return the sections that a key is in, from the outermost on, and the key itself."""
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]

@@ -50,7 +50,8 @@ class Program(LightningCLI):
     """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
 
     Args:
-        args: The command line after the verb.
+        verb: The verb, for the help text.
+        args: The command line after it.
 
     Raises:
         ConfigError: If a key or value is wrong, or a file is missing.
@@ -58,14 +59,14 @@ class Program(LightningCLI):
         SystemExit: After `--help` and `--print_config`.
     """
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._files = resolve_configs(args)
         super().__init__(
             CausalLM,
             InstructionData,
             trainer_defaults=_TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "lightning_neft fit"},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": f"lightning_neft {verb}"},
             args=args,
             run=False,
             auto_configure_optimizers=False,
@@ -76,11 +77,16 @@ class Program(LightningCLI):
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--neftune", type=NoiseOptions | None, default=NoiseOptions(), help="Noise on the embeddings; null is off."
+            "--neftune",
+            type=NoiseOptions | None,
+            default=NoiseOptions(),
+            help="Noise on the embeddings; null turns it off.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
-        parser.add_argument("--name", type=str | None, help="Folder of the run; the name of the last config by default.")
+        parser.add_argument(
+            "--name", type=str | None, help="Folder of the run; the name of the last config by default."
+        )
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
         for target, source in _LINKS.items():
             parser.link_arguments(source, target)
@@ -136,6 +142,7 @@ def newest_checkpoint(root: Path, name: str) -> Path:
     found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
     if not found:
         raise ConfigError(
-            f"--ckpt_path last: no {root / name}/version_*/checkpoints/last.ckpt; start without it, or give a path or --name"
+            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt; "
+            "start without it, or give a path or --name"
         )
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -87,7 +87,6 @@ def encode_samples(
             else:
                 answer = tokenizer(batch[offset].output, add_special_tokens=False)["input_ids"]
             answer = [*answer, tokenizer.eos_token_id]
-            # A first token has nothing before it to be predicted from, so an answer needs a prompt of one token or more.
             if len(prompt) >= max_length:
                 encoding.dropped += 1
                 continue

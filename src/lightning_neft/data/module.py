@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -121,10 +121,14 @@ class InstructionData(L.LightningDataModule):
     @override
     def train_dataloader(self) -> StatefulDataLoader:
         data, (rank, world_size) = self._ready(self._train), self._rank()
+        order = TrainOrder(data, self.seed, rank, world_size)
+        if self.trainer is not None:
+            # The number that Lightning sets itself, but on a resume only after workers have begun to fetch batches.
+            order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return StatefulDataLoader(
             data,
             batch_size=self.batch_size,
-            sampler=TrainOrder(data, self.seed, rank, world_size),
+            sampler=order,
             collate_fn=RightPadding(self._pad_id),
             num_workers=self.num_workers,
         )
@@ -173,14 +177,13 @@ class InstructionData(L.LightningDataModule):
         changed = [f"{name} {state_dict[name]} then, {now[name]} now" for name in now if state_dict[name] != now[name]]
         if changed:
             raise DataError(
-                f"the checkpoint was made with other data options ({'; '.join(changed)}), so its run cannot be continued "
+                f"the checkpoint was made with other data options ({'; '.join(changed)}), so its run cannot go on "
                 "where it stopped; give the same data.* options and devices as in its config.yaml"
             )
 
     def _read(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
         if self.source == "toy":
-            train, held_out = ([Sample(**record) for record in toy_instructions(split)] for split in ("train", "held_out"))
-            return train, held_out
+            return _toy("train"), _toy("held_out")
         samples = read_alpaca(self.source)
         count = self.val_size if isinstance(self.val_size, int) else max(1, round(self.val_size * len(samples)))
         if count >= len(samples):
@@ -196,8 +199,8 @@ class InstructionData(L.LightningDataModule):
         encoding = encode_samples(samples, tokenizer, self.template, self.max_length)
         if encoding.truncated or encoding.dropped:
             rank_zero_info(
-                f"{name} data: of {len(samples)} samples, {encoding.truncated} were cut to {self.max_length} tokens and "
-                f"{encoding.dropped} left out because their prompt alone fills them (data.max_length)"
+                f"{name} data: of {len(samples)} samples, {encoding.truncated} were cut to {self.max_length} tokens "
+                f"and {encoding.dropped} left out because their prompt alone fills them (data.max_length)"
             )
         if not encoding.samples:
             raise DataError(
@@ -215,3 +218,7 @@ class InstructionData(L.LightningDataModule):
         """Return the data-parallel rank and the number of such ranks; (0, 1) without a Trainer or with one device."""
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
+
+
+def _toy(split: Literal["train", "held_out"]) -> list[Sample]:
+    return [Sample(**record) for record in toy_instructions(split)]

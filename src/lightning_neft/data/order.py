@@ -10,8 +10,8 @@ from torch.utils.data import DistributedSampler
 
 __all__ = ["HeldOutOrder", "TrainOrder"]
 
-# Both are DistributedSamplers by name because Lightning replaces or wraps any other sampler as soon as there are several
-# processes. Nothing of the base class but its fields and `set_epoch` is used.
+# Both are DistributedSamplers because Lightning wraps any other sampler as soon as there are several processes, which
+# would shard the order twice. Of the base class only its fields, its length and `set_epoch` are used.
 
 
 class TrainOrder(DistributedSampler[int]):
@@ -37,7 +37,8 @@ class TrainOrder(DistributedSampler[int]):
         """Return the indices of one epoch for this rank."""
         # A pair as seed: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
-        return np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist()
+        shard: list[int] = np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist()
+        return shard
 
 
 class _TrainOrderIterator(Iterator[int]):
@@ -63,8 +64,13 @@ class _TrainOrderIterator(Iterator[int]):
         return {"epoch": self._epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # The epoch comes from the state: on a resume Lightning sets the sampler's only after this.
         self._epoch, self._position = state["epoch"], state["position"]
+        if self._position == len(self._order):
+            # Saved after the last batch of an epoch. Lightning goes on with this very iterator in the next epoch: were
+            # it at its end, that epoch would pass without a batch.
+            self._epoch, self._position = self._epoch + 1, 0
+        # Lightning sets the epoch only later, when workers may already have asked a new iterator for indices.
+        self._order.set_epoch(self._epoch)
         self._shard = self._order.shard(self._epoch)
 
 

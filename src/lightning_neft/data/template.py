@@ -22,7 +22,7 @@ class AlpacaTemplate:
     r"""The Alpaca prompt, both forms, as the authors of NEFTune trained with it. The answer follows the colon at once.
 
     Example:
-        >>> AlpacaTemplate().prompt(Sample("Add.", "1 and 2", "3"))[-51:]
+        >>> AlpacaTemplate().prompt(Sample("Add.", "1 and 2", "3")).partition("\n\n")[2]
         '### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:'
     """
 

@@ -29,7 +29,7 @@ def load_tokenizer(base: str, trust_remote_code: bool = False) -> PreTrainedToke
     with loading("tokenizer", base):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, which ends every answer; set one in it")
+        raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, which ends an answer; set one in it")
     return tokenizer
 
 
@@ -47,4 +47,4 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
     No token is added and no embedding resized: the masks are made from lengths, so the id is never looked at.
     """
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

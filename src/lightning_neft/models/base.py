@@ -23,8 +23,8 @@ def resolve_base(base: str) -> str:
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
     if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():
-        raise ModelError(f"model base {base!r}: no such folder (looked in {Path.cwd()}); give a folder, a hub id, or tiny")
-    return str(Path(base).expanduser()) if base.startswith("~") else base
+        raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
+    return str(Path(base).expanduser())
 
 
 @contextmanager

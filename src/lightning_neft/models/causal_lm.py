@@ -20,6 +20,7 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.models.base import loading, resolve_base
 from lightning_neft.models.generation import generate_answers
 from lightning_neft.models.lora import LoraOptions, add_lora
+from lightning_neft.models.schedule import cosine_with_warmup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -101,6 +102,8 @@ class CausalLM(L.LightningModule):
         self.held_out_loss = MeanMetric()
         self.loss_before_fit: float | None = None
         """Held-out loss of the base, from the sanity check of a fit; None where that was skipped or cut short."""
+        self.last_validation: tuple[int, float] | None = None
+        """Optimiser step and held-out loss of the last validation."""
 
     @override
     def configure_model(self) -> None:
@@ -128,7 +131,7 @@ class CausalLM(L.LightningModule):
 
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = self(batch).loss
+        loss: Tensor = self(batch).loss
         # Of this rank and micro-batch alone: a sum over the ranks at every step would cost more than it tells.
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
         return loss
@@ -144,7 +147,9 @@ class CausalLM(L.LightningModule):
     @override
     def on_validation_epoch_end(self) -> None:
         loss = self._log_held_out_loss("val")
-        if self.trainer.sanity_checking and self.trainer.num_sanity_val_steps == float("inf"):
+        if not self.trainer.sanity_checking:
+            self.last_validation = (self.trainer.global_step, loss.item())
+        elif self.trainer.num_sanity_val_steps == float("inf"):
             self.loss_before_fit = loss.item()
 
     @override
@@ -157,10 +162,8 @@ class CausalLM(L.LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        from transformers import get_cosine_schedule_with_warmup
-
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
+        trainer = self.trainer
+        if trainer.max_epochs == -1 and trainer.max_steps == -1:
             raise ConfigError("the cosine schedule needs to know its end: set trainer.max_epochs or trainer.max_steps")
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups = [
@@ -168,8 +171,7 @@ class CausalLM(L.LightningModule):
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.learning_rate)
-        warmup = math.ceil(self.warmup_ratio * total)
-        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, int(total))
+        schedule = cosine_with_warmup(optimizer, self.warmup_ratio, lambda: trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

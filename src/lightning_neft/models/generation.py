@@ -72,9 +72,7 @@ def generate_answers(
     with _evaluating(model):
         for start in range(0, len(encoded), batch_size):
             ids, mask = left_padded(encoded[start : start + batch_size], pad_id(tokenizer))
-            written = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-            )
+            written = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
             answers += tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
     return answers
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from lightning_neft.errors import ConfigError
 
 __all__ = ["LoraOptions", "add_lora"]
@@ -29,7 +27,7 @@ class LoraOptions:
     target_modules: str | list[str] = "all-linear"
 
 
-def add_lora(model: Any, options: LoraOptions) -> nn.Module:
+def add_lora(model: Any, options: LoraOptions) -> Any:
     """Freeze a transformers model and put trainable adapters into it.
 
     Raises:

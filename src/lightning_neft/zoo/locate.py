@@ -43,4 +43,4 @@ def find_recipe(name: str) -> Path:
     if wanted in names:
         return recipes_folder() / f"{wanted}.yaml"
     near = get_close_matches(wanted, names, n=3) or names[:5]
-    raise ConfigError(f"{name!r} is neither a file here ({Path.cwd()}) nor a recipe; recipes near it: {', '.join(near)}")
+    raise ConfigError(f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}")

@@ -1,0 +1,56 @@
+"""The program `lightning_neft`: finds the verb, runs it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from lightning_neft.cli.help import VERBS, static_help
+
+__all__ = ["main"]
+
+_USER_ERROR = 2
+_INTERRUPTED = 130
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        args: The command line after the program's name; that of the process by default.
+
+    Returns:
+        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if (text := static_help(args)) is not None:
+        print(text)
+        return 0
+    verb, *rest = args
+    if verb not in VERBS:
+        near = get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
+        return _fail(f"unknown verb {verb!r}; {hint}")
+    try:
+        # Seconds of imports, so only now.
+        from lightning_neft.cli import fit
+
+        fit.run(verb, ["--help" if argument == "--help-all" else argument for argument in rest])
+    except KeyboardInterrupt:
+        return _fail("stopped", _INTERRUPTED)
+    except SystemExit as error:  # jsonargparse leaves this way after --help and --print_config
+        return error.code if isinstance(error.code, int) else 0
+    except Exception as error:
+        from lightning_neft.cli.errors import explain
+
+        line = explain(error)
+        if line is None:
+            raise
+        return _fail(line)
+    return 0
+
+
+def _fail(line: str, code: int = _USER_ERROR) -> int:
+    print(f"lightning_neft: {line}", file=sys.stderr)
+    return code

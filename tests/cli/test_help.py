@@ -1,0 +1,107 @@
+"""Help: at once, without the heavy imports, and true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+import lightning_neft
+from lightning_neft.cli.help import VERBS, static_help
+from lightning_neft.cli.main import main
+from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
+
+HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
+# Two values of each option that takes anything but text or numbers.
+VALUES = {
+    "--config": "quickstart",
+    "--ckpt_path": "last",
+    "--name": "x",
+    "--neftune.distribution": "gaussian",
+    "--neftune.length": "true",
+    "--neftune.scope": "response",
+    "--neftune.schedule": "linear",
+    "--neftune.target": "model.model.embed_tokens",
+    "--model.base": "tiny",
+    "--data.source": "toy",
+    "--trainer.precision": "bf16-mixed",
+}
+# Leave before anything is built.
+LEAVING = {"--help", "--help-all", "--print_config", "--version"}
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["--help"], ["-h"], ["help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
+)
+def test_help_imports_nothing_heavy_and_is_fast(args: list[str]) -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); from lightning_neft.cli.main import main; "
+        f"code = main({args!r}); print(code, time.perf_counter() - start); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *text, status, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert text
+    code, seconds = status.split()
+    assert code == "0"
+    assert float(seconds) < 0.5
+    assert done.stderr == ""
+
+
+def test_the_module_runs_as_the_program_does() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_neft", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"lightning_neft {lightning_neft.__version__}\n"
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_of_the_short_help_exists(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    options = set(re.findall(r"(--[a-z][\w.]*(?:-all)?)", text)) - LEAVING
+    assert len(options) > 20
+    args = [f"{option}={VALUES.get(option, 1)}" for option in sorted(options)]
+    with quiet():
+        program = Program(verb, args)
+    for option in options - {"--config"}:
+        assert str(program.config[option[2:]]).lower() in (VALUES.get(option, "1"), "1.0", "quickstart"), option
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_example_of_the_short_help_parses(verb: str) -> None:
+    text = static_help([verb, "--help"])
+    assert text is not None
+    examples = re.findall(
+        r"^  lightning_neft (\w+) (.*--config .*)$", text.partition("\nexamples\n")[2], flags=re.MULTILINE
+    )
+    assert examples
+    for found, options in examples:
+        assert found == verb
+        args = [argument for argument in options.split() if argument != "my_data.json"]
+        args = [f"{argument}=toy" if argument == "--data.source" else argument for argument in args]
+        with quiet():
+            assert Program(verb, args).config.model.base == "tiny"
+
+
+def test_the_full_help_comes_from_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help-all"]) == 0
+    text = capsys.readouterr().out
+    for option in (
+        "--trainer.max_epochs",
+        "--model.learning_rate",
+        "--data.source",
+        "--neftune",
+        "--checkpoint.save_top_k",
+    ):
+        assert option in text
+    assert text.startswith("usage: lightning_neft fit")
+    assert main(["fit", "--neftune.help"]) == 0
+    assert "--neftune.alpha ALPHA" in capsys.readouterr().out

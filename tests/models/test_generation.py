@@ -1,0 +1,70 @@
+"""Generation: greedy with the penalty, the same for a batch as for one prompt, and nothing left changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from lightning_neft.data.encoding import encode_prompts
+from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.models.causal_lm import CausalLM
+
+PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]
+
+
+def greedy_by_hand(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, steps: int) -> str:
+    """Repetition penalty of 1.2: positive scores of tokens seen so far are divided by it, negative ones multiplied."""
+    ids = encode_prompts(tokenizer, [prompt])[0]
+    written: list[int] = []
+    for _ in range(steps):
+        with torch.no_grad():
+            scores = model(torch.tensor([ids + written])).logits[0, -1]
+        for token in set(ids + written):
+            scores[token] = scores[token] / 1.2 if scores[token] > 0 else scores[token] * 1.2
+        token = int(scores.argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        written.append(token)
+    return tokenizer.decode(written, skip_special_tokens=True)
+
+
+def test_answers_are_those_of_a_plain_loop(base: str) -> None:
+    tokenizer, plain = load_tokenizer(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    expected = [greedy_by_hand(plain, tokenizer, prompt, steps=6) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    model = CausalLM(base)
+    for batch_size in (1, 2, 5):
+        assert model.generate(PROMPTS, max_new_tokens=6, batch_size=batch_size) == expected, batch_size
+
+
+def test_no_prompt_gives_no_answer(base: str) -> None:
+    assert CausalLM(base).generate([]) == []
+
+
+def test_each_module_gets_its_mode_back(base: str) -> None:
+    model = CausalLM(base)
+    model.configure_model()
+    frozen = model.model.model.layers[0].eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    assert len(set(before.values())) == 2
+    model.generate(["a"], max_new_tokens=2)
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert not frozen.training
+
+
+def test_each_module_gets_its_mode_back_after_an_error(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CausalLM(base)
+    model.configure_model()
+
+    def fail(**options: object) -> None:
+        assert not model.model.training
+        assert not torch.is_grad_enabled()
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model.model, "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.generate(["a"])
+    assert model.model.training
+    assert torch.is_grad_enabled()

@@ -1,0 +1,77 @@
+"""A run that goes on from a checkpoint ends with the very weights of the unbroken run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from lightning_neft import NEFTune
+from lightning_neft.data.module import InstructionData
+from lightning_neft.models.causal_lm import CausalLM
+
+# 5 batches an epoch, an optimiser step every 2 of them: 3 steps an epoch.
+TRIGGERS = {
+    "each step": ({"every_n_train_steps": 1}, {}, {1: 8, 2: 6, 3: 5, 4: 3, 5: 1, 6: 0}),
+    "validation in an epoch": ({}, {"val_check_interval": 2}, {1: 8, 2: 6, 4: 3, 5: 1}),
+    "validation after an epoch": ({}, {}, {3: 5, 6: 0}),
+    "end of an epoch": ({"save_on_train_epoch_end": True}, {}, {3: 5, 6: 0}),
+}
+
+
+def fit(
+    base: str, source: str, folder: Path, workers: int, trigger: str, **options: Any
+) -> tuple[CausalLM, list[list[list[int]]]]:
+    """Return the model and the batches that it was trained on."""
+    seen: list[list[list[int]]] = []
+
+    class Watched(CausalLM):
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            seen.append(batch["input_ids"].tolist())
+            return super().training_step(batch, batch_idx)
+
+    L.seed_everything(1)
+    model = Watched(base, learning_rate=0.05)
+    model.configure_model()
+    for module in model.modules():
+        # The random state of dropout is no part of a checkpoint.
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    checkpoint, trainer_options, _ = TRIGGERS[trigger]
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        max_epochs=2,
+        accumulate_grad_batches=2,
+        callbacks=[NEFTune(alpha=5), ModelCheckpoint(folder, "{step}", save_top_k=-1, **checkpoint)],
+        **trainer_options,
+    )
+    data = InstructionData(source, base, batch_size=2, val_size=1, num_workers=workers)
+    trainer.fit(model, data, weights_only=True, **options)
+    return model, seen
+
+
+# Each resumed run writes into a folder of its own here.
+@pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_from_each_checkpoint(base: str, source: str, tmp_path: Path, workers: int, trigger: str) -> None:
+    unbroken, batches = fit(base, source, tmp_path / "unbroken", workers, trigger)
+    assert len(batches) == 10
+    assert batches[:5] != batches[5:]
+    left = TRIGGERS[trigger][2]
+    assert {path.stem for path in (tmp_path / "unbroken").iterdir()} == {f"step={step}" for step in left}
+    for step, count in left.items():
+        path = tmp_path / "unbroken" / f"step={step}.ckpt"
+        resumed, rest = fit(base, source, tmp_path / f"from {step}", workers, trigger, ckpt_path=path)
+        assert rest == batches[10 - count :], step
+        for name, value in unbroken.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[name]), (step, name)
