@@ -58,12 +58,14 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (
             ["fit", "--trainer.callbacks+=EarlyStopping"],
-            "trainer.callbacks: lightning.pytorch.callbacks.EarlyStopping: the following arguments are required: monitor",
+            "trainer.callbacks: lightning.pytorch.callbacks.EarlyStopping: "
+            "the following arguments are required: monitor",
         ),
         (["fit", "extra"], "unrecognized arguments: extra"),
         (
             ["fit", "--ckpt_path=last"],
-            "--ckpt_path last: there is no runs/run/version_*/checkpoints/last.ckpt; start without it, or give a path or --name",
+            "--ckpt_path last: there is no runs/run/version_*/checkpoints/last.ckpt; "
+            "start without it, or give a path or --name",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -88,7 +90,7 @@ def test_the_line(args: list[str], expected: str, folder: Path, capsys: pytest.C
         ("data: {source: a}\ndata: {source: b}", "c.yaml, line 2: data is given twice"),
         ("- a", "c.yaml: expected a mapping of sections such as trainer, model, data; got seq"),
         ("# nothing", "c.yaml: holds no keys"),
-        ("data: [\nmodel: 2", "c.yaml, line 2: not valid YAML: expected ',' or ']', but got ':'"),
+        ("data: [\nmodel: 2", "c.yaml, line 2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("data:\n\tsource: x", "c.yaml, line 2: not valid YAML: found character '\\t' that cannot start any token"),
         ("neftune: {alpha: [1]}", "neftune.alpha: got '[1]', expected float"),
         ("neftune: 5", "neftune: got '5', expected keys of its own or null"),
@@ -153,7 +155,7 @@ class Malicious:
 def test_a_checkpoint_cannot_run_code(short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": Malicious()}, "bad.ckpt")
     line = line_of(["validate", *short, "--ckpt_path=bad.ckpt"], capsys)
-    assert "bad.ckpt" in line
+    assert line.startswith("the checkpoint holds more than tensors and plain values; refused")
     assert not Path("touched").exists()
 
 

@@ -28,6 +28,7 @@ VALUES = {
     "--neftune.target": "model.model.embed_tokens",
     "--model.base": "tiny",
     "--data.source": "toy",
+    "--data.max_length": "64",
     "--trainer.precision": "bf16-mixed",
 }
 # Leave before anything is built.
@@ -67,6 +68,8 @@ def test_every_option_of_the_short_help_exists(verb: str, capsys: pytest.Capture
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out
     options = set(re.findall(r"(--[a-z][\w.]*(?:-all)?)", text)) - LEAVING
+    # --neftune is the section, which takes null; its keys are among the others.
+    options = {option for option in options if not option.endswith(".help")} - {"--neftune"}
     assert len(options) > 20
     args = [f"{option}={VALUES.get(option, 1)}" for option in sorted(options)]
     with quiet():

@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_neft.errors import AmbiguousEmbeddingError, EmbeddingNotFoundError
 
-__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings"]
+__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings", "without_wrappers"]
 
 Side = Literal["encoder", "decoder", "both"]
 Target = str | nn.Module | Sequence[str | nn.Module] | Callable[[nn.Module], nn.Module | Sequence[nn.Module]]
@@ -194,19 +194,24 @@ def _named_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             continue
         if _is_table(module):
             inside.update(module.modules())
-        yield _without_wrappers(name), module
+        yield without_wrappers(name), module
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
+    """A dotted name without the levels that torch.compile, DDP, FSDP and activation checkpointing add.
+
+    >>> without_wrappers("model._orig_mod.embed")
+    'model.embed'
+    """
     return ".".join(level for level in name.split(".") if level not in _WRAPPER_LEVELS)
 
 
 def _name_of(root: nn.Module, wanted: nn.Module) -> str:
-    return next((_without_wrappers(name) for name, module in root.named_modules() if module is wanted), "")
+    return next((without_wrappers(name) for name, module in root.named_modules() if module is wanted), "")
 
 
 def _by_name(root: nn.Module, name: str) -> tuple[str, nn.Module]:
-    modules = {_without_wrappers(full): module for full, module in reversed(list(root.named_modules()))}
+    modules = {without_wrappers(full): module for full, module in reversed(list(root.named_modules()))}
     modules |= dict(root.named_modules())
     if name in modules and name:
         return name, modules[name]

@@ -15,7 +15,7 @@ from lightning_neft.errors import NoNoiseError
 from lightning_neft.noise.embedding import EmbeddingTarget
 from lightning_neft.noise.functional import Distribution, add_noise, noise, strength_sums
 from lightning_neft.noise.lengths import Length, TokenRows
-from lightning_neft.noise.matching import match_weight
+from lightning_neft.noise.matching import match_weight, rows_of_side
 
 __all__ = ["NoiseHook", "Strength"]
 
@@ -120,9 +120,7 @@ class NoiseHook:
             seed: Seed of this batch and target.
             measure: Whether to sum up the strength.
         """
-        own = [r for r in rows if r.is_decoder == (self.target.side == "decoder")]
-        # A decoder without tokens of its own in the batch gets the encoder's, shifted (BART for classification).
-        used = own if own and self.target.side in ("encoder", "decoder") else list(rows)
+        used = rows_of_side(rows, self.target.side)
         first_seed = torch.tensor(seed, dtype=torch.int64)
         _STATES[self._key] = _State(
             is_armed=True,

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_neft.errors import LengthsError
+from lightning_neft.noise.embedding import Side
 from lightning_neft.noise.lengths import TokenRows
 
-__all__ = ["match_weight"]
+__all__ = ["match_weight", "rows_of_side"]
+
+
+def rows_of_side(rows: Sequence[TokenRows], side: Side | None) -> list[TokenRows]:
+    """The rows of a batch that an embedding of this side is called with."""
+    own = [row for row in rows if row.is_decoder == (side == "decoder")]
+    # A decoder without tokens of its own in the batch gets the encoder's, shifted (BART for classification).
+    return own if own and side in ("encoder", "decoder") else list(rows)
 
 
 def match_weight(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None, name: str) -> Tensor:
@@ -45,6 +53,8 @@ def match_weight(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | Non
         raise LengthsError(_message(rows, shape, name, "several rows fit and the ids do not tell which"))
     if not torch.compiler.is_compiling() and (part := _part(rows, shape, ids)) is not None:
         return part
+    if not torch.compiler.is_compiling() and (longer := _lengthened(rows, shape, ids)) is not None:
+        return longer
     flattened = _flattened(rows, shape)
     if flattened is None:
         raise LengthsError(_message(rows, shape, name, "no rows fit"))
@@ -70,6 +80,22 @@ def _part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None) -> T
         last_row, last_column = first_row + shape[0], first_column + shape[1]
         if first_row >= 0 and last_row <= whole.shape[0] and last_column <= whole.shape[1]:
             return row.window(slice(first_row, last_row), slice(first_column, last_column))
+    return None
+
+
+def _lengthened(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None) -> Tensor | None:
+    """Weights for ids that the model itself pads on the right, to a multiple of its attention window (Longformer, LED).
+
+    Such ids are new memory: their values have to be compared, which waits for the device.
+    """
+    if ids is None or ids.shape != shape:
+        return None
+    for row in rows:
+        if row.ids is None or row.ids.dim() != 2 or len(shape) != 2 or row.ids.shape != row.weight.shape:
+            continue
+        added = shape[1] - row.ids.shape[1]
+        if added > 0 and row.ids.shape[0] == shape[0] and torch.equal(ids[:, :-added], row.ids):
+            return nn.functional.pad(row.weight, (0, added))
     return None
 
 

@@ -1,0 +1,251 @@
+"""How strong the noise would be on a model: measured where it is added and where the first block receives it.
+
+One clean and one noisy forward pass of one batch are compared; nothing is trained and nothing stays on the model. The
+ratio at the first block is the one to compare architectures by: a multiplier after the embedding scales noise and
+signal alike, a LayerNorm or a position table between them does not.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_neft.errors import ConfigError
+from lightning_neft.noise.embedding import EmbeddingTarget, without_wrappers
+from lightning_neft.noise.injector import EmbeddingNoise
+from lightning_neft.noise.lengths import TokenRows, find_token_rows
+from lightning_neft.noise.matching import match_weight, rows_of_side
+
+__all__ = ["NoiseStrength", "probe"]
+
+
+@dataclass(frozen=True)
+class NoiseStrength:
+    """Strength of the noise on one embedding, over the tokens that get noise in one batch.
+
+    Attributes:
+        embedding: Dotted name of the embedding.
+        width: Width d of what it returns.
+        dtype: Dtype of what it returns.
+        noise_rms: Root mean square per element of what was added, after rounding to that dtype.
+        embedding_rms: Root mean square per element of the embedding's clean output.
+        noise_to_signal: Their ratio.
+        unchanged: Share of the elements that rounding left as they were.
+        block: Dotted name of the first block after the embedding, None if none was found.
+        block_noise_to_signal: RMS(noisy - clean) / RMS(clean) of what that block is given, None without a block.
+    """
+
+    embedding: str
+    width: int
+    dtype: torch.dtype
+    noise_rms: float
+    embedding_rms: float
+    noise_to_signal: float
+    unchanged: float
+    block: str | None
+    block_noise_to_signal: float | None
+
+
+def probe(
+    root: nn.Module,
+    batch: Any,
+    *,
+    noise: EmbeddingNoise | None = None,
+    forward: Callable[[], object] | None = None,
+) -> list[NoiseStrength]:
+    """Measure the strength of the noise on each embedding of a model that would get it.
+
+    Runs in eval mode, so that dropout is no part of the difference, and with gradients enabled. Modes, global random
+    state and hooks are afterwards as they were; a noise that is attached already stays attached.
+
+    Args:
+        root: The module to search for the embedding, such as a LightningModule.
+        batch: One training batch on the module's device; its lengths are read from it.
+        noise: The noise to measure; None for the defaults of `EmbeddingNoise`. The draw is that of step 0.
+        forward: Runs one training forward pass of `batch`; None for `root(**batch)`.
+
+    Returns:
+        One entry for each embedding.
+
+    Raises:
+        ConfigError: An alpha of 0.
+        EmbeddingNotFoundError: No token embedding, or none under the target's name.
+        AmbiguousEmbeddingError: Several candidates and no target.
+        LengthsError: The batch's lengths cannot be read, or do not fit what the embedding is called with.
+        NoNoiseError: The forward pass added no noise; says why and what to do.
+
+    >>> model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 1))
+    >>> ids = torch.tensor([[1, 2, 3]])
+    >>> [found] = probe(model, {"input_ids": ids}, forward=lambda: model(ids))
+    >>> found.embedding, found.width, found.dtype, found.unchanged, found.block
+    ('0', 4, torch.float32, 0.0, None)
+    """
+    run = forward if forward is not None else lambda: root(**batch)
+    with copy.copy(noise or EmbeddingNoise()) as own:
+        if own.alpha == 0:
+            raise ConfigError("alpha=0 adds no noise: measure with an alpha above 0, 5 for example.")
+        own.attach(root)
+        with _eval_mode(root), torch.enable_grad(), _without_compiled_code():
+            clean = _recorded(root, own.targets, run)
+            own.arm(batch, 0)
+            try:
+                noisy = _recorded(root, own.targets, run)
+            except BaseException:
+                own.disarm(verify=False)
+                raise
+            own.disarm()
+        rows = _rows(batch, own)
+        return [_strength(target, clean, noisy, rows) for target in own.targets]
+
+
+@dataclass
+class _Pass:
+    """What one forward pass showed.
+
+    Attributes:
+        embedded: Of each target's name, its ids and output at each call.
+        blocks: What the first elements of lists of modules were given, in the order of their calls: by name and number
+            of the call, the hidden states and the names of the targets that had been called by then.
+    """
+
+    embedded: dict[str, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
+    blocks: dict[tuple[str, int], tuple[Tensor, set[str]]] = field(default_factory=dict)
+
+
+def _recorded(root: nn.Module, targets: Sequence[EmbeddingTarget], run: Callable[[], object]) -> _Pass:
+    """Run one forward pass and take down what the targets return and what the first blocks are given."""
+    seen = _Pass()
+
+    def take_output(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            ids = args[0] if args and isinstance(args[0], Tensor) else None
+            # What is no tensor gets no noise, and the noise's own hook says so.
+            if isinstance(output, Tensor):
+                seen.embedded.setdefault(name, []).append((ids, output.detach()))
+
+        return hook
+
+    def take_input(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = next(
+                (v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.is_floating_point()), None
+            )
+            if hidden is not None:
+                number = sum(other == name for other, _ in seen.blocks)
+                seen.blocks[name, number] = (hidden.detach(), set(seen.embedded))
+
+        return hook
+
+    # Registered after the noise's hook, hence called after it.
+    handles = [target.module.register_forward_hook(take_output(target.name)) for target in targets]
+    handles += [
+        block.register_forward_pre_hook(take_input(name), with_kwargs=True) for name, block in _first_blocks(root)
+    ]
+    try:
+        # Same random state for both passes, and no trace of them in the global one.
+        with torch.random.fork_rng(devices=_cuda_devices(root)):
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _first_blocks(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in root.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module):
+            yield without_wrappers(f"{name}.0".lstrip(".")), module[0]
+
+
+def _cuda_devices(root: nn.Module) -> list[torch.device]:
+    return list({parameter.device for parameter in root.parameters() if parameter.device.type == "cuda"})
+
+
+def _without_compiled_code() -> AbstractContextManager[object]:
+    """Compiled code would keep the hooks of the measurement."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _eval_mode(root: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in root.modules()]
+    root.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _rows(batch: Any, noise: EmbeddingNoise) -> list[TokenRows]:
+    """The rows that the noise was armed with; none where nothing but the width of the batch matters."""
+    if noise.length == "padded" and noise.scope == "all":
+        return []
+    return find_token_rows(
+        batch,
+        length=noise.length,
+        scope=noise.scope,
+        batch_to_mask=noise.batch_to_mask,
+        seq2seq=any(target.is_seq2seq for target in noise.targets),
+        slots=[slot for target in noise.targets for slot in target.slots],
+    )
+
+
+def _strength(target: EmbeddingTarget, clean: _Pass, noisy: _Pass, rows: Sequence[TokenRows]) -> NoiseStrength:
+    rows = rows_of_side(rows, target.side)
+    added, signal, masks = [], [], []
+    for (_, before), (ids, after) in zip(clean.embedded[target.name], noisy.embedded[target.name], strict=True):
+        if rows:
+            mask = match_weight(rows, after.shape[:-1], ids, target.name) > 0
+        else:
+            mask = torch.ones(after.shape[:-1], dtype=torch.bool, device=after.device)
+        masks.append(mask)
+        signal.append(before[mask].float())
+        added.append(after[mask].float() - signal[-1])
+    noise_rms, embedding_rms = _rms(torch.cat(added)), _rms(torch.cat(signal))
+    output = noisy.embedded[target.name][0][1]
+    block, ratio = _at_first_block(target.name, clean, noisy, masks[0])
+    return NoiseStrength(
+        embedding=target.name,
+        width=output.shape[-1],
+        dtype=output.dtype,
+        noise_rms=noise_rms,
+        embedding_rms=embedding_rms,
+        noise_to_signal=noise_rms / embedding_rms if embedding_rms else float("inf"),
+        unchanged=(torch.cat(added) == 0).float().mean().item(),
+        block=block,
+        block_noise_to_signal=ratio,
+    )
+
+
+def _at_first_block(embedding: str, clean: _Pass, noisy: _Pass, mask: Tensor) -> tuple[str | None, float | None]:
+    """Name and noise-to-signal of the first block after the embedding that is given the same tokens."""
+    fitting = [
+        (name, before[mask].float(), after[mask].float())
+        for (name, before, after, called) in _in_both(clean, noisy)
+        if embedding in called and before.shape[:-1] == after.shape[:-1] == mask.shape
+    ]
+    # The blocks of an image's or the encoder's stack can have the same shape, but the noise does not reach them.
+    reached = [found for found in fitting if not torch.equal(found[1], found[2])]
+    if not fitting:
+        return None, None
+    name, before, after = (reached or fitting)[0]
+    return name, _rms(after - before) / _rms(before)
+
+
+def _in_both(clean: _Pass, noisy: _Pass) -> Iterator[tuple[str, Tensor, Tensor, set[str]]]:
+    """The calls of blocks that both passes have; noise can send tokens to other experts, whose calls differ."""
+    for key, (after, called) in noisy.blocks.items():
+        if key in clean.blocks:
+            yield key[0], clean.blocks[key][0], after, called
+
+
+def _rms(values: Tensor) -> float:
+    return values.square().mean().sqrt().item()
