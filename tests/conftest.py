@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,12 +19,3 @@ def restored_environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, for runs of the program."""
-    # Lightning's log handlers keep the captured stream of the test that imported it, which is closed by now.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path

@@ -16,7 +16,7 @@ from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 
 HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
-# Two values of each option that takes anything but text or numbers.
+# Values of the options that do not take a 1.
 VALUES = {
     "--config": "quickstart",
     "--ckpt_path": "last",
@@ -25,6 +25,7 @@ VALUES = {
     "--neftune.length": "true",
     "--neftune.scope": "response",
     "--neftune.schedule": "linear",
+    "--neftune.warmup": "0.5",
     "--neftune.target": "model.model.embed_tokens",
     "--model.base": "tiny",
     "--data.source": "toy",

@@ -84,8 +84,9 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(stop: int, num_workers: int)
     assert list(resumed) == list(unbroken) != expected
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_loader_saved_after_the_last_batch_goes_on_with_the_next_epoch(num_workers: int) -> None:
+def test_a_loader_saved_after_the_last_batch_goes_on_with_the_next_epoch(num_workers: int, has_ended: bool) -> None:
     def loader() -> StatefulDataLoader:
         return StatefulDataLoader(
             list(range(N)), batch_size=2, sampler=TrainOrder(range(N), 7), collate_fn=list, num_workers=num_workers
@@ -95,6 +96,8 @@ def test_a_loader_saved_after_the_last_batch_goes_on_with_the_next_epoch(num_wor
     batches = iter(broken)
     for _ in range(5):
         next(batches)
+    if has_ended:  # the loader has noticed that there is no further batch
+        assert next(batches, None) is None
     resumed, expected = loader(), loader()
     resumed.load_state_dict(broken.state_dict())
     expected.sampler.set_epoch(1)
