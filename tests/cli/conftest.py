@@ -16,15 +16,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def alpaca_file(tmp_path: Path) -> Path:
-    """Forty samples in Alpaca's form."""
-    path = tmp_path / "alpaca.json"
-    records = [{"instruction": f"Say {i}.", "input": "", "output": f"It is {i}."} for i in range(40)]
-    path.write_text(json.dumps(records), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
 def short(folder: Path) -> list[str]:
     """Options of a run of two steps with two held-out samples."""
     records = [
