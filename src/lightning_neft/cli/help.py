@@ -27,7 +27,7 @@ verbs
   lightning_neft VERB --help-all   all other options
   lightning_neft --version
 
-try it, about two minutes on a CPU, no network needed:
+try it, about a minute on a CPU, no network needed:
   lightning_neft fit --config quickstart"""
 
 _VERB = """\
