@@ -56,7 +56,8 @@ def test_global_random_state_is_neither_read_nor_moved():
         "random.seed(4)\n"
         "assert (toy_instructions('held_out'), list(toy_text(1, 5))) == first, 'read'\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_import_needs_the_standard_library_only():
