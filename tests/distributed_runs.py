@@ -30,6 +30,18 @@ class Recording(Tuned):
         self.recorder.handle.remove()
 
 
+class Compiled(Recording):
+    """Compiled where Lightning's documentation says to: in configure_model."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Identity())
+
+    def configure_model(self):
+        if isinstance(self.model, torch.nn.Identity):
+            self.model = llama()
+            self.model.compile(backend="aot_eager")
+
+
 class Sharded(Recording):
     """Built in configure_model and sharded with FSDP2, or with its embedding split over two tensor-parallel ranks."""
 
@@ -70,10 +82,14 @@ def main(run: str, folder: str, ckpt_path: str | None = None) -> None:
         module = Sharded(run)
         data, tensor = (2, 1) if run == "fsdp2" else (1, 2)
         options["strategy"] = ModelParallelStrategy(data_parallel_size=data, tensor_parallel_size=tensor)
+    if run == "ddp_compiled":
+        module = Compiled()
+    if run == "ddp_accumulated":
+        options |= {"accumulate_grad_batches": 3, "max_steps": 2}
     if run == "ddp_resumed":
         options["max_steps"] = 8
     callbacks = [NEFTune(alpha=0 if run == "ddp_clean" else 5)]
-    if run.startswith("ddp_"):
+    if run == "ddp_resumed":
         checkpoint = ModelCheckpoint(dirpath=folder, filename="{step}", every_n_train_steps=3, save_top_k=-1)
         callbacks.append(checkpoint)
         options["enable_checkpointing"] = True

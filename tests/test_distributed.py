@@ -10,19 +10,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_neft import EmbeddingNoise
+from tiny import batch, llama
+
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
+
+
+def start(script, *arguments):
+    command = [sys.executable, str(TESTS / script), *map(str, arguments)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def run(name, folder, ckpt_path=None):
     """Run once with two processes; what each rank saw."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(TESTS / "distributed_runs.py"), name, str(folder)]
-    command += [str(ckpt_path)] if ckpt_path else []
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    start("distributed_runs.py", name, folder, *([ckpt_path] if ckpt_path else []))
     return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -40,6 +46,22 @@ def test_ddp_ranks_draw_different_noise_and_each_is_reproducible(tmp_path):
     assert all(same(*clean))  # the ranks' rows are alike: it was the noise that differed
 
 
+def test_micro_batches_of_a_ddp_step_have_their_own_noise_on_each_rank(tmp_path):
+    first, second = run("ddp_accumulated", tmp_path / "a")
+    assert same(first, second) == [False] * 6
+    single, _ = run("ddp", tmp_path / "b")
+    # The noise is that of the batch's number: before the first optimiser step both runs are the same.
+    assert torch.equal(first["outputs"][0], single["outputs"][0])
+    assert torch.equal(first["weights"], second["weights"])
+
+
+def test_a_model_compiled_in_configure_model_gets_the_noise_of_an_eager_one_under_ddp(tmp_path):
+    compiled, eager = run("ddp_compiled", tmp_path / "a"), run("ddp", tmp_path / "b")
+    for one, other in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(one["weights"], other["weights"], rtol=1e-4, atol=1e-5)
+    assert same(*eager) == [False] * 4
+
+
 def test_a_ddp_run_that_is_resumed_equals_the_unbroken_one(tmp_path):
     unbroken = run("ddp_resumed", tmp_path / "a")
     resumed = run("ddp_resumed", tmp_path / "b", tmp_path / "a" / "step=3.ckpt")
@@ -55,6 +77,20 @@ def test_fsdp2_ranks_draw_the_noise_of_ddp_ranks(tmp_path):
     for one, other in zip(sharded, replicated, strict=True):
         torch.testing.assert_close(one["outputs"][0], other["outputs"][0])
         assert one["hooks_of_ours"] == 0
+
+
+def test_fsdp1_ranks_draw_the_noise_of_unsharded_ones_and_are_clean_afterwards(tmp_path):
+    start("fsdp1_run.py", tmp_path)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        model = llama()
+        table = model.get_input_embeddings()
+        with EmbeddingNoise(5).attach(model) as noise:
+            for step, output in enumerate(found["outputs"][:2]):
+                with noise.armed(batch([9, 4], seed=step), step, rank=rank):
+                    torch.testing.assert_close(output, table(batch([9, 4], seed=step)["input_ids"]).detach())
+        torch.testing.assert_close(found["outputs"][2], table(batch([9, 4], seed=1)["input_ids"]).detach())
+        assert found["left"] == []
 
 
 def test_tensor_parallel_ranks_draw_the_same_noise(tmp_path):

@@ -13,10 +13,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
+from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target
 from lightning_neft.noise.functional import Distribution
 from lightning_neft.noise.hook import Strength
-from lightning_neft.noise.injector import EmbeddingNoise
+from lightning_neft.noise.injector import EmbeddingNoise, Scale
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
 
@@ -43,7 +44,16 @@ class NEFTune(pl.Callback):
             `rademacher` (signs).
         length: L: `true`, `padded` (the batch's width and noise on padding too, as in transformers and TRL), or a fixed
             number of tokens.
-        scope: Tokens that get noise: `all`, `prompt` (labels of -100) or `response` (the others).
+        scope: Tokens that get noise: `all`, `prompt` (labels of -100) or `response` (the others). In an
+            encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
+        scale: `paper`, or `relative`: alpha / sqrt(L d) * (norm / reference_norm), norm being the RMS of the L2 norms
+            of the batch's embedded tokens, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm on any model.
+        reference_norm: With `relative`, the token norm of the model that alpha is meant for, as `lightning_neft doctor`
+            measures it; 1 for an alpha that is meant for none.
+        antithetic: Whether each sample is seen twice in its batch, with a noise and with its opposite (SymNoise, arXiv
+            2312.01523, with `distribution="rademacher"`). A step then takes about twice the time and the memory for
+            activations. The batch has to be a dict with `input_ids`, or the LightningModule has a method
+            `double_rows(batch)` that doubles it in place.
         target: The module(s) that get noise: a dotted name below the LightningModule, a module, a sequence of these, or
             a callable from the LightningModule to them. None finds the token embedding.
         schedule: Alpha over the run: `constant`, `linear` or `cosine` (down to 0), or a callable from progress in
@@ -72,6 +82,9 @@ class NEFTune(pl.Callback):
         distribution: Distribution = "uniform",
         length: Length = "true",
         scope: Scope = "all",
+        scale: Scale = "paper",
+        reference_norm: float = 1.0,
+        antithetic: bool = False,
         target: Target | None = None,
         schedule: ScheduleName | Callable[[float], float] = "constant",
         warmup: float = 0.0,
@@ -83,6 +96,9 @@ class NEFTune(pl.Callback):
             distribution=distribution,
             length=length,
             scope=scope,
+            scale=scale,
+            reference_norm=reference_norm,
+            antithetic=antithetic,
             target=target,
             seed=0 if seed is None else seed,
             batch_to_mask=batch_to_mask,
@@ -141,6 +157,8 @@ class NEFTune(pl.Callback):
                 "training_step(dataloader_iter) takes its batch by itself, so that its lengths are unknown: use "
                 "training_step(batch), or length='padded'."
             )
+        if self.noise.antithetic:
+            getattr(pl_module, "double_rows", double_rows)(batch)
         self.noise.arm(
             batch,
             trainer.fit_loop.total_batch_idx,

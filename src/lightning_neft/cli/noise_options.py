@@ -20,7 +20,11 @@ class NoiseOptions:
         distribution: What the noise is drawn from.
         length: Length in the scale alpha / sqrt(length * width): the true one of each sequence, the padded one of the
             batch, or a fixed number.
-        scope: Tokens that get noise.
+        scope: Tokens that get noise; in an encoder-decoder the prompt is the encoder's, the response the decoder's.
+        scale: The paper's, or relative to the size of the embedded tokens: noise-to-signal is then
+            alpha / sqrt(3 length) / reference_norm on any model.
+        reference_norm: With the relative scale, the token norm of the model that alpha is meant for (see doctor).
+        antithetic: See each sample twice in its batch, with a noise and its opposite: about twice the time and memory.
         target: Name of the embedding module, or several; found by itself if null.
         schedule: How alpha changes over the run.
         warmup: Share of the run in which alpha rises from 0.
@@ -32,6 +36,9 @@ class NoiseOptions:
     # bool because `length: true` in YAML is no text.
     length: Literal["true", "padded"] | bool | int = "true"
     scope: Literal["all", "prompt", "response"] = "all"
+    scale: Literal["paper", "relative"] = "paper"
+    reference_norm: float = 1.0
+    antithetic: bool = False
     target: str | list[str] | None = None
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0

@@ -11,7 +11,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Distribution", "add_noise", "expected_rms", "mix_seed", "noise", "scale_from_lengths", "strength_sums"]
+__all__ = [
+    "Distribution",
+    "add_noise",
+    "expected_rms",
+    "mix_seed",
+    "noise",
+    "scale_from_lengths",
+    "strength_sums",
+    "token_norm",
+]
 
 Distribution = Literal["uniform", "gaussian", "gaussian_unit", "rademacher"]
 
@@ -53,6 +62,24 @@ def scale_from_lengths(lengths: Tensor, alpha: float, dim: int) -> Tensor:
     # float32 throughout: L * d reaches 4.2 million at 2048 x 2048, far above fp16's largest number of 65,504.
     inverse_root = lengths.to(torch.float32).clamp(min=1).rsqrt()
     return torch.where(lengths > 0, inverse_root * (alpha / math.sqrt(dim)), 0.0)
+
+
+def token_norm(activation: Tensor, scale: Tensor) -> Tensor:
+    """Root mean square, over the tokens whose scale is not 0, of the L2 norm of a token's vector.
+
+    Args:
+        activation: (..., d), any floating dtype; no gradient goes through.
+        scale: Scale per token, broadcastable to `activation.shape[:-1]`.
+
+    Returns:
+        float32 scalar on the activation's device; sqrt(d) times the RMS per element. 0 if no token has a scale.
+
+    >>> token_norm(torch.tensor([[3.0, 4.0], [9.0, 9.0]]), torch.tensor([0.1, 0.0]))
+    tensor(5.)
+    """
+    covered = (scale != 0).expand(activation.shape[:-1]).to(torch.float32)
+    squares = activation.detach().to(torch.float32).square().sum(-1) * covered
+    return (squares.sum() / covered.sum().clamp(min=1)).sqrt()
 
 
 def mix_seed(*parts: int) -> int:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_neft.errors import NoNoiseError
+from lightning_neft.errors import LengthsError, NoNoiseError
 from lightning_neft.noise.embedding import EmbeddingTarget
-from lightning_neft.noise.functional import Distribution, add_noise, noise, strength_sums
+from lightning_neft.noise.functional import Distribution, add_noise, noise, strength_sums, token_norm
 from lightning_neft.noise.lengths import Length, TokenRows
 from lightning_neft.noise.matching import match_weight, rows_of_side
 
@@ -90,11 +90,27 @@ _KEYS = itertools.count()
 
 
 class NoiseHook:
-    """Adds noise to what one module returns, while armed and while gradients are enabled."""
+    """Adds noise to what one module returns, while armed and while gradients are enabled.
 
-    def __init__(self, target: EmbeddingTarget, distribution: Distribution) -> None:
+    Args:
+        target: The module.
+        distribution: What the noise is drawn from.
+        reference_norm: Token norm for which alpha is meant, the noise following the module's own; None for the paper's
+            scale, which does not look at the output's size.
+        antithetic: Whether the second half of the rows gets the noise of the first half with the other sign.
+    """
+
+    def __init__(
+        self,
+        target: EmbeddingTarget,
+        distribution: Distribution = "uniform",
+        reference_norm: float | None = None,
+        antithetic: bool = False,
+    ) -> None:
         self.target = target
         self.distribution = distribution
+        self.reference_norm = reference_norm
+        self.antithetic = antithetic
         self._key = next(_KEYS)
         self._handle: RemovableHandle | None = None
 
@@ -157,9 +173,9 @@ class NoiseHook:
         state.rows, state.calls = [], []
         return state.sums if state.wanted and state.has_landed else None
 
-    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution]]:
+    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution, float | None, bool]]:
         # A copied or pickled model (weight averaging, say) takes its hooks along; the copy never adds noise.
-        return NoiseHook, (self.target, self.distribution)
+        return NoiseHook, (self.target, self.distribution, self.reference_norm, self.antithetic)
 
     def _add_noise(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
         """The forward hook: what it returns replaces the module's output; None leaves it."""
@@ -180,14 +196,34 @@ class NoiseHook:
         seed = _next_seed(state, ids, name)
         if seed is None:
             return None
-        scale = _weight(state, output, ids, name) * (state.alpha * output.shape[-1] ** -0.5)
+        weight = _weight(state, output, ids, name)
         # Detached: the noise has no gradient, and the operator none to give.
         clean = output.detach()
-        drawn = noise(clean, scale, seed, self.distribution)
+        if self.reference_norm is None:
+            scale = weight * (state.alpha * output.shape[-1] ** -0.5)
+        else:
+            # In units of this output's own size, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm.
+            relative = token_norm(clean, weight) / self.reference_norm
+            scale = weight * (state.alpha * output.shape[-1] ** -0.5) * relative
+        drawn = self._drawn(state, clean, scale, seed)
         noisy = add_noise(output, drawn)
         sums = strength_sums(clean, drawn, noisy.detach(), scale, state.wanted)
         state.sums = state.sums.to(sums.device) + sums
         return noisy
+
+    def _drawn(self, state: _State, clean: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
+        if not self.antithetic:
+            drawn: Tensor = noise(clean, scale, seed, self.distribution)
+            return drawn
+        rows = clean.shape[0]
+        # A part of the batch has other pairs in its halves, a flattened one none.
+        if rows % 2 or clean.dim() < 3 or (state.rows and all(row.weight.shape[0] != rows for row in state.rows)):
+            raise LengthsError(
+                f"{self.target.name} was called with tokens of shape {tuple(clean.shape[:-1])}: antithetic pairs need "
+                "all rows of the doubled batch in one forward pass, (2 B, L). Feed it whole, or use antithetic=False."
+            )
+        half = noise(clean[: rows // 2], scale[: rows // 2], seed, self.distribution)
+        return torch.cat([half, -half])
 
 
 def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from torch import nn
@@ -18,14 +18,20 @@ from lightning_neft.noise.functional import Distribution, mix_seed
 from lightning_neft.noise.hook import NoiseHook, Strength
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope, TokenRows, find_token_rows
 
-__all__ = ["EmbeddingNoise", "check_alpha"]
+__all__ = ["EmbeddingNoise", "Scale", "check_alpha"]
+
+Scale = Literal["paper", "relative"]
 
 
 def check_alpha(alpha: object) -> float:
     """Return alpha as a float, or raise ConfigError if it is not a finite number of at least 0."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha < 0:
+    if not _is_finite(alpha) or alpha < 0:
         raise ConfigError(f"alpha={alpha!r}: use a finite number >= 0; the paper's values are 5, 10 and 15, 0 is off.")
     return float(alpha)
+
+
+def _is_finite(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class EmbeddingNoise:
@@ -37,13 +43,24 @@ class EmbeddingNoise:
             `rademacher` (signs).
         length: L of alpha / sqrt(L d): `true` (tokens of the sequence, or of the document in a packed row), `padded`
             (the width of the batch and noise on padding too, as in transformers), or a fixed number of tokens.
-        scope: Tokens that get noise: `all`, `prompt` or `response` (told apart by labels of -100).
+        scope: Tokens that get noise: `all`, `prompt` or `response` (told apart by labels of -100). In an
+            encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
+        scale: `paper` as above; `relative` takes alpha in units of the embedding's own size, see below.
+        reference_norm: With `relative`, the token norm of the model that alpha is meant for.
+        antithetic: Whether the second half of a batch gets the noise of the first half with the other sign; the batch
+            has to be doubled for it, see `lightning_neft.noise.antithetic.double_rows`.
         target: The module(s) to put noise on, see `find_embeddings`; None to find the token embedding.
         seed: Start of the noise; it is a pure function of (seed, rank, step, call in the batch).
         batch_to_mask: From a batch to its mask or masks (B, L), for batches that are not understood otherwise.
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
+
+    The relative scale is alpha / sqrt(L d) * (norm / reference_norm), norm being the root mean square, over the batch's
+    noised tokens, of the L2 norm of what the embedding returns for a token. The noise-to-signal of a sequence of L
+    tokens is then alpha / sqrt(3 L) / reference_norm (uniform noise) on any model. With a reference_norm of 1 alpha is
+    meant for no model; with the token norm of another model (`lightning_neft doctor` measures it) the noise-to-signal
+    is the one that the paper's scale has there.
 
     Noise in a loop of your own takes two lines, the first and the `with`:
 
@@ -64,6 +81,9 @@ class EmbeddingNoise:
         distribution: Distribution = "uniform",
         length: Length = "true",
         scope: Scope = "all",
+        scale: Scale = "paper",
+        reference_norm: float = 1.0,
+        antithetic: bool = False,
         target: Target | None = None,
         seed: int = 0,
         batch_to_mask: BatchToMask | None = None,
@@ -75,11 +95,20 @@ class EmbeddingNoise:
             raise ConfigError(f"length={length!r}: use 'true', 'padded' or a number of tokens >= 1.")
         if scope not in get_args(Scope):
             raise ConfigError(f"scope={scope!r}: use one of {', '.join(get_args(Scope))}.")
+        if scale not in get_args(Scale):
+            raise ConfigError(f"scale={scale!r}: use one of {', '.join(get_args(Scale))}.")
+        if not _is_finite(reference_norm) or reference_norm <= 0:
+            raise ConfigError(f"reference_norm={reference_norm!r}: use a finite number > 0.")
+        if scale == "paper" and reference_norm != 1:
+            raise ConfigError(f"reference_norm={reference_norm!r} needs scale='relative': the paper's scale has none.")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ConfigError(f"seed={seed!r}: use an integer.")
         self.distribution: Distribution = distribution
         self.length: Length = length
         self.scope: Scope = scope
+        self.scale: Scale = scale
+        self.reference_norm = float(reference_norm)
+        self.antithetic = bool(antithetic)
         self.target = target
         self.seed = seed
         self.batch_to_mask = batch_to_mask
@@ -107,7 +136,11 @@ class EmbeddingNoise:
         """
         self.detach()
         self._root = module
-        self._hooks = [NoiseHook(target, self.distribution) for target in find_embeddings(module, self.target)]
+        reference_norm = self.reference_norm if self.scale == "relative" else None
+        self._hooks = [
+            NoiseHook(target, self.distribution, reference_norm, self.antithetic)
+            for target in find_embeddings(module, self.target)
+        ]
         for hook in self._hooks:
             hook.register()
         _forget_compiled_code()

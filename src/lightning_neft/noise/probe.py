@@ -91,6 +91,8 @@ def probe(
     with copy.copy(noise or EmbeddingNoise()) as own:
         if own.alpha == 0:
             raise ConfigError("alpha=0 adds no noise: measure with an alpha above 0, 5 for example.")
+        # The other sign has the same strength, and the batch is not doubled.
+        own.antithetic = False
         own.attach(root)
         with _eval_mode(root), torch.enable_grad(), _without_compiled_code():
             clean = _recorded(root, own.targets, run)

@@ -1,0 +1,140 @@
+"""What only a GPU can show: precisions, 4-bit weights, sharding engines that refuse a CPU, and that nothing waits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_neft import EmbeddingNoise, NEFTune
+from tiny import LoggedRows, Tuned, batch, llama, loader, trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, torch finds none"),
+]
+
+
+def on_gpu(**options):
+    return trainer(**{"accelerator": "gpu", "devices": 1, "logger": LoggedRows(), "log_every_n_steps": 1, **options})
+
+
+def logged(fit, name):
+    return [row[name] for row in fit.logger.rows if name in row]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "16-mixed"])
+def test_strength_follows_the_formula_in_each_precision(precision):
+    class OneLength(Tuned):
+        def training_step(self, given, batch_idx):
+            loss = super().training_step(given, batch_idx)
+            assert torch.isfinite(loss)
+            return loss
+
+    data = [batch([12] * 4, 12, seed=step) for step in range(4)]
+    fit = on_gpu(precision=precision, callbacks=[NEFTune(alpha=5)])
+    fit.fit(OneLength(llama(1024)), torch.utils.data.DataLoader(data, batch_size=None))
+    assert logged(fit, "neft/noise_rms") == pytest.approx([5 / math.sqrt(3 * 12 * 1024)] * 4, rel=0.02)
+
+
+def test_no_step_waits_for_the_device():
+    """In a loop without Lightning, whose own calls may wait."""
+    model = llama(256).cuda()
+    noise = EmbeddingNoise(5).attach(model)
+    given = {key: value.cuda() for key, value in batch([40, 25, 9]).items()}
+    embedding = model.get_input_embeddings()
+
+    def step(number):
+        noise.arm(given, number, measure=number % 5 == 0)
+        embedding(given["input_ids"]).square().mean().backward()
+        return noise.disarm()
+
+    step(0)  # the first use allocates
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        strengths = [step(number) for number in range(1, 21)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    measured = [strength.noise_rms.item() for strength in strengths if strength is not None]
+    assert len(measured) == 4
+    assert min(measured) > 0
+
+
+def test_twenty_steps_have_no_synchronisation_in_the_trace_of_a_profiler():
+    model = llama(256).cuda()
+    noise = EmbeddingNoise(5).attach(model)
+    given = {key: value.cuda() for key, value in batch([40, 25, 9]).items()}
+    embedding = model.get_input_embeddings()
+
+    def waits(alpha):
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as trace:
+            for number in range(20):
+                noise.arm(given, number, alpha=alpha)
+                embedding(given["input_ids"]).square().mean().backward()
+                noise.disarm()
+        return sum(event.count for event in trace.key_averages() if "Synchronize" in event.key or "DtoH" in event.key)
+
+    waits(5.0)
+    assert waits(5.0) <= waits(0.0)
+
+
+def test_the_noise_of_a_device_is_reproducible():
+    table = nn.Embedding(60, 64).cuda()
+    given = {key: value.cuda() for key, value in batch([12, 5]).items()}
+    drawn = []
+    for step in (3, 3, 4):
+        with EmbeddingNoise(5).attach(table) as noise, noise.armed(given, step):
+            drawn.append(table(given["input_ids"]).detach())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_compiled_for_cuda_graphs_it_has_fresh_noise_at_each_step():
+    model = llama(64).cuda()
+    compiled = torch.compile(model, mode="reduce-overhead")
+    noise = EmbeddingNoise(5).attach(compiled)
+    given = {key: value.cuda() for key, value in batch([12, 12]).items()}
+    losses = []
+    for step in range(6):
+        torch.compiler.cudagraph_mark_step_begin()
+        with noise.armed(given, step):
+            loss = compiled(**given).loss
+            loss.backward()
+            losses.append(loss.item())
+    assert len(set(losses)) == 6
+
+
+@pytest.mark.slow
+def test_four_bit_weights_with_lora_get_the_noise(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="needs the extra qlora")
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    llama(256).save_pretrained(tmp_path)
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="bfloat16"
+    )
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=config, device_map={"": 0})
+    model = get_peft_model(prepare_model_for_kbit_training(model), LoraConfig(target_modules="all-linear"))
+    fit = on_gpu(precision="bf16-mixed", callbacks=[NEFTune(alpha=5)])
+    fit.fit(Tuned(model), loader())
+    assert all(value > 0 for value in logged(fit, "neft/noise_rms"))
+
+
+@pytest.mark.slow
+def test_fsdp1_gets_the_noise():
+    fit = on_gpu(strategy="fsdp", precision="bf16-mixed", callbacks=[NEFTune(alpha=5)])
+    fit.fit(Tuned(llama(256)), loader())
+    assert all(value > 0 for value in logged(fit, "neft/noise_rms"))
+
+
+@pytest.mark.slow
+def test_deepspeed_gets_the_noise():
+    pytest.importorskip("deepspeed", reason="needs deepspeed")
+    fit = on_gpu(strategy="deepspeed_stage_3", precision="bf16-mixed", callbacks=[NEFTune(alpha=5)])
+    fit.fit(Tuned(llama(256)), loader())
+    assert all(value > 0 for value in logged(fit, "neft/noise_rms"))
