@@ -139,13 +139,14 @@ def test_a_part_of_the_doubled_batch_is_an_error_because_its_halves_are_no_pairs
         trainer(callbacks=[NEFTune(5, antithetic=True)]).fit(InParts(), loader())
 
 
-def test_flattened_tokens_have_no_pairs():
+@pytest.mark.parametrize("length", ["true", "padded"])
+def test_flattened_tokens_have_no_pairs(length):
     class Flat(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.tokens = nn.Embedding(60, 8)
 
     model, given = Flat(), doubled(batch([4, 4]))
-    noise = EmbeddingNoise(5, antithetic=True).attach(model)
+    noise = EmbeddingNoise(5, antithetic=True, length=length).attach(model)
     with pytest.raises(LengthsError, match="antithetic pairs need all rows"), noise.armed(given, 0):
         model.tokens(given["input_ids"].flatten())

@@ -101,7 +101,7 @@ def test_it_compiles_without_a_break_and_without_compiling_anew():
 
 
 def test_the_probe_measures_it_too():
-    [found] = probe(llama(64), batch([30, 30]), noise=EmbeddingNoise(5, scale="relative", antithetic=True))
+    [found] = probe(llama(64), batch([30, 30, 30]), noise=EmbeddingNoise(5, scale="relative", antithetic=True))
     assert found.noise_to_signal == pytest.approx(5 / math.sqrt(3 * 30), rel=0.05)
 
 
