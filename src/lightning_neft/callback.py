@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
@@ -198,14 +197,17 @@ class NEFTune(pl.Callback):
         )
 
     def _log(self, pl_module: pl.LightningModule, strength: Strength) -> None:
-        values: dict[str, float | Tensor] = {
+        # Numbers, not tensors: what a progress bar shows is asked for its value after every step, and would wait for
+        # the device each time.
+        values = {
             "neft/alpha": self._alpha_now,
-            "neft/noise_rms": strength.noise_rms,
-            "neft/embedding_rms": strength.embedding_rms,
-            "neft/noise_to_signal": strength.noise_to_signal,
-            "neft/unchanged": strength.unchanged,
+            "neft/noise_rms": float(strength.noise_rms),
+            "neft/embedding_rms": float(strength.embedding_rms),
+            "neft/unchanged": float(strength.unchanged),
         }
         pl_module.log_dict(values, on_step=True, on_epoch=False)
+        ratio = float(strength.noise_to_signal)
+        pl_module.log("neft/noise_to_signal", ratio, prog_bar=True, on_step=True, on_epoch=False)
 
     def _warn_of_rounding(self, strength: Strength) -> None:
         unchanged = float(strength.unchanged)

@@ -29,7 +29,7 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["fti"], "unknown verb 'fti'; did you mean fit?"),
         (["--fit"], "unknown verb '--fit'; did you mean fit?"),
-        (["zzz"], "unknown verb 'zzz'; the verbs are fit, validate, test, predict"),
+        (["zzz"], "unknown verb 'zzz'; the verbs are fit, validate, test, predict, preview, doctor"),
         (["fit", "--config"], "--config needs a value: the path of a YAML file, or the name of a recipe"),
         (["fit", "--config", "."], "--config . is a folder; give a YAML file in it"),
         (["fit", "--neftune.alhpa=3"], "command line: unknown key neftune.alhpa; did you mean neftune.alpha?"),
@@ -38,13 +38,13 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "command line: unknown key trainer.max_epoch; did you mean trainer.max_epochs?",
         ),
         # A prefix is no abbreviation.
-        (["fit", "--data.batch", "1"], "command line: unknown key data.batch; did you mean data.batch_size?"),
+        (["fit", "--data.batch", "1"], "command line: unknown key data.batch; did you mean data.batching?"),
         (["fit", "--traner.max_epochs=1"], "command line: unknown key traner; did you mean trainer?"),
         (["fit", "--max_epoch=1"], "command line: unknown key max_epoch; did you mean trainer.max_epochs?"),
         (["fit", "--alpha=1"], "command line: unknown key alpha; did you mean neftune.alpha or model.lora.alpha?"),
         (
             ["fit", "--model.lora.rank=1"],
-            "command line: unknown key model.lora.rank; model.lora has alpha, dropout, r, target_modules",
+            "command line: unknown key model.lora.rank; model.lora has alpha, dora, dropout, r, target_modules",
         ),
         (["fit", "--data.tokenizer=x"], "command line: data.tokenizer is taken from model.base; give that"),
         (["fit", "--trainer.max_epochs=abc"], "trainer.max_epochs: got 'abc', expected int or null"),
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert main(["fit", *short, "--name=a", "--model.lora.r=2"]) == 0
     capsys.readouterr()
     line = line_of(["validate", *short, "--ckpt_path=runs/a/version_0/checkpoints/last.ckpt"], capsys)
-    assert line.startswith("the checkpoint does not fit the model; give the model.* options of its config.yaml: ")
+    assert line == "the checkpoint holds adapters only; give the model.lora options of its run"
 
 
 class Malicious:

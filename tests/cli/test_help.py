@@ -23,6 +23,13 @@ VALUES = {
     "--name": "x",
     "--neftune.distribution": "gaussian",
     "--neftune.length": "true",
+    "--neftune.scale": "relative",
+    "--task": "causal_lm",
+    "--model.freeze": "[lm_head]",
+    "--data.format": "alpaca",
+    "--data.template": "chatml",
+    "--data.batching": "packed",
+    "--model.gradient_checkpointing": "true",
     "--neftune.scope": "response",
     "--neftune.schedule": "linear",
     "--neftune.warmup": "0.5",
@@ -32,6 +39,8 @@ VALUES = {
     "--data.max_length": "64",
     "--trainer.precision": "bf16-mixed",
 }
+# Verbs whose options are those of the program; the others test their own.
+OF_PROGRAM = [verb for verb in VERBS if verb not in ("preview", "doctor")]
 # Leave before anything is built.
 LEAVING = {"--help", "--help-all", "--print_config", "--version"}
 
@@ -64,7 +73,7 @@ def test_the_module_runs_as_the_program_does() -> None:
     assert time.perf_counter() - start < 5
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", OF_PROGRAM)
 def test_every_option_of_the_short_help_exists(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out
@@ -76,10 +85,14 @@ def test_every_option_of_the_short_help_exists(verb: str, capsys: pytest.Capture
     with quiet():
         program = Program(verb, args)
     for option in options - {"--config"}:
-        assert str(program.config[option[2:]]).lower() in (VALUES.get(option, "1"), "1.0", "quickstart"), option
+        assert _written(program.config[option[2:]]) in (VALUES.get(option, "1"), "1.0", "quickstart", "true"), option
 
 
-@pytest.mark.parametrize("verb", VERBS)
+def _written(value: object) -> str:
+    return str(value).lower().replace("'", "")
+
+
+@pytest.mark.parametrize("verb", OF_PROGRAM)
 def test_every_example_of_the_short_help_parses(verb: str) -> None:
     text = static_help([verb, "--help"])
     assert text is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import os
 import signal
@@ -69,6 +70,12 @@ def test_length_true_in_yaml_is_the_word(text: str, length: str | int, folder: P
     assert noise_of([f"--neftune.length={text.strip(chr(39))}"]).noise.length == length
 
 
+def logged(run: Path) -> list[dict[str, str]]:
+    """What a run has logged, without what depends on the machine's speed."""
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        return [{k: v for k, v in row.items() if k != "train/tokens_per_second"} for row in csv.DictReader(file)]
+
+
 def test_a_run_is_repeated_from_its_saved_config(short: list[str], folder: Path) -> None:
     assert main(["fit", *short, "--name=mine", "--neftune.alpha=3"]) == 0
     first = folder / "runs" / "mine" / "version_0"
@@ -76,20 +83,20 @@ def test_a_run_is_repeated_from_its_saved_config(short: list[str], folder: Path)
     assert main(["fit", "--config", str(first / "config.yaml")]) == 0
     second = folder / "runs" / "mine" / "version_1"
     assert (second / "config.yaml").read_text() == (first / "config.yaml").read_text()
-    assert (second / "metrics.csv").read_text() == (first / "metrics.csv").read_text()
+    assert logged(second) == logged(first)
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == files
 
 
-def test_ctrl_c_is_one_line(
+def test_ctrl_c_before_the_training_is_one_line(
     short: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(self: CausalLM, batch: object, batch_idx: int) -> None:
+    def interrupt(self: CausalLM) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(CausalLM, "training_step", interrupt)
+    monkeypatch.setattr(CausalLM, "configure_model", interrupt)
     try:
-        assert main(["fit", *short, "--trainer.num_sanity_val_steps=0"]) == 130
+        assert main(["fit", *short]) == 130
     finally:
         signal.signal(signal.SIGINT, handler)
     lines = capsys.readouterr().err.splitlines()

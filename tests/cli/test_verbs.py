@@ -125,4 +125,4 @@ def test_validate_test_and_predict(folder, capsys):
     (path,) = folder.rglob("predictions.jsonl")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2
-    assert all(line["instruction"] and line["reference"] and isinstance(line["answer"], str) for line in lines)
+    assert all(line["prompt"] and line["reference"] and isinstance(line["answer"], str) for line in lines)

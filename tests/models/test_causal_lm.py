@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neft.data.module import InstructionData
+from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.causal_lm import CausalLM, summed_loss
+from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.loss import mean_loss
 
 
 def quiet_trainer(**options: Any) -> L.Trainer:
@@ -44,7 +45,7 @@ def test_bf16_true_builds_in_bfloat16(base: str, source: str) -> None:
     model = CausalLM(base)
     dtypes: list[torch.dtype] = []
     model.on_fit_start = lambda: dtypes.extend(parameter.dtype for parameter in model.parameters())
-    quiet_trainer(precision="bf16-true", max_steps=1).fit(model, InstructionData(source, base, batch_size=2))
+    quiet_trainer(precision="bf16-true", max_steps=1).fit(model, TextData(source, base, batch_size=2))
     assert set(dtypes) == {torch.bfloat16}
 
 
@@ -67,62 +68,56 @@ def test_every_module_trains_in_a_fit_and_validates_in_eval_mode(base: str, sour
             seen["val"] |= {module.training for module in self.model.modules()}
             super().validation_step(batch, batch_idx)
 
-    quiet_trainer(val_check_interval=2).fit(Watched(base), InstructionData(source, base, batch_size=2))
+    quiet_trainer(val_check_interval=2).fit(Watched(base), TextData(source, base, batch_size=2))
     assert seen == {"train": {True}, "val": {False}}
 
 
 def test_dropout_is_on_in_a_training_step(base: str) -> None:
     model = built(base)
     batch = {"input_ids": torch.arange(3, 9)[None], "labels": torch.arange(3, 9)[None]}
-    losses = {model(batch).loss.item() for _ in range(4)}
+    losses = {mean_loss(model.predictions(batch)).item() for _ in range(4)}
     assert len(losses) > 1
     model.eval()
-    assert len({model(batch).loss.item() for _ in range(4)}) == 1
+    assert len({mean_loss(model.predictions(batch)).item() for _ in range(4)}) == 1
 
 
-def test_summed_loss_is_the_cross_entropy_of_each_next_labelled_token() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 4, 5, generator=generator)
-    labels = torch.tensor([[1, -100, 3, 4], [2, 2, -100, -100]])
-    expected = 0.0
-    for row, position, token in ((0, 2, 3), (0, 3, 4), (1, 1, 2)):  # the first label of a row has nothing before it
-        expected -= math.log(torch.softmax(logits[row, position - 1], dim=0)[token])
-    loss, count = summed_loss(logits, labels)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-    assert count.item() == 3
-
-
-def held_out_by_hand(model: CausalLM, data: InstructionData) -> float:
-    """Mean over all labelled tokens, one sample at a time without padding, from the model's own mean losses."""
+def held_out_by_hand(model: CausalLM, data: TextData) -> tuple[float, float]:
+    """Loss and accuracy over all labelled tokens, one sample at a time without padding, by the model's own loss."""
     model.eval()
-    total = tokens = 0.0
-    for sample in data.val_dataloader().dataset.samples:
-        ids, labels = torch.tensor([sample.input_ids]), torch.tensor([sample.labels])
-        count = sum(label != -100 for label in sample.labels)
+    total = tokens = hits = 0.0
+    for sample in data.prepared.held_out:
+        wanted = sample.labels.tolist()
+        ids, labels = torch.tensor([sample.input_ids.tolist()]), torch.tensor([wanted])
+        count = sum(label != -100 for label in wanted)
         with torch.no_grad():
-            total += model.model(input_ids=ids, labels=labels).loss.item() * count
+            output = model.model(input_ids=ids, labels=labels)
+        total += output.loss.item() * count
+        guesses = output.logits[0].argmax(-1).tolist()
+        hits += sum(guesses[place - 1] == label for place, label in enumerate(wanted) if label != -100)
         tokens += count
-    return total / tokens
+    return total / tokens, hits / tokens
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_held_out_loss_is_the_mean_over_tokens(base: str, source: str, batch_size: int, verb: str) -> None:
+def test_held_out_metrics_are_means_over_tokens(base: str, source: str, batch_size: int, verb: str) -> None:
     model = built(base)
-    data = InstructionData(source, base, batch_size=batch_size, val_size=8)
+    data = TextData(source, base, batch_size=batch_size, val_size=8)
     (metrics,) = getattr(quiet_trainer(), verb)(model, data, verbose=False)
     stage = "val" if verb == "validate" else "test"
-    expected = held_out_by_hand(model, data)
+    loss, accuracy = held_out_by_hand(model, data)
+    assert 0 < accuracy < 1
     assert metrics == {
-        f"{stage}/loss": pytest.approx(expected, rel=1e-5),
-        f"{stage}/perplexity": pytest.approx(math.exp(expected), rel=1e-5),
+        f"{stage}/loss": pytest.approx(loss, rel=1e-5),
+        f"{stage}/perplexity": pytest.approx(math.exp(loss), rel=1e-5),
+        f"{stage}/token_accuracy": pytest.approx(accuracy, rel=1e-5),
     }
 
 
 def test_the_loss_of_the_base_and_the_last_validation_are_kept(base: str, source: str) -> None:
-    model, data = CausalLM(base, learning_rate=0.0), InstructionData(source, base, batch_size=2, val_size=3)
+    model, data = CausalLM(base, learning_rate=0.0), TextData(source, base, batch_size=2, val_size=3)
     quiet_trainer(num_sanity_val_steps=-1).fit(model, data)
-    assert model.loss_before_fit == pytest.approx(held_out_by_hand(model, data), rel=1e-5)
+    assert model.loss_before_fit == pytest.approx(held_out_by_hand(model, data)[0], rel=1e-5)
     assert model.last_validation == (4, pytest.approx(model.loss_before_fit))
     shortened = CausalLM(base)
     quiet_trainer(num_sanity_val_steps=1).fit(shortened, data)
@@ -133,7 +128,7 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine(base: str
     rates: list[float] = []
     model = CausalLM(base, learning_rate=0.4, warmup_ratio=0.2)
     model.on_before_zero_grad = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"])
-    quiet_trainer(max_epochs=5, limit_val_batches=0).fit(model, InstructionData(source, base, batch_size=2, val_size=1))
+    quiet_trainer(max_epochs=5, limit_val_batches=0).fit(model, TextData(source, base, batch_size=2, val_size=1))
     # 5 batches in each of 5 epochs; warm-up of 5 steps.
     warmup = [0.4 * step / 5 for step in range(5)]
     cosine = [0.2 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
@@ -152,14 +147,14 @@ def test_only_matrices_decay(base: str, source: str) -> None:
 
 def test_a_run_without_an_end_has_no_schedule(base: str, source: str) -> None:
     with pytest.raises(ConfigError, match=r"set trainer.max_epochs or trainer.max_steps"):
-        quiet_trainer(max_epochs=-1).fit(CausalLM(base), InstructionData(source, base, batch_size=2))
+        quiet_trainer(max_epochs=-1).fit(CausalLM(base), TextData(source, base, batch_size=2))
 
 
 def test_lora_trains_adapters_only(base: str, source: str) -> None:
     model = built(base, lora=LoraOptions(r=4, alpha=8), learning_rate=0.1)
     assert model.model.peft_config["default"].lora_alpha == 8
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    quiet_trainer().fit(model, InstructionData(source, base, batch_size=2))
+    quiet_trainer().fit(model, TextData(source, base, batch_size=2))
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed == trained
@@ -178,7 +173,7 @@ def test_a_checkpoint_holds_no_options_and_loads_with_those_of_the_caller(
     base: str, source: str, tmp_path: Path
 ) -> None:
     model, trainer = CausalLM(base, learning_rate=0.1), quiet_trainer(max_steps=2)
-    trainer.fit(model, InstructionData(source, base, batch_size=2))
+    trainer.fit(model, TextData(source, base, batch_size=2))
     path = tmp_path / "c.ckpt"
     trainer.save_checkpoint(path)
     assert "hyper_parameters" not in torch.load(path, weights_only=True)

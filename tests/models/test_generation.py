@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from lightning_neft.data.encoding import encode_prompts
 from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.models.causal_lm import CausalLM
 
@@ -16,7 +15,8 @@ PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]
 
 def greedy_by_hand(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, steps: int) -> str:
     """Repetition penalty of 1.2: positive scores of tokens seen so far are divided by it, negative ones multiplied."""
-    ids = encode_prompts(tokenizer, [prompt])[0]
+    ids = tokenizer(prompt)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
     written: list[int] = []
     for _ in range(steps):
         with torch.no_grad():
@@ -37,6 +37,25 @@ def test_answers_are_those_of_a_plain_loop(base: str) -> None:
     model = CausalLM(base)
     for batch_size in (1, 2, 5):
         assert model.generate(PROMPTS, max_new_tokens=6, batch_size=batch_size) == expected, batch_size
+
+
+def test_prompts_may_be_ids(base: str) -> None:
+    model, tokenizer = CausalLM(base), load_tokenizer(base)
+    ids = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+    assert model.generate(ids, max_new_tokens=4) == model.generate(PROMPTS, max_new_tokens=4)
+
+
+def test_an_answer_ends_before_a_stop_token(base: str) -> None:
+    model, tokenizer = CausalLM(base), load_tokenizer(base)
+    answers = model.generate(PROMPTS, max_new_tokens=6)
+    stop = answers[0].split()[2]
+    (stop_id,) = tokenizer(stop, add_special_tokens=False)["input_ids"]
+    expected = [
+        " ".join(answer.split()[: answer.split().index(stop)]) if stop in answer else answer for answer in answers
+    ]
+    assert expected != answers
+    assert any(answer in answers for answer in expected)
+    assert model.generate(PROMPTS, max_new_tokens=6, stop_ids=[stop_id]) == expected
 
 
 def test_no_prompt_gives_no_answer(base: str) -> None:

@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_neft import NEFTune
-from lightning_neft.data.module import InstructionData
+from lightning_neft.data.module import TextData
 from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.step_seed import StepSeed
 
 # 5 batches an epoch, an optimiser step every 2 of them: 3 steps an epoch.
 TRIGGERS = {
@@ -36,12 +37,7 @@ def fit(
             return super().training_step(batch, batch_idx)
 
     L.seed_everything(1)
-    model = Watched(base, learning_rate=0.05)
-    model.configure_model()
-    for module in model.modules():
-        # The random state of dropout is no part of a checkpoint.
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
+    model = Watched(base, learning_rate=0.05)  # with dropout in its attention
     checkpoint, trainer_options, _ = TRIGGERS[trigger]
     trainer = L.Trainer(
         accelerator="cpu",
@@ -51,10 +47,10 @@ def fit(
         num_sanity_val_steps=0,
         max_epochs=2,
         accumulate_grad_batches=2,
-        callbacks=[NEFTune(alpha=5), ModelCheckpoint(folder, "{step}", save_top_k=-1, **checkpoint)],
+        callbacks=[StepSeed(), NEFTune(alpha=5), ModelCheckpoint(folder, "{step}", save_top_k=-1, **checkpoint)],
         **trainer_options,
     )
-    data = InstructionData(source, base, batch_size=2, val_size=1, num_workers=workers)
+    data = TextData(source, base, batch_size=2, val_size=1, num_workers=workers)
     trainer.fit(model, data, weights_only=True, **options)
     return model, seen
 

@@ -187,3 +187,13 @@ def test_weights_of_a_part_count_its_own_tokens():
     (rows,) = find_token_rows(GIVEN)
     part = rows.window(slice(0, 1), slice(0, 2))
     assert part.tolist() == [[pytest.approx(1 / math.sqrt(2))] * 2]
+
+
+def test_the_batch_of_transformers_flattening_collator_is_understood():
+    from transformers import DataCollatorWithFlattening
+
+    collate = DataCollatorWithFlattening(return_flash_attn_kwargs=True, return_position_ids=True)
+    given = collate([{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}, {"input_ids": [8], "labels": [8]}])
+    assert {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q"} <= set(given)
+    (rows,) = find_token_rows(given)
+    torch.testing.assert_close(rows.weight, torch.tensor([[3**-0.5] * 3 + [1.0]]))

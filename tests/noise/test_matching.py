@@ -69,3 +69,9 @@ def test_slots_are_read_from_the_config_wherever_the_target_is_named():
         assert (found.name, found.slots) == ("model.language_model.embed_tokens", (99, 98))
     [found] = find_embeddings(case_of("Llama").model)
     assert found.slots == ()
+
+
+def test_ids_that_are_longer_than_their_mask_are_an_error():
+    (row,) = find_token_rows({"input_ids": IDS, "attention_mask": MASK[:, :2]})
+    with pytest.raises(LengthsError, match=r"tokens of shape \(2, 3\), the batch has attention_mask \(2, 2\)"):
+        match_weight([row], IDS.shape, IDS, "tokens")

@@ -3,54 +3,81 @@
 from __future__ import annotations
 
 import signal
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.cli.summary import print_fit, write_predictions
 from lightning_neft.errors import ConfigError
 
 __all__ = ["run"]
 
 
-def run(verb: str, args: Sequence[str]) -> None:
+def run(verb: str, args: Sequence[str]) -> int:
     """Run one of the verbs.
 
     Args:
         verb: fit, validate, test or predict.
         args: The command line after it.
 
+    Returns:
+        The exit code: 0, or that of a process which the signal ended if a fit was stopped, and saved, by one.
+
     Raises:
-        KeyboardInterrupt: If the user stopped it.
+        KeyboardInterrupt: If the user stopped it outside of the training.
     """
     with quiet():
         program = Program(verb, args)
-        checkpoint = _checkpoint(program)
-        function = getattr(program.trainer, verb)
         try:
-            # weights_only: a checkpoint from somewhere else must not run code.
-            result = function(program.model, datamodule=program.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit as error:
-            # Lightning turns Ctrl-C into exit code 1, after it has closed what was open, and ignores further ones.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                raise KeyboardInterrupt from None
-            raise
-        if verb == "fit" and _wants_validation(program):
-            # The run stopped between two validations, at max_steps or max_time.
-            program.trainer.validate(program.model, datamodule=program.datamodule, verbose=False)
+            result = _run(verb, program)
+        except StoppedBySignal as stopped:
+            if program.trainer.is_global_zero:
+                goes_on = f"; to go on: --ckpt_path {stopped.checkpoint}" if stopped.checkpoint else ""
+                print(
+                    f"lightning_neft: stopped by {stopped.signal.name} after step {stopped.step}{goes_on}",
+                    file=sys.stderr,
+                )
+            return 128 + stopped.signal
     if verb == "fit":
         print_fit(program.trainer, program.model, program.datamodule)
     if verb == "predict":
         write_predictions(program.trainer, program.datamodule, result)
+    return 0
+
+
+def _run(verb: str, program: Program) -> Any:
+    try:
+        # weights_only: a checkpoint from somewhere else must not run code.
+        result = getattr(program.trainer, verb)(
+            program.model, datamodule=program.datamodule, ckpt_path=_checkpoint(program), weights_only=True
+        )
+    except SIGTERMException:
+        # Lightning's own stop, before the first step: there is nothing to save.
+        raise StoppedBySignal(signal.SIGTERM, program.trainer.global_step, "") from None
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into exit code 1, after it has closed what was open, and ignores further ones.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+        raise
+    if verb == "fit" and _wants_validation(program):
+        # The run stopped between two validations, at max_steps or max_time.
+        program.trainer.validate(program.model, datamodule=program.datamodule, verbose=False)
+    return result
 
 
 def _wants_validation(program: Program) -> bool:
     last = program.model.last_validation
     is_stale = last is None or last[0] != program.trainer.global_step
-    return is_stale and program.trainer.limit_val_batches != 0
+    has_data = program.datamodule.prepared.held_out is not None
+    return is_stale and has_data and program.trainer.limit_val_batches != 0
 
 
 def _checkpoint(program: Program) -> Path | None:

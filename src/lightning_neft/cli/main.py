@@ -5,11 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 
 from lightning_neft.cli.help import VERBS, static_help
 
 __all__ = ["main"]
 
+# The module of each verb; its `run(verb, args)` returns the exit code, or None for 0.
+_MODULES = {
+    "fit": "lightning_neft.cli.fit",
+    "validate": "lightning_neft.cli.fit",
+    "test": "lightning_neft.cli.fit",
+    "predict": "lightning_neft.cli.fit",
+    "preview": "lightning_neft.cli.preview",
+    "doctor": "lightning_neft.cli.doctor",
+}
 _USER_ERROR = 2
 _INTERRUPTED = 130
 
@@ -21,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line after the program's name; that of the process by default.
 
     Returns:
-        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C.
+        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C; a verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)
     if (text := static_help(args)) is not None:
@@ -34,9 +44,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(f"unknown verb {verb!r}; {hint}")
     try:
         # Seconds of imports, so only now.
-        from lightning_neft.cli import fit
-
-        fit.run(verb, ["--help" if argument == "--help-all" else argument for argument in rest])
+        module = import_module(_MODULES[verb])
+        code: int | None = module.run(verb, ["--help" if argument == "--help-all" else argument for argument in rest])
     except KeyboardInterrupt:
         return _fail("stopped", _INTERRUPTED)
     except SystemExit as error:  # jsonargparse leaves this way after --help and --print_config
@@ -48,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         return _fail(line)
-    return 0
+    return code or 0
 
 
 def _fail(line: str, code: int = _USER_ERROR) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,39 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
-from lightning_neft.data.module import InstructionData
+from lightning_neft.cli.stop_signals import StopOnSignal
+from lightning_neft.cli.task import MODELS, task_of
+from lightning_neft.data.module import TextData
+from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
+from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.model_folder import ModelFolder
+from lightning_neft.models.samples import SampleAnswers
+from lightning_neft.models.step_seed import StepSeed
+from lightning_neft.models.token_rate import TokenRate
 
-__all__ = ["Program"]
+__all__ = ["WITHOUT_TRAINING", "Program", "newest_checkpoint"]
+
+# For verbs that only look: what a run would need of machines does not matter there, and need not be here.
+WITHOUT_TRAINING = (
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.num_nodes=1",
+    "--trainer.strategy=auto",
+    "--trainer.logger=false",
+    "--trainer.enable_checkpointing=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+)
 
 # The paper's where it has one (epochs, clipping).
 _TRAINER_DEFAULTS: dict[str, Any] = {
@@ -41,7 +62,11 @@ _CHECKPOINT_DEFAULTS = {
     "checkpoint.save_last": True,
 }
 # Taken from another key: the tokenizer is always the one of the model.
-_LINKS = {"data.tokenizer": "model.base", "data.trust_remote_code": "model.trust_remote_code"}
+_LINKS = {
+    "data.tokenizer": "model.base",
+    "data.trust_remote_code": "model.trust_remote_code",
+    "data.task": "task",
+}
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
 
@@ -62,8 +87,8 @@ class Program(LightningCLI):
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._files = resolve_configs(args)
         super().__init__(
-            CausalLM,
-            InstructionData,
+            MODELS[task_of(args)],
+            TextData,
             trainer_defaults=_TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": f"lightning_neft {verb}"},
@@ -81,6 +106,13 @@ class Program(LightningCLI):
             type=NoiseOptions | None,
             default=NoiseOptions(),
             help="Noise on the embeddings; null turns it off.",
+        )
+        parser.add_argument("--task", type=Task, default="causal_lm", help="What the model learns.")
+        parser.add_argument(
+            "--clean_loss", type=int, default=50, help="Measure the loss without noise every so many steps; 0: never."
+        )
+        parser.add_argument(
+            "--samples", type=int, default=3, help="Answers to held-out prompts at each validation; 0: none."
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
@@ -106,24 +138,46 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
+        noise = self.config_init["neftune"]
+        if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
+            raise ConfigError(
+                f"neftune.scope={noise.scope} tells prompts by their missing labels, which data.prompt_loss="
+                f"{self.datamodule.prompt_loss:g} gives them; leave one of the two away"
+            )
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         if config["logger"] is None or config["logger"] is True:
-            config["logger"] = CSVLogger(config["default_root_dir"], name=self.config.name)
-        callbacks: list[L.Callback] = []
-        if config["enable_checkpointing"] is not False:
-            callbacks.append(self.config_init["checkpoint"])
-        noise = self.config_init["neftune"]
-        if noise is not None:
-            callbacks.append(noise.callback())
+            csv = CSVLogger(config["default_root_dir"], name=self.config.name)
+            board = TensorBoardLogger(config["default_root_dir"], name=self.config.name, version=csv.version)
+            config["logger"] = [csv, board]
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
+        callbacks = [*self._callbacks(config)]
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
             # A file or a pipe gets few lines.
             callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
-        return self._instantiate_trainer(config, callbacks)
+        trainer = self._instantiate_trainer(config, callbacks)
+        # Sharded checkpoints are folders, which other plugins write.
+        if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
+
+    def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
+        # First, because others may draw random numbers.
+        yield StepSeed()
+        if config["enable_checkpointing"] is not False:
+            yield self.config_init["checkpoint"]
+            yield ModelFolder()
+        if (noise := self.config_init["neftune"]) is not None:
+            yield noise.callback()
+            if self.config.clean_loss > 0:
+                yield CleanLoss(self.config.clean_loss)
+        if self.config.samples > 0 and self.config.task != "sequence_classification":
+            yield SampleAnswers(count=self.config.samples)
+        yield TokenRate()
+        yield StopOnSignal()
 
 
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:

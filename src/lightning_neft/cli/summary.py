@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.data.module import asked
 from lightning_neft.files import write_text
+from lightning_neft.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     import lightning as L
 
-    from lightning_neft.data.module import InstructionData
-    from lightning_neft.models.causal_lm import CausalLM
+    from lightning_neft.data.module import TextData
+    from lightning_neft.models.finetuner import FineTuner
 
 __all__ = ["print_fit", "write_predictions"]
 
@@ -26,7 +28,7 @@ _SAMPLES = 3
 _MAX_NEW_TOKENS = 64
 
 
-def print_fit(trainer: L.Trainer, model: CausalLM, data: InstructionData) -> None:
+def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
     """Print the held-out loss before and after, sample answers, and where the checkpoints are; on the first process."""
     if not trainer.is_global_zero:
         return
@@ -35,33 +37,40 @@ def print_fit(trainer: L.Trainer, model: CausalLM, data: InstructionData) -> Non
     if losses.row_count:
         console.print(losses)
     # With sharded weights one process alone cannot generate.
-    if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    can_generate = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+    if can_generate and isinstance(model, LanguageModel) and data.prepared.held_out is not None:
         console.print(_answers(trainer, model, data))
     for name, path in _files(trainer):
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
-def _losses(trainer: L.Trainer, model: CausalLM) -> Table:
-    table = Table("", "loss", "perplexity", title="held-out data")
-    rows = [] if model.loss_before_fit is None else [("before fine-tuning", model.loss_before_fit)]
+def _losses(trainer: L.Trainer, model: FineTuner) -> Table:
+    measured = [name.removeprefix("val/") for name in trainer.callback_metrics if name.startswith("val/")]
+    others = [name for name in measured if name not in ("loss", "perplexity")]
+    is_text = isinstance(model, LanguageModel)
+    table = Table("", "loss", *(["perplexity"] if is_text else []), *others, title="held-out data")
+    rows = [] if model.loss_before_fit is None else [("before fine-tuning", model.loss_before_fit, False)]
     if model.last_validation is not None:
         step, loss = model.last_validation
-        rows.append((f"after step {step}", loss))
-    for name, loss in rows:
+        rows.append((f"after step {step}", loss, True))
+    for name, loss, is_last in rows:
         # Above 700 the exponential of a float overflows.
-        table.add_row(name, f"{loss:.4f}", f"{math.exp(min(loss, 700)):.4g}")
+        perplexity = [f"{math.exp(min(loss, 700)):.4g}"] if is_text else []
+        # Of the base only the loss was kept.
+        further = [f"{trainer.callback_metrics[f'val/{other}'].item():.4f}" if is_last else "" for other in others]
+        table.add_row(name, f"{loss:.4f}", *perplexity, *further)
     return table
 
 
-def _answers(trainer: L.Trainer, model: CausalLM, data: InstructionData) -> Table:
-    samples = data.held_out_samples[:_SAMPLES]
+def _answers(trainer: L.Trainer, model: LanguageModel, data: TextData) -> Table:
     model.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after the fit
-    answers = model.generate([data.template.prompt(sample) for sample in samples], max_new_tokens=_MAX_NEW_TOKENS)
+    prompts = data.sample_prompts(_SAMPLES)
+    ids = [prompt for _, prompt, _ in prompts]
+    answers = model.generate(ids, max_new_tokens=_MAX_NEW_TOKENS, stop_ids=data.stop_ids)
     table = Table("instruction", "answer", "reference", title="answers to held-out instructions", show_lines=True)
-    for sample, answer in zip(samples, answers, strict=True):
+    for (question, _, reference), answer in zip(prompts, answers, strict=True):
         # Text, not str: brackets in data are no markup.
-        asked = "\n".join(filter(None, (sample.instruction, sample.input)))
-        table.add_row(*(Text(_short(text)) for text in (asked, answer.strip(), sample.output)))
+        table.add_row(*(Text(_short(text)) for text in (question, answer.strip(), reference)))
     return table
 
 
@@ -74,11 +83,13 @@ def _files(trainer: L.Trainer) -> list[tuple[str, str]]:
     checkpoint: Any = trainer.checkpoint_callback
     if checkpoint is not None:
         found = [("best checkpoint", checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path)]
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "model"
+        found.append(("model folder", str(folder) if folder.is_dir() else ""))
     return [(name, path) for name, path in (*found, ("log and config", trainer.log_dir or "")) if path]
 
 
-def write_predictions(trainer: L.Trainer, data: InstructionData, batches: list[list[str]]) -> Path:
-    """Write the answers to the held-out instructions to `predictions.jsonl` in the folder of the run.
+def write_predictions(trainer: L.Trainer, data: TextData, batches: list[list[str]]) -> Path:
+    """Write the answers to the held-out samples to `predictions.jsonl` in the folder of the run.
 
     Args:
         trainer: The Trainer that predicted.
@@ -86,14 +97,13 @@ def write_predictions(trainer: L.Trainer, data: InstructionData, batches: list[l
         batches: What `Trainer.predict` returned.
 
     Returns:
-        The file: one object a line with instruction, input, reference and answer.
+        The file: one object a line with prompt (the last question, or the text), reference and answer.
     """
     answers = [answer for batch in batches for answer in batch]
-    lines = [
-        {"instruction": sample.instruction, "input": sample.input, "reference": sample.output, "answer": answer}
-        # Shorter than the data under trainer.limit_predict_batches.
-        for sample, answer in zip(data.held_out_samples, answers, strict=False)
-    ]
+    assert data.prepared.held_out is not None  # predict_dataloader refuses that
+    # Shorter than the data under trainer.limit_predict_batches.
+    pairs = zip(map(asked, data.prepared.held_out.samples), answers, strict=False)
+    lines = [{"prompt": prompt, "reference": reference, "answer": answer} for (prompt, reference), answer in pairs]
     path = Path(trainer.log_dir or trainer.default_root_dir) / "predictions.jsonl"
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(lines)} answers: {path}")

@@ -1,218 +1,307 @@
-"""`InstructionData`: from a source of instructions to batches, with held-out samples and exact resume."""
+"""`TextData`: samples of any source and format to batches, with held-out samples and exact resume."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import lightning as L
-import numpy as np
+import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 from typing_extensions import override
 
-from lightning_neft.data.alpaca import read_alpaca
-from lightning_neft.data.collate import RightPadding
-from lightning_neft.data.encoding import IGNORED, EncodedSample, encode_samples
-from lightning_neft.data.order import HeldOutOrder, TrainOrder
-from lightning_neft.data.sample import Sample
-from lightning_neft.data.template import AlpacaTemplate
-from lightning_neft.data.tokenizer import load_tokenizer, pad_id
-from lightning_neft.data.toy import toy_instructions
+from lightning_neft.data.batching.collate import Collator
+from lightning_neft.data.batching.order import HeldOutOrder, TrainOrder
+from lightning_neft.data.batching.plan import Batching, BatchPlan, PlannedSamples, trained_weights
+from lightning_neft.data.catalogue import find_entry
+from lightning_neft.data.conversation import Conversation, Labelled
+from lightning_neft.data.exchange_ids import encode_prompts
+from lightning_neft.data.prepare import DataOptions, Prepared, prepare
+from lightning_neft.data.templates.base import text_of
+from lightning_neft.data.token_store import TokenStore
+from lightning_neft.data.tokenization import Task
+from lightning_neft.data.tokenizer import pad_id
 from lightning_neft.errors import ConfigError, DataError
 
-__all__ = ["InstructionData"]
-
-# One split for all seeds, so that runs with different seeds are measured on the same samples.
-_SPLIT_SEED = 20231009
+__all__ = ["TextData"]
 
 
-class _Encoded(Dataset[EncodedSample]):
-    """Encoded samples; the index one past the end is a sample without labels (see `HeldOutOrder`)."""
-
-    def __init__(self, samples: list[EncodedSample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> EncodedSample:
-        if index < len(self.samples):
-            return self.samples[index]
-        ids = self.samples[0].input_ids
-        return EncodedSample(ids, [IGNORED] * len(ids))
-
-
-class InstructionData(L.LightningDataModule):
-    """Instruction samples in the Alpaca template, tokenised once, loss on the answers only.
+class TextData(L.LightningDataModule):
+    """Samples to fine-tune on, tokenised once and kept on disk, in batches with the loss on the answers.
 
     Args:
-        source: `toy` for the data that come with the package, or the path of a file in Alpaca's form.
+        source: `toy` for the data that come with the package, a file (JSON, JSON Lines, CSV, TSV, Parquet; also
+            gzipped), a glob pattern in quotation marks, a folder that `datasets` has saved, a name of the catalogue, or
+            a dataset of the hub (owner/name).
         tokenizer: Base model whose tokenizer is used.
+        task: What is learnt: `causal_lm`, `seq2seq_lm` or `sequence_classification`.
         trust_remote_code: Whether code that comes with the tokenizer may run.
-        max_length: The most tokens of a sample; longer ones are cut at their end.
-        batch_size: Samples in a batch of one device.
-        val_size: Samples to hold out of a file: a count (1 or more), or a share between 0 and 1. The toy data have
-            held-out samples of their own.
+        split: Split of the source to train on; train by default.
+        subset: Subset (configuration) of a hub dataset.
+        revision: Branch, tag or commit of a hub dataset.
+        format: alpaca, sharegpt, messages, prompt_completion, guanaco, text, text_label or source_target; found by the
+            columns by default.
+        columns: The source's column for some of the format's own, such as `{output: answer}`.
+        template: alpaca, vicuna, guanaco, chatml, plain, or tokenizer for its own chat template; the one that belongs
+            to the format by default.
+        max_length: The most tokens of a sample; longer ones are cut at their end. For seq2seq of the encoder.
+        max_target_length: The most tokens of a seq2seq target; as max_length by default.
+        cut_conversations: Cut conversations that are longer into pieces of whole exchanges, as the paper did with
+            ShareGPT; by default only for entries of the catalogue that say so.
+        prompt_loss: Weight of the prompt's tokens in the loss, one of the answer being 1.
+        batch_size: Rows in a batch of one device.
+        batching: `length_grouped` (rows of similar length together), `random`, `packed` (several samples in a row of at
+            most max_length tokens, which do not see each other) or `flat` (packed, and all rows in one without padding,
+            for attention with variable lengths such as flash_attention_2).
+        val_size: Samples to hold out: a count, a share between 0 and 1, or 0 for none. The toy data have held-out
+            samples of their own.
+        val_split: Split of the source to hold out instead.
+        strict: Whether a sample without a token to train on is an error; by default they are left out and counted.
+        cache_dir: Folder of the tokens; by default in the cache of `datasets`.
         seed: Seed of the order; by default the one of seed_everything, 0 without one. Which samples are held out does
             not depend on it.
         num_workers: Processes that load data. Samples are tokenised beforehand, so 0 is fast.
 
     Raises:
-        ConfigError: If a number is out of its range.
+        ConfigError: If a number is out of its range, or options do not go together.
     """
 
     def __init__(
         self,
         source: str = "toy",
         tokenizer: str = "tiny",
+        task: Task = "causal_lm",
         trust_remote_code: bool = False,
+        split: str | None = None,
+        subset: str | None = None,
+        revision: str | None = None,
+        format: str | None = None,
+        columns: dict[str, str] | None = None,
+        template: str | None = None,
         max_length: int = 512,
+        max_target_length: int | None = None,
+        cut_conversations: bool | None = None,
+        prompt_loss: float = 0.0,
         batch_size: int = 16,
+        batching: Batching = "length_grouped",
         val_size: int | float = 0.05,
+        val_split: str | None = None,
+        strict: bool = False,
+        cache_dir: str | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (("max_length", max_length, 2), ("batch_size", batch_size, 1)):
-            if value < least:
+        for name, value, least in (
+            ("max_length", max_length, 2),
+            ("max_target_length", max_target_length, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < least:
                 raise ConfigError(f"data.{name} must be {least} or more, got {value!r}")
-        if num_workers < 0:
-            raise ConfigError(f"data.num_workers must be 0 or more, got {num_workers!r}")
-        if seed is not None and seed < 0:
-            raise ConfigError(f"data.seed must be 0 or more, got {seed!r}")
-        if not (0 < val_size < 1 or (isinstance(val_size, int) and val_size >= 1)):
+        if not (0 <= val_size < 1 or (isinstance(val_size, int) and val_size >= 1)):
             raise ConfigError(
-                f"data.val_size must be a count of samples (1 or more) or a share between 0 and 1, got {val_size!r}"
+                f"data.val_size must be a count of samples, a share between 0 and 1, or 0 for none, got {val_size!r}"
             )
-        self.source = source
-        self.tokenizer = tokenizer
-        self.trust_remote_code = trust_remote_code
-        self.max_length = max_length
+        if not 0 <= prompt_loss <= 1:
+            raise ConfigError(f"data.prompt_loss must be between 0 and 1, got {prompt_loss!r}")
+        if task != "causal_lm" and (batching in ("packed", "flat") or prompt_loss):
+            what = f"batching={batching}" if batching in ("packed", "flat") else f"prompt_loss={prompt_loss}"
+            raise ConfigError(f"data.{what} is for the task causal_lm, the task here is {task}")
+        entry = find_entry(source)
+        if source == "toy":
+            split, val_split = split or "train", val_split or "held_out"
+        elif entry is not None:
+            format, template = format or entry.format, template or entry.template
+            columns = columns or dict(entry.columns)
+        self.options = DataOptions(
+            source=source,
+            tokenizer=tokenizer,
+            trust_remote_code=trust_remote_code,
+            task=task,
+            split=split,
+            subset=subset,
+            revision=revision,
+            format=format,
+            columns=dict(columns or {}),
+            template=template,
+            max_length=max_length,
+            max_target_length=max_target_length,
+            cut_conversations=(entry is not None and entry.cut_conversations)
+            if cut_conversations is None
+            else cut_conversations,
+            val_size=val_size,
+            val_split=val_split,
+            strict=strict,
+            cache_dir=cache_dir,
+        )
+        self.prompt_loss = prompt_loss
         self.batch_size = batch_size
-        self.val_size = val_size
+        self.batching: Batching = batching
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.num_workers = num_workers
-        self.template = AlpacaTemplate()
-        self.train_samples: list[Sample] = []
-        self.held_out_samples: list[Sample] = []
-        self._train: _Encoded | None = None
-        self._held_out: _Encoded | None = None
-        self._pad_id = 0
+        self._prepared: Prepared | None = None
 
     @override
-    def setup(self, stage: str) -> None:
-        """Read, split and tokenise; done once.
+    def prepare_data(self) -> None:
+        """Read and tokenise on one process of each machine; the others find the tokens on disk.
 
         Raises:
             DataError: If the source cannot be read, or has nothing to train on or to hold out.
             ModelError: If the tokenizer cannot be loaded.
         """
-        if self._train is not None:
-            return
-        train, held_out = self._read()
-        tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code)
-        self._pad_id = pad_id(tokenizer)
-        self._held_out, self.held_out_samples = self._encode("held-out", held_out, tokenizer)
-        self._train, self.train_samples = self._encode("training", train, tokenizer)
+        if self._prepared is None:
+            self._prepared = prepare(self.options)
+            for notice in self._prepared.notices:
+                rank_zero_info(notice)
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Open the tokens; without a Trainer, or without `prepare_data`, make them as well."""
+        if self._prepared is None:
+            self._prepared = prepare(self.options)
+
+    @property
+    def prepared(self) -> Prepared:
+        """What is there after `setup`.
+
+        Raises:
+            DataError: Before it.
+        """
+        if self._prepared is None:
+            raise DataError("the data are not read yet: call setup('fit') first, or let the Trainer do it")
+        return self._prepared
+
+    @property
+    def label_names(self) -> list[str | int]:
+        """The classes, in the order of their indices; empty for other tasks."""
+        return self.prepared.label_names
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Tokens of the template that the base's tokenizer lacks."""
+        return self.prepared.special_tokens
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end an answer, besides the end token."""
+        vocabulary = self.prepared.tokenizer.get_vocab()
+        return [vocabulary[text] for text in self.prepared.template.stop if text in vocabulary]
+
+    def train_order(
+        self, rank: int = 0, world_size: int = 1, accumulate: int = 1, limit: int | float = 1.0
+    ) -> TrainOrder:
+        """Return the order of the training batches; see `TrainOrder`."""
+        train = self.prepared.train
+        weights = trained_weights(
+            self.options.task,
+            train.lengths,
+            train.trained,
+            prompt_loss=self.prompt_loss,
+        )
+        return TrainOrder(
+            train.lengths,
+            weights,
+            batching=self.batching,
+            batch_size=self.batch_size,
+            max_length=self.options.max_length,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            accumulate=accumulate,
+            limit_batches=limit,
+        )
 
     @override
     def train_dataloader(self) -> StatefulDataLoader:
-        data, (rank, world_size) = self._ready(self._train), self._rank()
-        order = TrainOrder(data, self.seed, rank, world_size)
-        if self.trainer is not None:
+        trainer = self.trainer
+        if trainer is None:
+            order = self.train_order()
+        else:
+            if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+                raise ConfigError(
+                    "GradientAccumulationScheduler changes the number of micro-batches of a step, which the loss is "
+                    "normalised by: use a constant trainer.accumulate_grad_batches"
+                )
+            if trainer.overfit_batches:  # type: ignore[attr-defined]
+                raise ConfigError(
+                    "trainer.overfit_batches puts another order in place of this one: use trainer.limit_train_batches"
+                )
+            limit = trainer.limit_train_batches
+            order = self.train_order(*self._rank(), trainer.accumulate_grad_batches, 1.0 if limit is None else limit)
             # The number that Lightning sets itself, but on a resume only after workers have begun to fetch batches.
-            order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+            order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return StatefulDataLoader(
-            data,
-            batch_size=self.batch_size,
+            PlannedSamples(self.prepared.train),
+            batch_size=None,
             sampler=order,
-            collate_fn=RightPadding(self._pad_id),
+            collate_fn=Collator(self._pad_id, self.options.task, self.batching, self.prompt_loss),
             num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
         )
 
     @override
-    def val_dataloader(self) -> DataLoader[EncodedSample]:
-        data, (rank, world_size) = self._ready(self._held_out), self._rank()
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        held_out = self.prepared.held_out
+        if held_out is None:
+            return []
         return DataLoader(
-            data,
-            batch_size=self.batch_size,
-            sampler=HeldOutOrder(data, rank, world_size),
-            collate_fn=RightPadding(self._pad_id),
+            PlannedSamples(held_out),
+            batch_size=None,
+            sampler=HeldOutOrder(held_out.lengths, self.batch_size, *self._rank()),
+            collate_fn=Collator(self._pad_id, self.options.task, "random"),  # type: ignore[arg-type]
             num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
         )
 
     @override
-    def test_dataloader(self) -> DataLoader[EncodedSample]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the held-out samples, the same as for validation."""
-        return self.val_dataloader()
+        self._held_out()
+        return self.val_dataloader()  # type: ignore[return-value]
 
     @override
-    def predict_dataloader(self) -> DataLoader[str]:
-        """Return the prompts of the held-out samples, as text."""
-        self._ready(self._held_out)
-        prompts = [self.template.prompt(sample) for sample in self.held_out_samples]
-        return DataLoader(prompts, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return what the model is asked for each held-out sample, in order: ids, or padded texts to classify."""
+        held_out = self._held_out()
+        if self.options.task == "sequence_classification":
+            collate = Collator(self._pad_id, self.options.task, "random")
+            rows = [(index,) for index in range(len(held_out))]
+            starts = range(0, len(rows), self.batch_size)
+            plans = [BatchPlan(tuple(rows[start : start + self.batch_size])) for start in starts]
+            return DataLoader(PlannedSamples(held_out), batch_size=None, sampler=plans, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(self._prompt_ids(len(held_out)), batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the order of the samples depends on, to notice on a resume that it is no longer the same."""
-        return {
-            "samples": len(self._ready(self._train)),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "ranks": self._rank()[1],
-        }
+    def sample_prompts(self, count: int) -> list[tuple[str, list[int], str]]:
+        """Return text for people, ids for the model and reference of the first held-out samples."""
+        held_out = self.prepared.held_out
+        if held_out is None:
+            return []
+        texts = [asked(sample) for sample in held_out.samples[:count]]
+        return [(text, ids, answer) for (text, answer), ids in zip(texts, self._prompt_ids(count), strict=True)]
 
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that the run goes on with the very order that it began with.
+    def _prompt_ids(self, count: int) -> list[list[int]]:
+        held_out = self._held_out()
+        if self.options.task == "seq2seq_lm":
+            return [list(map(int, held_out[index].input_ids)) for index in range(min(count, len(held_out)))]
+        conversations = [sample for sample in held_out.samples[:count] if isinstance(sample, Conversation)]
+        return encode_prompts(self.prepared.tokenizer, self.prepared.template, conversations)
 
-        Raises:
-            DataError: If it does not.
-        """
-        now = self.state_dict()
-        changed = [f"{name} {state_dict[name]} then, {now[name]} now" for name in now if state_dict[name] != now[name]]
-        if changed:
-            raise DataError(
-                f"the checkpoint was made with other data options ({'; '.join(changed)}), so its run cannot go on "
-                "where it stopped; give the same data.* options and devices as in its config.yaml"
-            )
+    def _held_out(self) -> TokenStore:
+        if self.prepared.held_out is None:
+            raise ConfigError("no samples are held out: give data.val_size or data.val_split")
+        return self.prepared.held_out
 
-    def _read(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
-        if self.source == "toy":
-            return _toy("train"), _toy("held_out")
-        samples = read_alpaca(self.source)
-        count = self.val_size if isinstance(self.val_size, int) else max(1, round(self.val_size * len(samples)))
-        if count >= len(samples):
-            raise DataError(
-                f"data.val_size={self.val_size!r} holds out {count} of the {len(samples)} samples of {self.source}, "
-                "which leaves none to train on; give a smaller data.val_size"
-            )
-        order = np.random.default_rng(_SPLIT_SEED).permutation(len(samples)).tolist()
-        # In the file's order, which is the one that a reader of the file looks for.
-        return [samples[i] for i in sorted(order[count:])], [samples[i] for i in sorted(order[:count])]
-
-    def _encode(self, name: str, samples: Sequence[Sample], tokenizer: Any) -> tuple[_Encoded, list[Sample]]:
-        encoding = encode_samples(samples, tokenizer, self.template, self.max_length)
-        if encoding.truncated or encoding.dropped:
-            rank_zero_info(
-                f"{name} data: of {len(samples)} samples, {encoding.truncated} were cut to {self.max_length} tokens "
-                f"and {encoding.dropped} left out because their prompt alone fills them (data.max_length)"
-            )
-        if not encoding.samples:
-            raise DataError(
-                f"none of the {len(samples)} {name} samples of {self.source!r} has a token of its answer within "
-                f"data.max_length={self.max_length}; raise it"
-            )
-        return _Encoded(encoding.samples), [samples[index] for index in encoding.kept]
-
-    def _ready(self, data: _Encoded | None) -> _Encoded:
-        if data is None:
-            raise DataError("the data are not read yet: call setup('fit') first, or let the Trainer do it")
-        return data
+    @property
+    def _pad_id(self) -> int:
+        return pad_id(self.prepared.tokenizer)
 
     def _rank(self) -> tuple[int, int]:
         """Return the data-parallel rank and the number of such ranks; (0, 1) without a Trainer or with one device."""
@@ -220,5 +309,14 @@ class InstructionData(L.LightningDataModule):
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
 
 
-def _toy(split: Literal["train", "held_out"]) -> list[Sample]:
-    return [Sample(**record) for record in toy_instructions(split)]
+def asked(sample: Conversation | Labelled) -> tuple[str, str]:
+    r"""Return what a person reads of a sample: the last question or the text, and the answer or the class.
+
+    Example:
+        >>> asked(Conversation.exchange("Add.", "3", context="1 and 2"))
+        ('Add.\n\n1 and 2', '3')
+    """
+    if isinstance(sample, Labelled):
+        return sample.text, str(sample.label)
+    questions: Sequence[Any] = [message for message in sample.messages if message.role == "user"]
+    return text_of(questions[-1]) if questions else "", sample.answer

@@ -1,7 +1,12 @@
-"""Load a tokenizer, and read off the two things about it that the encoding needs."""
+"""Load a tokenizer, and read off what the encoding needs to know about it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lightning_neft.errors import ModelError
@@ -10,15 +15,18 @@ from lightning_neft.models.base import loading, resolve_base
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["leading_ids", "load_tokenizer", "pad_id"]
+__all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "tokenizer_identity"]
 
 
-def load_tokenizer(base: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    base: str, trust_remote_code: bool = False, special_tokens: Iterable[str] = ()
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a base model.
 
     Args:
         base: A folder, a hub id, or `tiny`.
         trust_remote_code: Whether code that comes with the tokenizer may run.
+        special_tokens: Texts that must be one token each, such as a template's; those that it lacks are added.
 
     Raises:
         ModelError: If there is no tokenizer there, or it has no end-of-sequence token.
@@ -30,7 +38,23 @@ def load_tokenizer(base: str, trust_remote_code: bool = False) -> PreTrainedToke
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, which ends an answer; set one in it")
+    add_special_tokens(tokenizer, special_tokens)
     return tokenizer
+
+
+def add_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]) -> list[str]:
+    """Add those of the tokens that the tokenizer does not read as one token each, and return them.
+
+    The model then needs rows for them: `lightning_neft.models.vocabulary.grow_embeddings`.
+    """
+    missing = [
+        token
+        for token in tokens
+        if tokenizer(token, add_special_tokens=False)["input_ids"] != [tokenizer.get_vocab().get(token)]
+    ]
+    if missing:
+        tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
+    return missing
 
 
 def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -48,3 +72,33 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     No token is added and no embedding resized: the masks are made from lengths, so the id is never looked at.
     """
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a digest of all that decides which ids a text becomes. The chat template is not part of it."""
+    import transformers
+
+    if tokenizer.is_fast:
+        # Padding and truncation of the last call are part of what it writes out, and no property of the tokenizer.
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+        rules = tokenizer.backend_tokenizer.to_str()
+    else:
+        rules = json.dumps(tokenizer.get_vocab(), sort_keys=True) + _vocabulary_files(tokenizer)
+    parts = [
+        # The rules of a slow tokenizer, and how a fast one is called, are code of transformers.
+        transformers.__version__,
+        type(tokenizer).__name__,
+        rules,
+        repr(sorted(tokenizer.special_tokens_map.items())),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _vocabulary_files(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a digest of the files that a slow tokenizer writes: merges and scores are nowhere else to be read."""
+    digest = hashlib.sha256()
+    with TemporaryDirectory() as folder:
+        for file in sorted(tokenizer.save_vocabulary(folder)):
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()

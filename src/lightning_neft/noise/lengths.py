@@ -37,6 +37,9 @@ _MAX_DEPTH = 3
 # Longest first, so that `cu_seqlens_q` is not taken for `cu_seqlens` with a suffix.
 _FIELDS: dict[str, str] = {
     "attention_mask": "mask",
+    # Of the keys, which in self-attention are those of the queries: understood, and not needed.
+    "cu_seq_lens_k": "cu_seqlens_k",
+    "cu_seqlens_k": "cu_seqlens_k",
     "cu_seq_lens_q": "cu_seqlens",
     "cu_seqlens_q": "cu_seqlens",
     "sequence_ids": "sequence_ids",

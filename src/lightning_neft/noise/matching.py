@@ -71,7 +71,9 @@ def _part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None) -> T
         return None
     for row in rows:
         whole = row.ids
-        if whole is None or whole.dim() != 2 or whole.stride(1) == 0 or ids.stride() != whole.stride():
+        if whole is None or whole.dim() != 2 or whole.shape != row.weight.shape:
+            continue
+        if whole.stride(1) == 0 or ids.stride() != whole.stride():
             continue
         if whole.untyped_storage().data_ptr() != ids.untyped_storage().data_ptr():
             continue

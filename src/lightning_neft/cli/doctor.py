@@ -1,0 +1,275 @@
+"""The verb doctor: where noise would land on a model, and how strong it would be there; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lightning_neft.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lightning_neft.cli.program import Program
+    from lightning_neft.doctor.report import DoctorReport
+    from lightning_neft.noise.injector import EmbeddingNoise
+
+__all__ = ["run"]
+
+# The length of a sample in the paper's experiments.
+_LONG = 512
+_LANDS, _DOES_NOT_LAND = 0, 1
+# Options of both forms; the others of `--config` are those of the program.
+_FLAGS = ("--json", "--random-init")
+# Nothing is trained: what a run would need of machines does not matter, and need not be here.
+_WITHOUT_TRAINING = (
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.num_nodes=1",
+    "--trainer.strategy=auto",
+    "--trainer.logger=false",
+    "--trainer.enable_checkpointing=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+)
+
+
+def run(verb: str, args: Sequence[str]) -> int:
+    """Run the verb.
+
+    Args:
+        verb: doctor.
+        args: The command line after it.
+
+    Returns:
+        The exit code: 0 if the noise would land, 1 if not.
+
+    Raises:
+        ConfigError: An option is wrong or missing.
+        ModelError: The model cannot be examined.
+        DataError: The data cannot be read.
+    """
+    as_json = "--json" in args
+    # What libraries print is not part of the object.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        is_model = any(argument.partition("=")[0] == "--model" for argument in args)
+        report = _examine_model(_parse(args)) if is_model else _examine_config(verb, args)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2, allow_nan=False))
+    else:
+        from lightning_neft.doctor.table import print_report
+
+        print_report(report)
+    return _LANDS if report.lands else _DOES_NOT_LAND
+
+
+def _examine_model(options: Namespace) -> DoctorReport:
+    # Seconds of imports, so only now.
+    from lightning_neft.cli.quiet import quiet
+    from lightning_neft.doctor.batch import load_tokenizer_if_any, sample_batch
+    from lightning_neft.doctor.examine import examine
+    from lightning_neft.doctor.skeleton import find_base, load_config
+    from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.noise.injector import EmbeddingNoise
+
+    noise = EmbeddingNoise(options.alpha)
+    base, trust = options.model, options.trust_remote_code
+    with quiet():
+        config = load_config(base, trust)
+        subject = open_subject(config, base, trust_remote_code=trust, random_init=options.random_init)
+        tokenizer = load_tokenizer_if_any(find_base(base), trust)
+        batch, source = sample_batch(config, tokenizer, writes=subject.model.can_generate())
+        return examine(
+            subject,
+            batch,
+            noise,
+            options=_options(noise),
+            off=_off(noise),
+            source=source,
+            is_of_user=False,
+            long=_LONG,
+        )
+
+
+def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
+    _check_flags(args)
+    random_init = "--random-init" in args
+    rest = [argument for argument in args if argument not in _FLAGS]
+    if not rest:
+        raise ConfigError(
+            "doctor needs something to look at: --config FILE_OR_RECIPE, or --model FOLDER_OR_HUB_ID "
+            "(lightning_neft doctor --help)"
+        )
+    from lightning_neft.cli.program import Program
+    from lightning_neft.cli.quiet import quiet
+
+    with quiet(), _without_messages():
+        return _examine_program(Program(verb, [*rest, *_WITHOUT_TRAINING]), random_init)
+
+
+def _examine_program(program: Program, random_init: bool) -> DoctorReport:
+    from lightning_neft.callback import NEFTune
+    from lightning_neft.doctor.examine import examine
+    from lightning_neft.doctor.skeleton import load_config
+    from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.noise.injector import EmbeddingNoise
+
+    base, trust = program.model.base, bool(_option(program, "model", "trust_remote_code"))
+    # In a config the noise may also stand among the callbacks of the Trainer.
+    callbacks = [callback for callback in _callbacks(program) if isinstance(callback, NEFTune)]
+    noise = callbacks[0].noise if callbacks else EmbeddingNoise()
+
+    def load() -> torch.nn.Module:
+        module: torch.nn.Module = program.model
+        program.model.configure_model()
+        return module
+
+    # In the order of a fit: the model may depend on the data.
+    program.datamodule.setup("fit")
+    batch = next(iter(program.datamodule.train_dataloader()))
+    config = load_config(base, trust)
+    subject = open_subject(
+        config,
+        base,
+        trust_remote_code=trust,
+        random_init=random_init,
+        dtype=_dtype(program),
+        is_quantised=_option(program, "model", "quantization") is not None,
+        mode_in_fit="eval" if _option(program, "model", "keep_eval") else "train",
+        load=load,
+    )
+    notes = []
+    if program.model.lora is not None and subject.weights is not None:
+        notes.append("looked at without its adapters, which change nothing that the embedding returns")
+        noise.target = _without_adapters(noise.target)
+    options = None
+    if callbacks:
+        options = {**_options(noise), "schedule": callbacks[0].schedule.shape, "warmup": callbacks[0].schedule.warmup}
+    return examine(
+        subject,
+        batch,
+        noise,
+        options=options,
+        off=_off(noise if callbacks else None, len(callbacks)),
+        source=f"the first training batch{_of_source(program)}",
+        longest=_option(program, "data", "max_length"),
+        notes=notes,
+    )
+
+
+def _option(program: Program, section: str, name: str) -> Any:
+    """An option of the config, also of a section that names its class; None if there is none of that name."""
+    options = program.config[section]
+    return (options.get("init_args") or options).get(name)
+
+
+def _of_source(program: Program) -> str:
+    source = _option(program, "data", "source")
+    return f" of data.source {source}" if isinstance(source, str) else ""
+
+
+def _dtype(program: Program) -> torch.dtype | None:
+    """Dtype of the weights in a fit; None for the one that from_pretrained gives."""
+    import torch
+
+    given = _option(program, "model", "dtype")
+    if given is not None:
+        found: torch.dtype | None = None if given == "auto" else getattr(torch, given)
+        return found
+    with program.trainer.precision_plugin.module_init_context():
+        return torch.get_default_dtype()
+
+
+def _callbacks(program: Program) -> list[Any]:
+    return program.trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+@contextmanager
+def _without_messages() -> Iterator[None]:
+    """Leave out what Lightning tells about a run, its seed and devices: there is none."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # On the CPU Lightning takes another half precision; the weights are float32 with both.
+            warnings.filterwarnings("ignore", message=r"You passed `Trainer\(accelerator='cpu', precision=")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _options(noise: EmbeddingNoise) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "alpha": noise.alpha,
+        "distribution": noise.distribution,
+        "length": noise.length,
+        "scope": noise.scope,
+        "scale": noise.scale,
+    }
+    if noise.scale == "relative":
+        options["reference_norm"] = noise.reference_norm
+    if noise.antithetic:
+        options["antithetic"] = True
+    return options
+
+
+def _off(noise: EmbeddingNoise | None, callbacks: int = 1) -> str | None:
+    """Why there is no noise to measure."""
+    if callbacks > 1:
+        return "the config has several NEFTune callbacks, which a fit refuses: keep the neftune section alone"
+    if noise is None:
+        return "it is off, the config says neftune: null; give --neftune.alpha 5"
+    if noise.alpha == 0:
+        return "it is off, alpha is 0; the paper's values are 5, 10 and 15"
+    return None
+
+
+def _without_adapters(target: Any) -> Any:
+    """A name inside a model of peft as it is without peft."""
+    if isinstance(target, list):
+        return [_without_adapters(one) for one in target]
+    return target.replace("base_model.model.", "", 1) if isinstance(target, str) else target
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"doctor: {message}")
+
+
+def _parse(args: Sequence[str]) -> Namespace:
+    parser = _Parser(prog="lightning_neft doctor", allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--alpha", type=float, default=5.0)
+    for flag in (*_FLAGS, "--trust-remote-code"):
+        parser.add_argument(flag, action="store_true")
+    try:
+        options, unknown = parser.parse_known_args(args)
+    except ArgumentError as error:
+        raise ConfigError(f"doctor: {error}") from error
+    if not unknown:
+        return options
+    name = unknown[0].partition("=")[0]
+    if name in ("--config", "-c"):
+        raise ConfigError("doctor looks at --config or at --model, not at both; with a config the model is model.base")
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"with --model it takes {', '.join(known)}"
+    raise ConfigError(f"doctor: unknown option {name}; {hint}")
+
+
+def _check_flags(args: Sequence[str]) -> None:
+    """Refuse misspelt flags of the verb, which the program would look for among its own keys."""
+    for argument in args:
+        near = get_close_matches(argument, _FLAGS, n=1, cutoff=0.75)
+        if near and argument not in _FLAGS:
+            raise ConfigError(f"doctor: unknown option {argument}; did you mean {near[0]}?")

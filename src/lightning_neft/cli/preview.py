@@ -1,0 +1,190 @@
+"""The verb preview: what the model would be trained on, before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from lightning_neft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lightning_neft.data.module import TextData
+    from lightning_neft.data.token_store import TokenStore
+
+__all__ = ["run"]
+
+# Around trained text where there are no colours.
+_OPEN, _CLOSE = ">>>", "<<<"
+_BAR = 40
+
+
+def run(verb: str, args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        verb: preview.
+        args: The command line after it.
+
+    Raises:
+        ConfigError: An option is wrong or missing.
+        DataError: The data cannot be read.
+    """
+    as_json = "--json" in args
+    rest = [argument for argument in args if argument != "--json"]
+    if not rest:
+        raise ConfigError("preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH")
+    from lightning_neft.cli.program import WITHOUT_TRAINING, Program
+    from lightning_neft.cli.quiet import quiet
+
+    # What libraries print is not part of the object.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout), quiet():
+        program = Program(verb, [*rest, *WITHOUT_TRAINING])
+        program.datamodule.setup("fit")
+    shown = max(0, program.config.samples)
+    if as_json:
+        print(json.dumps(_as_json(program.datamodule, shown), indent=2, ensure_ascii=False))
+    else:
+        _print(program.datamodule, shown)
+
+
+def _as_json(data: TextData, count: int) -> dict[str, Any]:
+    from lightning_neft.data.statistics import length_statistics, waste_by_batching
+
+    prepared, options = data.prepared, data.options
+    stores = {"train": prepared.train, "held_out": prepared.held_out}
+    waste = waste_by_batching(prepared.train.lengths, options.task, data.batch_size, options.max_length, data.seed)
+    return {
+        "source": options.source,
+        "task": options.task,
+        "format": prepared.format,
+        "template": prepared.template.name,
+        "tokenizer": options.tokenizer,
+        "max_length": options.max_length,
+        "batching": data.batching,
+        "batch_size": data.batch_size,
+        "label_names": prepared.label_names,
+        "notices": prepared.notices,
+        **{
+            name: None
+            if store is None
+            else {
+                **length_statistics(store.lengths, store.trained).to_json(),
+                "truncated": store.truncated,
+                "dropped": store.dropped,
+            }
+            for name, store in stores.items()
+        },
+        "padding": {
+            mode: {"share": found.share, "batches": found.batches, "rows": found.rows} for mode, found in waste.items()
+        },
+        "samples": [
+            {"parts": [{"text": text, "trained": trained} for text, trained in _parts(data, index)]}
+            for index in range(min(count, len(prepared.train)))
+        ],
+    }
+
+
+def _parts(data: TextData, index: int) -> Iterator[tuple[str, bool]]:
+    """Yield the text of a training sample piece by piece, each with whether it is trained."""
+    prepared = data.prepared
+    sample = prepared.train[index]
+    ids, labels = sample.input_ids, sample.labels
+    decode = prepared.tokenizer.decode
+    if data.options.task == "sequence_classification":
+        yield decode(ids), False
+        yield f" {prepared.label_names[int(labels[0])]}", True
+    elif data.options.task == "seq2seq_lm":
+        yield decode(ids), False
+        yield decode(labels), True
+    else:
+        from itertools import groupby
+
+        from lightning_neft.data.tokenization import IGNORED
+
+        for trained, run_of in groupby(zip(ids, labels, strict=True), key=lambda pair: bool(pair[1] != IGNORED)):
+            yield decode([token for token, _ in run_of]), trained
+
+
+def _print(data: TextData, count: int) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    prepared, options = data.prepared, data.options
+    console = Console()
+    console.print(
+        Text(
+            f"{options.source}: format {prepared.format}, template {prepared.template.name}, task {options.task}, "
+            f"tokenizer of {options.tokenizer}"
+        )
+    )
+    if prepared.label_names:
+        console.print(Text(f"classes: {', '.join(map(str, prepared.label_names))}"))
+    for notice in prepared.notices:
+        console.print(Text(notice, style="yellow"))
+    for index in range(min(count, len(prepared.train))):
+        _print_sample(console, data, index)
+    # The targets of the other tasks are not among the tokens whose lengths these are.
+    by_token = options.task == "causal_lm"
+    _print_lengths(console, "training", prepared.train, by_token)
+    if prepared.held_out is not None:
+        _print_lengths(console, "held-out", prepared.held_out, by_token)
+    _print_padding(console, data)
+
+
+def _print_sample(console: Console, data: TextData, index: int) -> None:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text()
+    for piece, trained in _parts(data, index):
+        if not trained:
+            text.append(piece, style="dim")
+        elif console.color_system:
+            text.append(piece, style="bold green")
+        else:
+            text.append(f"{_OPEN}{piece}{_CLOSE}")
+    marked = "in colour" if console.color_system else f"between {_OPEN} and {_CLOSE}"
+    store = data.prepared.train
+    title = f"training sample {index + 1}: {store.lengths[index]} tokens, {store.trained[index]} trained ({marked})"
+    console.print(Panel(text, title=title, title_align="left"))
+
+
+def _print_lengths(console: Console, name: str, store: TokenStore, is_trained_by_token: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lightning_neft.data.statistics import length_statistics
+
+    found = length_statistics(store.lengths, store.trained)
+    share = f", {found.trained / found.tokens:.1%} of them trained" if is_trained_by_token else ""
+    line = (
+        f"{name} data: {found.samples} samples, {found.tokens} tokens{share}; "
+        f"length: mean {found.mean:.0f}, median {found.median:.0f}, longest {found.longest}"
+    )
+    console.print(Text(line))
+    table = Table("tokens", "samples", "", box=None)
+    most = max(part.count for part in found.bins)
+    for part in found.bins:
+        table.add_row(f"{part.shortest}-{part.longest}", str(part.count), "#" * round(_BAR * part.count / most))
+    console.print(table)
+
+
+def _print_padding(console: Console, data: TextData) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lightning_neft.data.statistics import waste_by_batching
+
+    options = data.options
+    waste = waste_by_batching(data.prepared.train.lengths, options.task, data.batch_size, options.max_length, data.seed)
+    console.print(Text(f"an epoch in batches of {data.batch_size} rows on one device, by data.batching:"))
+    table = Table("batching", "padding", "batches", box=None)
+    for mode, found in waste.items():
+        chosen = " (chosen)" if mode == data.batching else ""
+        table.add_row(f"{mode}{chosen}", f"{found.share:.1%}", str(found.batches))
+    console.print(table)

@@ -1,0 +1,58 @@
+"""Which task a command line asks for: the parser needs to know the class of the model before it can parse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from lightning_neft.data.tokenization import Task
+from lightning_neft.errors import ConfigError
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.finetuner import FineTuner
+from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.models.sequence_classifier import SequenceClassifier
+
+__all__ = ["MODELS", "task_of"]
+
+MODELS: dict[Task, type[FineTuner]] = {
+    "causal_lm": CausalLM,
+    "seq2seq_lm": Seq2SeqLM,
+    "sequence_classification": SequenceClassifier,
+}
+
+
+def task_of(args: Sequence[str]) -> Task:
+    """Return the task of a command line and its config files; the last one that is given counts.
+
+    Args:
+        args: The command line after the verb, with each config as `--config=FILE`.
+
+    Raises:
+        ConfigError: If there is no such task.
+    """
+    task = "causal_lm"
+    for number, argument in enumerate(args):
+        option, equals, value = argument.partition("=")
+        if option == "--config":
+            task = _of_file(Path(value)) or task
+        elif option == "--task":
+            task = value if equals else next(iter(args[number + 1 : number + 2]), "")
+    known: tuple[Task, ...] = get_args(Task)
+    if task not in known:
+        near = get_close_matches(task, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"there is no task {task!r}; {hint}choose one of {', '.join(known)}")
+    return next(name for name in known if name == task)
+
+
+def _of_file(file: Path) -> str | None:
+    try:
+        root = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return None  # the check of the keys says what is wrong, and where
+    value = root.get("task") if isinstance(root, dict) else None
+    return None if value is None else str(value)

@@ -1,0 +1,223 @@
+"""The order of the batches: a pure function of (seed, epoch), dealt to the ranks, resumable in mid-epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import DistributedSampler
+
+from lightning_neft.data.batching.grouping import NOTHING, deal, group_by_length
+from lightning_neft.data.batching.packing import pack
+from lightning_neft.data.batching.plan import Batching, BatchPlan
+from lightning_neft.errors import ConfigError, DataError
+
+__all__ = ["HeldOutOrder", "TrainOrder"]
+
+# Both are DistributedSamplers because Lightning wraps any other sampler as soon as there are several processes, which
+# would shard the order twice. Of the base class only its fields and `set_epoch` are used. They are samplers of a loader
+# with batch_size=None, not batch samplers, for the same reason: Lightning looks at `loader.sampler` alone.
+
+
+class TrainOrder(DistributedSampler[BatchPlan]):
+    """Yields the plans of this rank's micro-batches, in a new order each epoch, without any global random state.
+
+    Every sample is in exactly one batch of an epoch with a share in the loss, and all ranks get equally many batches,
+    each with something to train on. All batches are full but those of the last step, whose rows the ranks share evenly;
+    where that has fewer rows than there are ranks, the ranks without one get another's row with a share of 0.
+
+    Rows are single samples, or packed ones (`packed` and `flat`), which are the same in every epoch. Lightning calls
+    `set_epoch` before each epoch. For a `StatefulDataLoader` with `batch_size=None`.
+
+    Args:
+        lengths: Tokens of each sample, (samples,) integers.
+        weights: What each sample weighs in the loss (see `trained_weights`), (samples,).
+        batching: `random`; `length_grouped` to have rows of similar length together; `packed` or `flat` for rows that
+            hold several samples.
+        batch_size: Rows of a micro-batch.
+        max_length: The most tokens of a packed row.
+        seed: Seed of the order.
+        rank: Data-parallel rank of this process.
+        world_size: Number of data-parallel ranks.
+        accumulate: Micro-batches of an optimiser step, Lightning's accumulate_grad_batches.
+        limit_batches: How many of the epoch's micro-batches are used, or which share if a float: Lightning's
+            limit_train_batches. Lightning makes an optimiser step at the last one, also if it is short of some.
+
+    Attributes:
+        rows: Sample indices of each row.
+        used: Micro-batches of an epoch that are used: as many as come.
+        fingerprint: Digest of all that the order depends on but the epoch and the rank. A state is only taken up by an
+            order with the same.
+
+    Raises:
+        ConfigError: If a number is out of its range.
+        DataError: If there are no samples, one has nothing to train on, or one is longer than a packed row.
+
+    Example:
+        >>> order = TrainOrder([3, 9, 4, 8], [1, 6, 1, 2], batching="packed", batch_size=1, max_length=12)
+        >>> [(plan.rows, plan.step_share) for plan in order]
+        [(((1, 0),), 1.0), (((3, 2),), 1.0)]
+    """
+
+    def __init__(
+        self,
+        lengths: ArrayLike,
+        weights: ArrayLike,
+        *,
+        batching: Batching = "length_grouped",
+        batch_size: int = 16,
+        max_length: int = 512,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        limit_batches: int | float = 1.0,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("max_length", max_length), ("accumulate", accumulate)):
+            if value < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {value!r}")
+        self.lengths, self.weights = np.asarray(lengths, np.int64), np.asarray(weights, np.float64)
+        if not len(self.lengths):
+            raise DataError("there are no samples to train on")
+        if len(empty := np.flatnonzero(~(self.weights > 0))):
+            raise DataError(
+                f"{len(empty)} of {len(self.lengths)} samples have no label to train on, the first of them is sample "
+                f"{empty[0]}; leave them out"
+            )
+        super().__init__(self.lengths, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        self.batching, self.batch_size, self.max_length = batching, batch_size, max_length
+        self.accumulate = accumulate
+        self.rows: tuple[tuple[int, ...], ...] = tuple((index,) for index in range(len(self.lengths)))
+        if batching in ("packed", "flat"):
+            self.rows = pack(self.lengths, max_length, seed).rows
+        self._row_weights = _sums(self.weights, self.rows)
+        self._row_lengths = _sums(self.lengths, self.rows)
+        self._steps = steps = -(-len(self.rows) // (batch_size * world_size))
+        # As Lightning counts them.
+        self.used = min(steps, limit_batches) if isinstance(limit_batches, int) else int(steps * limit_batches)
+        options = (batching, batch_size, max_length, seed, world_size)
+        digest = hashlib.sha256(repr(options).encode() + self.lengths.tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Return the micro-batches of a whole epoch, from which Lightning takes its limit_train_batches."""
+        return self._steps
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return _TrainOrderIterator(self)
+
+    def plans(self, epoch: int) -> list[BatchPlan]:
+        """Return this rank's used batches of one epoch, in their order."""
+        dealt = self._dealt(epoch)[: self.used]
+        weights = np.where(dealt != NOTHING, self._row_weights[dealt], 0.0).sum(-1)
+        starts = np.arange(0, self.used, self.accumulate)
+        totals = np.add.reduceat(weights.sum(-1), starts) if self.used else weights.sum(-1)
+        plans = []
+        for step, ranks in enumerate(dealt):
+            mine = ranks[self.rank if ranks[self.rank, 0] != NOTHING else 0]
+            rows = tuple(self.rows[row] for row in mine.tolist() if row != NOTHING)
+            plans.append(BatchPlan(rows, float(weights[step, self.rank] / totals[step // self.accumulate])))
+        return plans
+
+    def _dealt(self, epoch: int) -> NDArray[np.int64]:
+        """Row numbers of all ranks' batches, (steps, ranks, batch_size)."""
+        # A pair as seed: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.rows))
+        if self.batching == "length_grouped":
+            order = group_by_length(order, self._row_lengths, self.batch_size * self.num_replicas, rng)
+        return deal(order, self.batch_size, self.num_replicas)
+
+
+class _TrainOrderIterator(Iterator[BatchPlan]):
+    """Walks one epoch; its state is the epoch and the position, which a `StatefulDataLoader` saves and restores."""
+
+    def __init__(self, order: TrainOrder) -> None:
+        self._order = order
+        # Drawn at the first step, not here: Lightning makes the iterator before it says which epoch it is for.
+        self._plans: list[BatchPlan] | None = None
+        self._epoch = order.epoch
+        self._position = 0
+
+    def __next__(self) -> BatchPlan:
+        if self._plans is None:
+            self._epoch = self._order.epoch
+            self._plans = self._order.plans(self._epoch)
+        if self._position == len(self._plans):
+            raise StopIteration
+        self._position += 1
+        return self._plans[self._position - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "position": self._position, "fingerprint": self._order.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["fingerprint"] != self._order.fingerprint:
+            raise DataError(
+                "the checkpoint was made with another order of the training data, so its run cannot go on where it "
+                "stopped; give the same data.* options and devices as in its config.yaml"
+            )
+        self._epoch, self._position = state["epoch"], state["position"]
+        if self._position >= self._order.used:
+            # Saved after the last batch of an epoch. Lightning goes on with this very iterator in the next epoch: were
+            # it at its end, that epoch would pass without a batch.
+            self._epoch, self._position = self._epoch + 1, 0
+        # Lightning sets the epoch only later, when workers may already have asked a new iterator for indices.
+        self._order.set_epoch(self._epoch)
+        self._plans = self._order.plans(self._epoch)
+
+
+class HeldOutOrder(DistributedSampler[BatchPlan]):
+    """Yields the plans of this rank's held-out batches: each sample exactly once over all ranks.
+
+    Rows of similar length are together, to save padding; the batches come in a fixed random order, so that the first
+    ones (limit_val_batches, the sanity check) are not all of the longest. All ranks get equally many batches, which
+    sharded strategies need; a rank without a sample left gets the index `len(lengths)`, which stands for a sample
+    without labels. Which samples a batch holds is in its plan.
+
+    Args:
+        lengths: Tokens of each sample, (samples,) integers.
+        batch_size: Samples of a batch.
+        rank: Data-parallel rank of this process.
+        world_size: Number of data-parallel ranks.
+
+    Raises:
+        ConfigError: If batch_size is less than 1.
+        DataError: If there are no samples.
+
+    Example:
+        >>> [plan.rows for plan in HeldOutOrder([3, 9, 8], batch_size=2)]
+        [((1,), (2,)), ((0,),)]
+    """
+
+    def __init__(self, lengths: ArrayLike, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {batch_size!r}")
+        sizes = np.asarray(lengths, np.int64)
+        if not len(sizes):
+            raise DataError("there are no held-out samples")
+        super().__init__(sizes, num_replicas=world_size, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        order = group_by_length(
+            np.arange(len(sizes)), sizes, batch_size * world_size, np.random.default_rng(0), mega_batch=len(sizes)
+        )
+        mine = deal(order, batch_size, world_size)[:, rank]
+        # Where a rank has no row at all, its first place stands for the sample without labels.
+        mine[:, 0] = np.where(mine[:, 0] == NOTHING, len(sizes), mine[:, 0])
+        self._plans = [BatchPlan(tuple((row,) for row in rows if row != NOTHING)) for rows in mine.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return iter(self._plans)
+
+
+def _sums(values: NDArray[Any], rows: tuple[tuple[int, ...], ...]) -> NDArray[Any]:
+    """Sum the values of each row's samples."""
+    indices = np.fromiter(chain.from_iterable(rows), np.int64)
+    starts = np.cumsum([0, *(len(row) for row in rows[:-1])])
+    return np.add.reduceat(values[indices], starts)

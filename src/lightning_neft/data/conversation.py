@@ -1,0 +1,71 @@
+"""What a training sample is, whatever file or format it came from: a conversation, or a text with a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Conversation", "Labelled", "Message", "Role", "Sample"]
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        content: What is said.
+        context: What an instruction is about, Alpaca's `input`: templates without a place for it put it below the
+            content. Empty where there is none.
+    """
+
+    role: Role
+    content: str
+    context: str = ""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in their order, loss on those of the assistant.
+
+    A plain text for language modelling is a conversation of one message, the assistant's.
+
+    >>> Conversation.exchange("Add.", "3", context="1 and 2").answer
+    '3'
+    """
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def exchange(cls, prompt: str, answer: str, *, context: str = "", system: str = "") -> Conversation:
+        """One prompt and one answer."""
+        start = (Message("system", system),) if system else ()
+        return cls((*start, Message("user", prompt, context), Message("assistant", answer)))
+
+    @property
+    def prompt(self) -> Conversation:
+        """The conversation without its last message, if that is the assistant's: what generation starts from."""
+        return Conversation(self.messages[:-1]) if self.answer else self
+
+    @property
+    def answer(self) -> str:
+        """The last message if it is the assistant's, else an empty text."""
+        return self.messages[-1].content if self.messages and self.messages[-1].role == "assistant" else ""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text and the class that it belongs to.
+
+    Attributes:
+        text: The text.
+        label: Name or number of its class, as the source has it.
+    """
+
+    text: str
+    label: str | int
+
+
+Sample = Conversation | Labelled

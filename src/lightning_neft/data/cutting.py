@@ -1,0 +1,124 @@
+"""Cut long conversations into pieces of whole exchanges, as the ShareGPT data of the paper were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.exchange_ids import exchange_ids
+from lightning_neft.data.templates.base import Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["cut_conversations", "split_long"]
+
+# Conversations in one call of the tokenizer.
+_BATCH = 1000
+
+
+def cut_conversations(
+    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+) -> tuple[list[Conversation], list[int]]:
+    """Cut each conversation of more than `max_length` tokens into pieces that are no longer, where that is possible.
+
+    A single exchange that is longer stays a piece of its own, for the encoding to cut. Conversations that fit stay as
+    they are.
+
+    Args:
+        conversations: What is to be cut.
+        tokenizer: A tokenizer with an end-of-sequence token.
+        template: Words the conversations; its own tokens count.
+        max_length: The most tokens of a piece.
+
+    Returns:
+        The pieces in order, and for each of them the index of the conversation that it is from.
+    """
+    pieces: list[Conversation] = []
+    origins: list[int] = []
+    for start in range(0, len(conversations), _BATCH):
+        batch = conversations[start : start + _BATCH]
+        lengths = _lengths(batch, tokenizer, template)
+        long = [index for index, of_exchanges in enumerate(lengths) if sum(of_exchanges) > max_length]
+        # What each exchange takes at the beginning of a piece, where the template's opening stands before it.
+        alone = {index: [_piece(batch[index], [messages]) for messages in _rounds(batch[index])] for index in long}
+        opening = iter(_lengths([piece for group in alone.values() for piece in group], tokenizer, template))
+        for index, conversation in enumerate(batch):
+            if index not in alone:
+                cut = [conversation]
+            else:
+                first = [sum(next(opening)) for _ in alone[index]]
+                # Without one exchange for each round (see `ChatTemplate`) the pieces are shorter than they could be.
+                later = lengths[index] if len(lengths[index]) == len(first) else first
+                cut = split_long(conversation, first, later, max_length)
+            pieces += cut
+            origins += [start + index] * len(cut)
+    return pieces, origins
+
+
+def split_long(
+    conversation: Conversation, first: Sequence[int], later: Sequence[int], max_length: int
+) -> list[Conversation]:
+    """Split a conversation into pieces of whole exchanges, each as long as it may be.
+
+    As FastChat's `split_long_conversation`, but with exact lengths, with the system message in every piece, and without
+    losing the last exchange where a piece ends just before it.
+
+    Args:
+        conversation: What is to be split; messages after its last answer are left out.
+        first: Tokens of each exchange at the beginning of a piece.
+        later: Tokens of each exchange behind another one.
+        max_length: The most tokens of a piece; an exchange that is longer is a piece of its own.
+
+    Example:
+        >>> turns = [Message(role, text) for text in "abc" for role in ("user", "assistant")]
+        >>> pieces = split_long(Conversation(tuple(turns)), [5, 5, 5], [3, 3, 3], max_length=8)
+        >>> ["".join(message.content for message in piece.messages) for piece in pieces]
+        ['aabb', 'cc']
+    """
+    pieces: list[list[tuple[Message, ...]]] = []
+    length = 0
+    for messages, at_start, behind in zip(_rounds(conversation), first, later, strict=True):
+        if pieces and length + behind <= max_length:
+            pieces[-1].append(messages)
+            length += behind
+        else:
+            pieces.append([messages])
+            length = at_start
+    return [_piece(conversation, rounds) for rounds in pieces]
+
+
+def _opening(conversation: Conversation) -> tuple[Message, ...]:
+    return tuple(takewhile(lambda message: message.role == "system", conversation.messages))
+
+
+def _rounds(conversation: Conversation) -> list[tuple[Message, ...]]:
+    """Return the messages up to each answer, without the opening system messages and without a greeting."""
+    rounds: list[tuple[Message, ...]] = []
+    pending: list[Message] = []
+    greets = any(message.role == "user" for message in conversation.messages)
+    for message in conversation.messages[len(_opening(conversation)) :]:
+        greets = greets and message.role != "user"
+        if greets and message.role == "assistant":
+            continue
+        pending.append(message)
+        if message.role == "assistant":
+            rounds.append(tuple(pending))
+            pending = []
+    return rounds
+
+
+def _piece(conversation: Conversation, rounds: Sequence[tuple[Message, ...]]) -> Conversation:
+    return Conversation((*_opening(conversation), *(message for messages in rounds for message in messages)))
+
+
+def _lengths(
+    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template
+) -> list[list[int]]:
+    """Return the number of tokens of each exchange of each conversation."""
+    worded = [template.exchanges(conversation) for conversation in conversations]
+    return [
+        [len(prompt) + len(answer) for prompt, answer in pairs] for pairs in exchange_ids(tokenizer, template, worded)
+    ]

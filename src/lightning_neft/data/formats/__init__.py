@@ -1,0 +1,1 @@
+"""What the columns of a source mean: one small file for each family of formats."""

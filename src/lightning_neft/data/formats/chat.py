@@ -1,0 +1,119 @@
+"""Conversations as lists of turns: ShareGPT (from, value), OpenAI messages (role, content), LIMA (texts in turn)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_neft.data.conversation import Conversation, Message, Role
+from lightning_neft.data.formats.base import Column, Format, checked_text, shown
+from lightning_neft.data.formats.turns import in_turn
+from lightning_neft.errors import DataError
+
+__all__ = ["TOOLS_IGNORED", "TOOL_CALLS", "MessagesFormat", "ShareGPTFormat"]
+
+TOOLS_IGNORED = "the column tools is not used: descriptions of tools do not get into the prompt"
+TOOL_CALLS = "calls of tools are taken for answers of the assistant, what tools return for messages of the user"
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("human", "user", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "claude", "model", "bot"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+# The assistant writes the call; what comes back is from outside, and is not to be learnt.
+_TOOL_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("observation", "tool", "function", "function_response", "tool_response"), "user"),
+}
+
+
+class _ChatFormat(Format):
+    """Both forms of a turn are read, whichever of the two formats was chosen."""
+
+    @override
+    def _sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
+        if self._value(record, "tools"):
+            noticed.add(TOOLS_IGNORED)
+        system = Message("system", self._text(record, "system", where, may_lack=True))
+        turns = self._value(record, self.columns[0].name)
+        if not isinstance(turns, list):
+            raise DataError(
+                f"{where}: {self._key(record, self.columns[0])!r} must be a list of turns, got {shown(turns)}"
+            )
+        return in_turn([system, *_messages(turns, where, noticed)], noticed)
+
+    def _turns(self, record: Mapping[str, Any]) -> list[Any] | None:
+        turns = self._value(record, self.columns[0].name)
+        return turns if isinstance(turns, list) else None
+
+
+class ShareGPTFormat(_ChatFormat):
+    """`conversations`: turns of `from` and `value`, or, as in LIMA, plain texts that begin with the user's.
+
+    A `system` column stands before the turns. The column `tools` is ignored. A `function_call` is an answer of the
+    assistant, an `observation` a message of the user.
+    """
+
+    name = "sharegpt"
+    columns = (
+        Column("conversations", ("conversation",)),
+        Column("system", ("system_prompt",), required=False),
+        Column("tools", required=False),
+    )
+
+    @override
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Return whether there are turns of `from` and `value`, or texts."""
+        turns = self._turns(record)
+        if not turns:
+            return turns is not None
+        return isinstance(turns[0], str) or (isinstance(turns[0], dict) and "from" in turns[0])
+
+
+class MessagesFormat(_ChatFormat):
+    """`messages`: turns of `role` and `content`, as OpenAI's chat models take them."""
+
+    name = "messages"
+    columns = (
+        Column("messages", ("conversations", "conversation")),
+        Column("system", ("system_prompt",), required=False),
+        Column("tools", required=False),
+    )
+
+    @override
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Return whether there are turns of `role` and `content`."""
+        turns = self._turns(record)
+        if not turns:
+            return turns is not None and self._key(record, self.columns[0]) == "messages"
+        return isinstance(turns[0], dict) and "role" in turns[0]
+
+
+def _messages(turns: list[Any], where: str, noticed: set[str]) -> Iterator[Message]:
+    for number, turn in enumerate(turns, start=1):
+        if isinstance(turn, str):
+            yield Message("assistant" if number % 2 == 0 else "user", checked_text(turn, f"turn {number}", where))
+            continue
+        if not isinstance(turn, dict):
+            raise DataError(f"{where}: turn {number} must be an object or text, got {shown(turn)}")
+        said_by, content = ("from", "value") if "from" in turn else ("role", "content")
+        if said_by not in turn or not (content in turn or turn.get("tool_calls")):
+            keys = ", ".join(map(str, turn)) or "none"
+            raise DataError(
+                f"{where}: turn {number} needs 'from' and 'value', or 'role' and 'content' (keys found: {keys})"
+            )
+        name = str(turn[said_by]).strip().lower()
+        value, calls = turn.get(content), turn.get("tool_calls")
+        if calls:
+            noticed.add(TOOL_CALLS)
+            written = json.dumps(calls, ensure_ascii=False, default=str)
+            value = f"{value}\n{written}" if value and isinstance(value, str) else value or written
+        if name in _TOOL_ROLES:
+            noticed.add(TOOL_CALLS)
+        elif name not in _ROLES:
+            known = ", ".join((*_ROLES, *_TOOL_ROLES))
+            raise DataError(f"{where}: turn {number} is from {shown(turn[said_by])}; known are {known}")
+        yield Message({**_ROLES, **_TOOL_ROLES}[name], checked_text(value, f"{content!r} of turn {number}", where))

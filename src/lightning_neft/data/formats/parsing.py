@@ -1,0 +1,57 @@
+"""Make samples of all records, and count what a person should know about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_neft.data.conversation import Sample
+from lightning_neft.data.formats.base import Format
+
+__all__ = ["Parsed", "parse_records"]
+
+
+@dataclass
+class Parsed:
+    """What came out of reading records.
+
+    Attributes:
+        samples: One for each record, in order.
+        notices: In how many records something was left out or changed, by what it was.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    notices: Counter[str] = field(default_factory=Counter)
+
+    def lines(self, name: str) -> list[str]:
+        """Return a line for each notice, for a person.
+
+        Args:
+            name: What to call the samples, such as "training".
+
+        Example:
+            >>> Parsed([], Counter({"turns are joined": 2})).lines("training")
+            ['training data: in 2 of 0 records, turns are joined']
+        """
+        count = len(self.samples)
+        return [
+            f"{name} data: in {number} of {count} records, {notice}" for notice, number in sorted(self.notices.items())
+        ]
+
+
+def parse_records(records: Iterable[tuple[Mapping[str, Any], str]], format: Format) -> Parsed:
+    """Make a sample of each record.
+
+    Args:
+        records: Records and where they stand, such as a `Records`.
+        format: What their columns mean.
+
+    Raises:
+        DataError: At the first record that is no sample of this format.
+    """
+    parsed = Parsed()
+    for record, where in records:
+        parsed.samples.append(format.parse(record, where, parsed.notices))
+    return parsed

@@ -1,0 +1,142 @@
+"""Find a format by its name, or the one that the columns of the data show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from lightning_neft.data.formats.alpaca import AlpacaFormat
+from lightning_neft.data.formats.base import Format
+from lightning_neft.data.formats.chat import MessagesFormat, ShareGPTFormat
+from lightning_neft.data.formats.completion import PromptCompletionFormat, SourceTargetFormat
+from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
+from lightning_neft.errors import ConfigError, DataError
+
+__all__ = ["FORMATS", "choose_format", "detect_format", "format_named"]
+
+# In the order in which detection tries them: what says most about a record first. Alpaca's data hold a `text` too, and
+# conversations often a `prompt`.
+_FORMATS: tuple[type[Format], ...] = (
+    MessagesFormat,
+    ShareGPTFormat,
+    AlpacaFormat,
+    PromptCompletionFormat,
+    SourceTargetFormat,
+    TextLabelFormat,
+    GuanacoFormat,
+    TextFormat,
+)
+# Names that `format_named` knows.
+FORMATS: tuple[str, ...] = tuple(kind.name for kind in _FORMATS)
+
+
+def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
+    """Return the format of this name.
+
+    Args:
+        name: One of `FORMATS`.
+        columns: The data's column for some of the format's own.
+
+    Raises:
+        ConfigError: If there is no such format, or it has no such column.
+
+    Example:
+        >>> format_named("alpaca", {"output": "answer"}).parse({"instruction": "Add.", "answer": "3"}, "here").answer
+        '3'
+    """
+    kind = next((kind for kind in _FORMATS if kind.name == name), None)
+    if kind is None:
+        raise ConfigError(f"there is no data format {name!r}; {_near(name, FORMATS)}choose one of {', '.join(FORMATS)}")
+    _check_keys(columns or {}, [kind])
+    return kind(columns)
+
+
+def detect_format(
+    first: Mapping[str, Any], columns: Mapping[str, str] | None = None, *, source: str = "the data"
+) -> Format:
+    """Return the format that a record shows.
+
+    The formats are tried in the order of `FORMATS`; the first one whose columns are there is taken.
+
+    Args:
+        first: The first record of the data.
+        columns: The data's column for some of a format's own; then only formats that have all of these are tried.
+        source: What to call the data in an error.
+
+    Raises:
+        DataError: If none fits, or a mapped column is not in the record.
+        ConfigError: If no format has such a column.
+
+    Example:
+        >>> detect_format({"instruction": "Add.", "context": "1 2", "response": "3", "category": "sum"}).name
+        'alpaca'
+    """
+    columns = columns or {}
+    _check_keys(columns, _FORMATS)
+    _check_found(columns, first, source)
+    candidates = [kind(columns) for kind in _FORMATS if _has_all(kind, columns)]
+    for candidate in candidates:
+        if candidate.fits(first):
+            return candidate
+    known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in _FORMATS)
+    raise DataError(
+        f"the columns of {source} ({', '.join(map(str, first)) or 'none'}) show no data format; say with the option "
+        f"columns which to read as what, or rename them. The formats are {known}"
+    )
+
+
+def choose_format(
+    first: Mapping[str, Any],
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    source: str = "the data",
+) -> Format:
+    """Return the format to read the data with: the one that is named, else the one that the first record shows.
+
+    Args:
+        first: The first record of the data.
+        name: One of `FORMATS`, or None to look.
+        columns: The data's column for some of the format's own, such as `{"output": "answer"}`.
+        source: What to call the data in an error.
+
+    Raises:
+        ConfigError: If there is no such format, or no such column of it.
+        DataError: If a mapped column is not in the record, or no format fits.
+    """
+    if name is None:
+        return detect_format(first, columns, source=source)
+    chosen = format_named(name, columns)
+    _check_found(columns or {}, first, source)
+    return chosen
+
+
+def _has_all(kind: type[Format], columns: Mapping[str, str]) -> bool:
+    return set(columns) <= {column.name for column in kind.columns}
+
+
+def _check_keys(columns: Mapping[str, str], kinds: Sequence[type[Format]]) -> None:
+    """Refuse names that no format, or not the chosen one, has; and names that no format has together."""
+    known = list(dict.fromkeys(column.name for kind in kinds for column in kind.columns))
+    for key in columns:
+        if key not in known:
+            owner = f"the format {kinds[0].name} has" if len(kinds) == 1 else "the formats have"
+            raise ConfigError(f"columns: {owner} no column {key!r}; {_near(key, known)}choose among {', '.join(known)}")
+    if not any(_has_all(kind, columns) for kind in kinds):
+        raise ConfigError(f"columns: no format has all of {', '.join(columns)}; name the columns of one format")
+
+
+def _check_found(columns: Mapping[str, str], first: Mapping[str, Any], source: str) -> None:
+    found = list(map(str, first))
+    for ours, theirs in columns.items():
+        if theirs not in first:
+            raise DataError(
+                f"columns: {ours!r} is to be read from {theirs!r}, which is no column of {source}; "
+                f"{_near(theirs, found)}columns found: {', '.join(found) or 'none'}"
+            )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

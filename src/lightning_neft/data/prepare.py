@@ -1,0 +1,201 @@
+"""From the options of the data to tokens on disk: read, parse, split, encode; once for each set of options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightning_neft.data.conversation import Conversation, Sample
+from lightning_neft.data.cutting import cut_conversations
+from lightning_neft.data.formats.base import PARSING_VERSION, Format
+from lightning_neft.data.formats.parsing import Parsed, parse_records
+from lightning_neft.data.formats.registry import choose_format
+from lightning_neft.data.sources.records import Records
+from lightning_neft.data.sources.source import open_source
+from lightning_neft.data.templates.base import Template
+from lightning_neft.data.templates.registry import default_template, template_named
+from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
+from lightning_neft.data.tokenization import Task, encode, label_names
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+from lightning_neft.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["DataOptions", "Prepared", "prepare"]
+
+# One split for all seeds, so that runs with different seeds are measured on the same samples.
+_SPLIT_SEED = 20231009
+# Options that change the tokens of the same records.
+_DECIDING = (
+    "task",
+    "columns",
+    "max_length",
+    "max_target_length",
+    "cut_conversations",
+    "val_size",
+    "val_split",
+    "strict",
+)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What decides which tokens come out. See `TextData` for what each one means."""
+
+    source: str
+    tokenizer: str
+    trust_remote_code: bool = False
+    task: Task = "causal_lm"
+    split: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    format: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    template: str | None = None
+    max_length: int = 512
+    max_target_length: int | None = None
+    cut_conversations: bool = False
+    val_size: int | float = 0.05
+    val_split: str | None = None
+    strict: bool = False
+    cache_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that are ready to be batched.
+
+    Attributes:
+        train: The samples to train on.
+        held_out: Those to measure on, None if none are held out.
+        tokenizer: With the template's special tokens.
+        template: Words the conversations.
+        special_tokens: Tokens that were added to the tokenizer: the model has to grow by them.
+        format: Name of the data's format.
+        label_names: The classes, in the order of their indices; empty for other tasks.
+        notices: Lines that tell a person what was left out or changed.
+    """
+
+    train: TokenStore
+    held_out: TokenStore | None
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    special_tokens: tuple[str, ...]
+    format: str
+    label_names: list[str | int]
+    notices: list[str]
+
+
+def prepare(options: DataOptions) -> Prepared:
+    """Read, split and encode the data, or find what an earlier run has made of the same options.
+
+    Raises:
+        DataError: If a source cannot be read, or has nothing to train on or to hold out.
+        ModelError: If the tokenizer cannot be loaded.
+        ConfigError: If an option names something that there is not.
+    """
+    records = _open(options, options.split)
+    held_out_records = None if options.val_split is None else _open(options, options.val_split)
+    chosen = choose_format(records.first, options.format, options.columns, source=options.source)
+    tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
+    name = options.template
+    template = default_template(chosen.name, tokenizer) if name is None else template_named(name, tokenizer)
+    special_tokens = tuple(add_special_tokens(tokenizer, template.special_tokens))
+    work = _Work(options, records, held_out_records, chosen, tokenizer, template)
+    key = fingerprint(
+        tokenizer=tokenizer,
+        template=template,
+        parsing=PARSING_VERSION,
+        source=records.fingerprint,
+        held_out=None if held_out_records is None else held_out_records.fingerprint,
+        format=chosen.name,
+        **{option: getattr(options, option) for option in _DECIDING},
+    )
+    train = open_or_build(f"{key}-train", work.train, options.cache_dir)
+    labels = train.facts["labels"]
+    notices = [*train.facts["notices"], *train.notices("training", options.max_length)]
+    held_out = None
+    if options.val_split is not None or options.val_size:
+        held_out = open_or_build(f"{key}-held_out", lambda: work.held_out(labels), options.cache_dir)
+        notices += held_out.notices("held-out", options.max_length)
+    return Prepared(train, held_out, tokenizer, template, special_tokens, chosen.name, labels, notices)
+
+
+def _open(options: DataOptions, split: str | None) -> Records:
+    return open_source(options.source, split=split, subset=options.subset, revision=options.revision)
+
+
+@dataclass
+class _Work:
+    """Reads and encodes, where no earlier run has."""
+
+    options: DataOptions
+    records: Records
+    held_out_records: Records | None
+    format: Format
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+
+    def train(self) -> Stored:
+        samples, _ = self._samples
+        labels = label_names(samples)
+        parsed, held_out = self._parsed
+        notices = [*parsed.lines("training"), *([] if held_out is None else held_out.lines("held-out"))]
+        return self._stored("training", samples, labels, {"labels": labels, "notices": notices})
+
+    def held_out(self, labels: Sequence[str | int]) -> Stored:
+        _, samples = self._samples
+        return self._stored("held-out", samples, labels, {})
+
+    @cached_property
+    def _parsed(self) -> tuple[Parsed, Parsed | None]:
+        held_out = None if self.held_out_records is None else parse_records(self.held_out_records, self.format)
+        return parse_records(self.records, self.format), held_out
+
+    @cached_property
+    def _samples(self) -> tuple[list[Sample], list[Sample]]:
+        parsed, held_out = self._parsed
+        if held_out is not None:
+            return parsed.samples, held_out.samples
+        samples, val_size = parsed.samples, self.options.val_size
+        if not val_size:
+            return samples, []
+        count = val_size if isinstance(val_size, int) else max(1, round(val_size * len(samples)))
+        if count >= len(samples):
+            raise DataError(
+                f"data.val_size={val_size!r} holds out {count} of the {len(samples)} samples of {self.options.source}, "
+                "which leaves none to train on; give a smaller data.val_size"
+            )
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(samples)).tolist()
+        # In the source's order, which is the one that a reader looks for.
+        return [samples[i] for i in sorted(order[count:])], [samples[i] for i in sorted(order[:count])]
+
+    def _stored(
+        self, name: str, samples: list[Sample], labels: Sequence[str | int], facts: dict[str, object]
+    ) -> Stored:
+        options = self.options
+        if options.cut_conversations:
+            conversations = [sample for sample in samples if isinstance(sample, Conversation)]
+            samples = [*cut_conversations(conversations, self.tokenizer, self.template, options.max_length)[0]]
+        encoding = encode(
+            samples,
+            self.tokenizer,
+            self.template,
+            task=options.task,
+            max_length=options.max_length,
+            max_target_length=options.max_target_length,
+            labels=labels,
+            strict=options.strict,
+        )
+        if not encoding.samples:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in encoding.dropped.items())
+            raise DataError(
+                f"none of the {len(samples)} {name} samples of {options.source!r} has a token to train on within "
+                f"data.max_length={options.max_length} ({reasons}); raise it, or look at the data with preview"
+            )
+        return Stored(encoding, [samples[index] for index in encoding.kept], facts)

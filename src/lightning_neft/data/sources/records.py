@@ -1,0 +1,62 @@
+"""What every source gives: named columns record by record, each with the words that say where it stands."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from lightning_neft.errors import DataError
+
+__all__ = ["Record", "Records"]
+
+Record = dict[str, Any]
+
+
+class Records(ABC):
+    """The records of a source. Each iteration starts anew and holds no more than it needs.
+
+    Iterating gives pairs of a record and where it stands, such as "x.jsonl, line 7"; rows and records count from 1.
+
+    Args:
+        name: What to call the source.
+        streaming: Whether nobody should wait until all of it has been seen.
+    """
+
+    def __init__(self, name: str, streaming: bool = False) -> None:
+        self.name = name
+        self.streaming = streaming
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[Record, str]]:
+        """Iterate over the records and their places."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A text that changes with the data. For files all of their bytes are read once."""
+
+    @cached_property
+    def first(self) -> Record:
+        """The first record.
+
+        Raises:
+            DataError: If there is none, or it cannot be read.
+        """
+        for record, _ in self:
+            return record
+        raise DataError(f"{self.name} has no sample to train on")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names in the first record."""
+        return tuple(self.first)
+
+    @cached_property
+    def size(self) -> int | None:
+        """How many records there are; None for a stream. Files are read once to count them."""
+        return None if self.streaming else self._count()
+
+    def _count(self) -> int:
+        return sum(1 for _ in self)

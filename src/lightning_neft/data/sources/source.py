@@ -1,0 +1,151 @@
+"""Open whatever the user names as the source of the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+from typing_extensions import override
+
+from lightning_neft.data.catalogue import CatalogueEntry, catalogue, find_entry
+from lightning_neft.data.sources.files import FileRecords, is_pattern, matching_files
+from lightning_neft.data.sources.hub import fetch, open_hub
+from lightning_neft.data.sources.records import Record, Records
+from lightning_neft.data.sources.tables import is_saved_dataset, open_saved, unknown_split
+from lightning_neft.data.toy import Split, toy_instructions
+from lightning_neft.errors import DataError
+
+__all__ = ["TOY", "ToyRecords", "open_source"]
+
+# The source that comes inside the package.
+TOY = "toy"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ndjson|gz|zip|zst|xz|bz2)$", re.IGNORECASE)
+
+
+class ToyRecords(Records):
+    """The instructions that come with the package.
+
+    Args:
+        split: "train" or "held_out".
+    """
+
+    def __init__(self, split: Split = "train") -> None:
+        super().__init__(TOY if split == "train" else f"{TOY} ({split})")
+        self._split = split
+
+    @override
+    def __iter__(self) -> Iterator[tuple[Record, str]]:
+        for number, record in enumerate(self._records, start=1):
+            yield dict(record), f"{self.name}, record {number}"
+
+    @cached_property
+    def _records(self) -> list[dict[str, str]]:
+        return toy_instructions(self._split)
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """SHA-256 over the records."""
+        return hashlib.sha256(json.dumps(self._records).encode()).hexdigest()
+
+
+def open_source(
+    source: str,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Records:
+    """Open a source of records and read its first one, so that what is wrong with it is known before any work.
+
+    Args:
+        source: In this order: `toy`; a name of the catalogue; a file, or a folder written by `save_to_disk`; a glob
+            pattern of files; the id of a dataset on the hub, "owner/name".
+        split: Which split, for sources that have some: `train` by default, `train` or `held_out` for `toy`.
+        subset: Which configuration of a dataset on the hub.
+        revision: Branch, tag or commit of a dataset on the hub.
+        streaming: Whether to read a dataset of the hub as it comes, and never to count. Files are always read piece by
+            piece.
+
+    Raises:
+        DataError: If there is no such source, or its first record cannot be read.
+
+    Example:
+        >>> records = open_source("toy", split="held_out")
+        >>> records.columns, records.size
+        (('instruction', 'input', 'output'), 240)
+    """
+    records = _open(source, split, subset, revision, streaming)
+    _ = records.first
+    return records
+
+
+def _open(source: str, split: str | None, subset: str | None, revision: str | None, streaming: bool) -> Records:
+    if entry := find_entry(source):
+        return _open_entry(entry, split, subset, revision, streaming)
+    path = Path(source).expanduser()
+    # An empty name would be the current folder.
+    if not source or not (source == TOY or path.exists() or is_pattern(source)):
+        if _HUB_ID.fullmatch(source) and not _FILE.search(source) and not source.startswith("."):
+            return open_hub(source, subset=subset, split=split, revision=revision, streaming=streaming)
+        raise DataError(_unknown(source))
+    for name, value in (("subset", subset), ("revision", revision)):
+        if value is not None:
+            raise DataError(f"{source} has no {name}, which only datasets of the hub have; leave {name} out")
+    if source == TOY:
+        return _open_toy(split)
+    if path.is_dir():
+        if is_saved_dataset(path):
+            return open_saved(path, split)
+        raise DataError(f"{source} is a folder; give a file in it, or a pattern such as '{path}/*.jsonl'")
+    if split is not None:
+        raise DataError(f"{source} has no splits, so there is no split {split!r}; leave it out")
+    if not path.exists():
+        return FileRecords(matching_files(str(path)), source, streaming)
+    if not path.is_file():
+        raise DataError(f"{source} is no regular file, so it cannot be read twice; save its content in one")
+    return FileRecords([path], source, streaming)
+
+
+def _open_toy(split: str | None) -> ToyRecords:
+    splits = get_args(Split)
+    if split is not None and split not in splits:
+        raise unknown_split(TOY, split, list(splits))
+    return ToyRecords("held_out" if split == "held_out" else "train")
+
+
+def _open_entry(
+    entry: CatalogueEntry, split: str | None, subset: str | None, revision: str | None, streaming: bool
+) -> Records:
+    split = split or entry.split
+    is_web = entry.source.startswith("https://")
+    if (subset and entry.files) or (revision and is_web):
+        wrong = "revision" if revision and is_web else "subset"
+        raise DataError(f"{entry.name} has no {wrong} to choose; leave {wrong} out")
+    if not entry.files:
+        return open_hub(
+            entry.source, subset=subset or entry.subset, split=split, revision=revision, streaming=streaming
+        )
+    if split not in entry.files:
+        raise unknown_split(entry.name, split, list(entry.files))
+    return FileRecords([fetch(entry.source, entry.files[split], revision)], entry.name, streaming)
+
+
+def _unknown(source: str) -> str:
+    if "/" in source or "\\" in source or _FILE.search(source):
+        return f"{source} does not exist (looked in {Path.cwd()}); give the path of a file, or {TOY}"
+    names = [TOY, *catalogue()]
+    near = get_close_matches(source.lower(), names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return (
+        f"{source!r} is no file (looked in {Path.cwd()}) and no name of the catalogue; {hint}give a file, a pattern, "
+        f"the id of a dataset on the hub (owner/name), or one of {', '.join(names)}"
+    )

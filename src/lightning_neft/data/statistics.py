@@ -1,0 +1,102 @@
+"""What there is to know about encoded data before training on them: lengths, trained share, padding."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lightning_neft.data.batching.plan import Batching
+from lightning_neft.data.batching.waste import PaddingWaste, padding_waste
+from lightning_neft.data.tokenization import Task
+
+__all__ = ["LengthBin", "LengthStatistics", "length_bins", "length_statistics", "waste_by_batching"]
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """How many samples have a length in a range, both ends included."""
+
+    shortest: int
+    longest: int
+    count: int
+
+
+@dataclass(frozen=True)
+class LengthStatistics:
+    """Lengths of samples in tokens.
+
+    Attributes:
+        samples: How many there are.
+        tokens: Of all of them together.
+        trained: Of those, how many have a label.
+        mean: Mean length.
+        median: Median length.
+        longest: The greatest length.
+        bins: Histogram of the lengths.
+    """
+
+    samples: int
+    tokens: int
+    trained: int
+    mean: float
+    median: float
+    longest: int
+    bins: tuple[LengthBin, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+def length_bins(lengths: ArrayLike, count: int = 10) -> tuple[LengthBin, ...]:
+    """Return a histogram of lengths, in `count` ranges of one width at most.
+
+    Example:
+        >>> [(found.shortest, found.longest, found.count) for found in length_bins([1, 2, 2, 9], count=3)]
+        [(1, 3, 3), (4, 6, 0), (7, 9, 1)]
+    """
+    sizes = np.asarray(lengths, np.int64)
+    first, last = int(sizes.min()), int(sizes.max())
+    width = max(1, -(-(last - first + 1) // count))
+    counts = np.bincount((sizes - first) // width)
+    return tuple(
+        LengthBin(first + width * number, min(first + width * (number + 1) - 1, last), int(found))
+        for number, found in enumerate(counts)
+    )
+
+
+def length_statistics(lengths: ArrayLike, trained: ArrayLike) -> LengthStatistics:
+    """Return what there is to say about the lengths of samples.
+
+    Args:
+        lengths: Tokens of each sample, (samples,) integers, at least one.
+        trained: Of those, how many have a label.
+
+    Example:
+        >>> found = length_statistics([4, 8], [1, 3])
+        >>> found.tokens, found.trained, found.mean
+        (12, 4, 6.0)
+    """
+    sizes = np.asarray(lengths, np.int64)
+    return LengthStatistics(
+        samples=len(sizes),
+        tokens=int(sizes.sum()),
+        trained=int(np.asarray(trained, np.int64).sum()),
+        mean=float(sizes.mean()),
+        median=float(np.median(sizes)),
+        longest=int(sizes.max()),
+        bins=length_bins(sizes),
+    )
+
+
+def waste_by_batching(
+    lengths: ArrayLike, task: Task, batch_size: int, max_length: int, seed: int
+) -> dict[Batching, PaddingWaste]:
+    """Return what the first epoch's batches hold under each way of batching that the task allows."""
+    modes: tuple[Batching, ...] = get_args(Batching)
+    if task != "causal_lm":
+        modes = tuple(mode for mode in modes if mode not in ("packed", "flat"))
+    return {mode: padding_waste(lengths, mode, batch_size, max_length, seed) for mode in modes}

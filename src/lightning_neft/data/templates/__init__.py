@@ -1,0 +1,1 @@
+"""Prompt templates: one file a family, one object for training and for generation."""

@@ -1,0 +1,163 @@
+"""What a template is: it words a conversation as exchanges, the same ones for training and for generation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.errors import DataError
+
+__all__ = ["Exchange", "Template", "TurnTemplate", "begins", "text_of"]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A prompt and its answer, as the model reads them.
+
+    Attributes:
+        prompt: All that the model reads since the end of the previous answer.
+        answer: What it is trained to write.
+        end: The text that ends the answer and is trained with it; None stands for the tokenizer's end token.
+        trained: Whether there is a loss on the answer and its end: not on an empty one, which would teach silence.
+    """
+
+    prompt: str
+    answer: str
+    end: str | None = None
+    trained: bool = True
+
+
+class Template(ABC):
+    """Words conversations; training and generation use the same object.
+
+    Attributes:
+        name: What the user calls it.
+        special_tokens: Texts that must be one token each; the tokenizer may lack them.
+        stop: Texts at which generation stops, besides the end token.
+        lead: What stands between the prompt and the content of an answer. It is trained as part of the answer.
+        adds_bos: Whether the token that the tokenizer puts before a text stands before the first prompt; False for
+            templates that word it themselves.
+    """
+
+    name: str
+    special_tokens: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    lead: str = ""
+    adds_bos: bool = True
+
+    @abstractmethod
+    def exchanges(self, conversation: Conversation) -> list[Exchange]:
+        """Return the exchanges to train on, in their order; none where there is no answer.
+
+        Raises:
+            DataError: If the template has no words for such a conversation.
+        """
+
+    @abstractmethod
+    def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
+        """Return what generation feeds for the next answer: the earlier exchanges, and the prompt that is open.
+
+        The last message is left out if it is the assistant's, so this gives exactly what training on the
+        conversation puts before its last answer.
+
+        Raises:
+            DataError: If the template has no words for such a conversation.
+        """
+
+    def content(self, answer: str) -> str:
+        """Return an answer that the model wrote without what the template puts before its content."""
+        return answer.removeprefix(self.lead)
+
+    def identity(self) -> str:
+        """Return a text that changes as soon as the template words anything differently."""
+        return f"{self.name}: {self.exchanges(_PROBE)!r} {self.exchanges(_PROBE_OF_CONTEXT)!r}"
+
+
+class TurnTemplate(Template):
+    """A template that words each turn by itself, whatever comes later in the conversation.
+
+    Consecutive messages that are not the assistant's are one turn. What the assistant says before the first message of
+    the user is left out, as FastChat does: there is nothing that it answers.
+
+    Attributes:
+        end: The end of each answer.
+        needs_user: Whether a conversation without a message of the user is refused.
+    """
+
+    end: str | None = None
+    needs_user: bool = True
+
+    @abstractmethod
+    def word(self, messages: Sequence[Message], first: bool) -> str:
+        """Return what the model reads before an answer.
+
+        Args:
+            messages: The messages since the previous answer, of system and user.
+            first: Whether this is the beginning of the conversation.
+        """
+
+    def exchanges(self, conversation: Conversation) -> list[Exchange]:
+        """Return the exchanges to train on; messages after the last answer are left out."""
+        result: list[Exchange] = []
+        pending: list[Message] = []
+        for message in conversation.messages:
+            if message.role != "assistant":
+                pending.append(message)
+            elif result or not self.needs_user or any(other.role == "user" for other in pending):
+                prompt, answer = self.word(pending, first=not result), self.lead + message.content
+                result.append(Exchange(prompt, answer, self.end, trained=bool(message.content.strip())))
+                pending = []
+        if not result and conversation.answer:
+            raise DataError(without_user(self.name, conversation))
+        return result
+
+    def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
+        """Return the earlier exchanges, and the prompt that is open."""
+        exchanges = self.exchanges(Conversation((*before_answer(conversation), Message("assistant", ""))))
+        if not exchanges:
+            raise DataError(without_user(self.name, conversation))
+        return exchanges[:-1], exchanges[-1].prompt
+
+
+def text_of(message: Message) -> str:
+    r"""Return the content, with the context below it for templates that have no place of its own for that.
+
+    Example:
+        >>> text_of(Message("user", "Add.", context="1 and 2"))
+        'Add.\n\n1 and 2'
+    """
+    return f"{message.content}\n\n{message.context}" if message.context else message.content
+
+
+def before_answer(conversation: Conversation) -> tuple[Message, ...]:
+    """Return the messages without the last one, if that is the assistant's."""
+    messages = conversation.messages
+    return messages[:-1] if messages and messages[-1].role == "assistant" else messages
+
+
+def begins(conversation: Conversation) -> str:
+    """Return the words by which somebody who reads an error finds the conversation again."""
+    text = " ".join(next((message.content for message in conversation.messages), "").split())
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def without_user(name: str, conversation: Conversation) -> str:
+    """Say that a conversation has no message of the user."""
+    return (
+        f"the conversation that begins {begins(conversation)} has no message of the user, which the template {name} "
+        "needs; the template plain takes such texts as they are"
+    )
+
+
+_PROBE = Conversation(
+    (
+        Message("system", "\x00s"),
+        Message("user", "\x00u"),
+        Message("assistant", "\x00a"),
+        Message("user", "\x00v", context="\x00c"),
+        Message("assistant", "\x00b"),
+    )
+)
+_PROBE_OF_CONTEXT = Conversation((Message("user", "\x00u", context="\x00c"), Message("assistant", "\x00a")))

@@ -1,0 +1,127 @@
+"""The tokenizer's own chat template, taken apart into exchanges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.templates.base import Exchange, Template, before_answer, begins, text_of, without_user
+from lightning_neft.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["ChatTemplate"]
+
+_PROBE = "ANSWER"
+
+
+class ChatTemplate(Template):
+    """What `apply_chat_template` of the tokenizer renders.
+
+    An answer is what the template adds to the prompt that it renders for generation. Some templates render an answer
+    differently once another turn follows, such as those that leave out earlier reasoning: there the last answer alone
+    is trained, because no other one stands in the text as generation would have written it.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+
+    Raises:
+        ConfigError: If it has none, or none that can word a question and its answer.
+    """
+
+    name = "tokenizer"
+    # The template words the beginning-of-sequence token where the model wants one.
+    adds_bos = False
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                "the tokenizer has no chat template; choose the template alpaca, vicuna, guanaco, chatml or plain"
+            )
+        self._tokenizer = tokenizer
+        question, answered = Conversation((Message("user", "?"),)), Conversation.exchange("?", _PROBE)
+        try:
+            prompt, text = self._render(question, open_prompt=True), self._render(answered)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+        if not text.startswith(prompt) or _PROBE not in text[len(prompt) :]:
+            raise ConfigError(
+                "the tokenizer's chat template words a question differently for training and for generation; "
+                "choose another template, such as chatml or vicuna"
+            )
+        self.lead, _, self._tail = text[len(prompt) :].rpartition(_PROBE)
+        # White space after the end is the beginning of the next prompt: the model is to stop before it.
+        self._end = self._tail.rstrip() or None
+        self.stop = (self._end.strip(),) if self._end and self._end.strip() != tokenizer.eos_token else ()
+
+    def exchanges(self, conversation: Conversation) -> list[Exchange]:
+        """Return the exchanges to train on, in their order."""
+        messages = conversation.messages
+        while messages and messages[-1].role != "assistant":
+            messages = messages[:-1]
+        conversation = Conversation(messages)
+        if not messages:
+            return []
+        if all(message.role != "user" for message in messages):
+            raise DataError(without_user(self.name, conversation))
+        earlier, start, prompt = self._walk(Conversation(messages[:-1]))
+        text = self._render(conversation)
+        if not text.startswith(prompt):
+            raise DataError(
+                f"the tokenizer's chat template words the conversation that begins {begins(conversation)} "
+                "differently for training and for generation; choose another template"
+            )
+        return [*earlier, self._exchange(prompt[start:], text[len(prompt) :], messages[-1])]
+
+    def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
+        """Return the earlier exchanges, and the prompt that is open."""
+        asked = Conversation(before_answer(conversation))
+        if all(message.role != "user" for message in asked.messages):
+            raise DataError(without_user(self.name, conversation))
+        earlier, start, prompt = self._walk(asked)
+        return earlier, prompt[start:]
+
+    def identity(self) -> str:
+        """Return the text of the chat template."""
+        return f"{self.name}: {self._tokenizer.get_chat_template()}"
+
+    def _walk(self, conversation: Conversation) -> tuple[list[Exchange], int, str]:
+        """Return the earlier exchanges, how much of the prompt for the next answer they are, and that prompt."""
+        whole = self._render(conversation, open_prompt=True)
+        earlier: list[Exchange] = []
+        done = ""
+        for position, message in enumerate(conversation.messages):
+            if message.role != "assistant":
+                continue
+            prompt = self._render(Conversation(conversation.messages[:position]), open_prompt=True)
+            text = self._render(Conversation(conversation.messages[: position + 1]))
+            if not (prompt.startswith(done) and text.startswith(prompt)):
+                return [], 0, whole
+            exchange = self._exchange(prompt[len(done) :], text[len(prompt) :], message)
+            done = prompt + exchange.answer + (exchange.end or "")
+            earlier.append(exchange)
+        return (earlier, len(done), whole) if whole.startswith(done) else ([], 0, whole)
+
+    def _exchange(self, prompt: str, rendered: str, message: Message) -> Exchange:
+        trained = bool(message.content.strip())
+        if not rendered.endswith(self._tail):
+            # The end of this one is not known: all of it is the answer, and nothing follows.
+            return Exchange(prompt, rendered, "", trained)
+        return Exchange(prompt, rendered[: len(rendered) - len(self._tail)], self._end, trained)
+
+    def _render(self, conversation: Conversation, open_prompt: bool = False) -> str:
+        from jinja2 import TemplateError
+
+        messages = [{"role": message.role, "content": text_of(message)} for message in conversation.messages]
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_prompt))
+        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            leave = (
+                "leave the system messages out, or " if any(m.role == "system" for m in conversation.messages) else ""
+            )
+            raise DataError(
+                f"the tokenizer's chat template refuses the conversation that begins {begins(conversation)}: {reason}; "
+                f"{leave}choose another template, such as chatml or vicuna"
+            ) from error

@@ -1,0 +1,265 @@
+"""Turn samples into token ids and labels, batch by batch, for each kind of task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+
+from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
+from lightning_neft.data.encoder_ids import source_text, with_special_tokens
+from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
+from lightning_neft.data.templates.base import Exchange, Template, begins
+from lightning_neft.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["ENCODING_VERSION", "IGNORED", "EncodedSample", "Encoding", "Task", "encode", "label_names"]
+
+Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
+
+# The label that the cross-entropy of PyTorch leaves out.
+IGNORED = -100
+# Part of the fingerprint of stored tokens: to be raised whenever this package turns the same sample into other ids.
+ENCODING_VERSION = 1
+EMPTY_ANSWER = "empty answer"
+PROMPT_FILLS = "prompt fills max_length"
+# Samples in one call of the tokenizer.
+_BATCH = 1000
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """One sample as tokens.
+
+    Attributes:
+        input_ids: int32. Prompts and answers; for seq2seq the encoder's ids; for classification the text.
+        labels: int32. For a causal model as long as `input_ids`, -100 where there is no loss, not shifted: the loss
+            does that. For seq2seq the decoder's target; for classification one index.
+    """
+
+    input_ids: Sequence[int] | np.ndarray
+    labels: Sequence[int] | np.ndarray
+
+
+@dataclass
+class Encoding:
+    """What came out of encoding a set of samples.
+
+    Attributes:
+        samples: Those that can be trained on.
+        kept: For each of them, its index in what was given.
+        truncated: How many of them were cut.
+        dropped: How many others were left out, by reason.
+        untrained: Answers that are read, if anything, but not trained: empty ones, greetings before the first question,
+            those that a chat template words differently as soon as another turn follows, and for seq2seq all but the
+            last one.
+    """
+
+    samples: list[EncodedSample] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    truncated: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    untrained: int = 0
+
+    def notices(self, name: str, max_length: int) -> list[str]:
+        """Return lines that tell a person what did not come through whole; none where everything did.
+
+        Args:
+            name: What to call the samples, such as "training".
+            max_length: The length that they were cut to.
+
+        Example:
+            >>> Encoding(kept=[0], truncated=1, dropped={"empty answer": 2}).notices("training", 512)
+            ['training data: 1 of 3 samples cut to 512 tokens', 'training data: 2 of 3 samples left out: empty answer']
+        """
+        count = len(self.kept) + sum(self.dropped.values())
+        lines = []
+        if self.truncated:
+            lines.append(f"{self.truncated} of {count} samples cut to {max_length} tokens")
+        lines += [f"{number} of {count} samples left out: {reason}" for reason, number in sorted(self.dropped.items())]
+        if self.untrained:
+            lines.append(
+                f"{self.untrained} answers are read but not trained: they are empty, come before any question, are "
+                "worded differently by the chat template in later turns, or are not the last one of a seq2seq sample"
+            )
+        return [f"{name} data: {line}" for line in lines]
+
+
+def encode(
+    samples: Sequence[Sample],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    *,
+    task: Task = "causal_lm",
+    max_length: int,
+    max_target_length: int | None = None,
+    labels: Sequence[str | int] = (),
+    strict: bool = False,
+) -> Encoding:
+    """Encode samples for a task, each cut from its end.
+
+    - `causal_lm`: prompts and answers in one row, loss on every answer and its end.
+    - `seq2seq_lm`: all before the last answer for the encoder, the last answer as the decoder's target.
+    - `sequence_classification`: the text with the tokenizer's own special tokens, the index of its label.
+
+    A sample without a token to train on is left out and counted.
+
+    Args:
+        samples: Conversations, or texts with labels for classification.
+        tokenizer: A tokenizer with an end-of-sequence token.
+        template: Words the conversations.
+        task: What the model is trained to do.
+        max_length: The most tokens of a sample; for seq2seq of the encoder.
+        max_target_length: The most tokens of a seq2seq target; as many as `max_length` by default.
+        labels: The classes, in the order of their indices: `label_names` of the training samples.
+        strict: Whether a sample without a token to train on is an error.
+
+    Raises:
+        DataError: If the template alone is as long as `max_length`, if the template cannot word a conversation, if a
+            label is not among `labels`, or, with `strict`, if a sample has no token to train on.
+        ConfigError: If the samples are not of the kind that the task needs.
+    """
+    encoding = Encoding()
+    dropped: Counter[str] = Counter()
+    for start in range(0, len(samples), _BATCH):
+        batch = samples[start : start + _BATCH]
+        if task == "sequence_classification":
+            encoded = _classification(_of_kind(batch, Labelled, task), tokenizer, max_length, labels)
+        else:
+            conversations = _of_kind(batch, Conversation, task)
+            worded = [template.exchanges(conversation) for conversation in conversations]
+            if task == "causal_lm":
+                encoded = _causal(worded, tokenizer, template, max_length)
+            else:
+                encoded = _seq2seq(worded, tokenizer, max_length, max_target_length or max_length)
+            encoding.untrained += _untrained(conversations, worded, task)
+        for index, (sample, cut, reason) in enumerate(encoded, start=start):
+            if sample is not None:
+                encoding.samples.append(sample)
+                encoding.kept.append(index)
+                encoding.truncated += cut
+            elif strict:
+                raise DataError(
+                    f"sample {index + 1}, which begins {_begins(samples[index])}, has nothing to train on ({reason}); "
+                    "repair or remove it, or leave such samples out by not setting strict"
+                )
+            else:
+                dropped[reason] += 1
+        # Looked at only where the lengths of the samples suggest it: their system messages may be shorter.
+        all_cut = encoding.truncated == len(encoding.samples) if task == "seq2seq_lm" else not encoding.samples
+        if task != "sequence_classification" and batch and all_cut:
+            _check_template_fits(tokenizer, template, max_length)
+    encoding.dropped = dict(dropped)
+    return encoding
+
+
+def label_names(samples: Sequence[Sample]) -> list[str | int]:
+    """Return the classes of the samples, sorted: numbers by value before names.
+
+    Example:
+        >>> label_names([Labelled("a", "pos"), Labelled("b", "neg"), Labelled("c", "pos")])
+        ['neg', 'pos']
+    """
+    found = {sample.label for sample in samples if isinstance(sample, Labelled)}
+    return sorted(found, key=lambda label: (isinstance(label, str), label))
+
+
+# What encoding a sample gives: the sample or None, whether it was cut, and why there is none.
+_Encoded = tuple[EncodedSample | None, bool, str]
+
+
+def _causal(
+    worded: Sequence[Sequence[Exchange]], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+) -> Iterator[_Encoded]:
+    for exchanges, pairs in zip(worded, exchange_ids(tokenizer, template, worded), strict=True):
+        if not any(exchange.trained for exchange in exchanges):
+            yield None, False, EMPTY_ANSWER
+            continue
+        ids: list[int] = []
+        labels: list[int] = []
+        for exchange, (prompt, answer) in zip(exchanges, pairs, strict=True):
+            ids += prompt
+            ids += answer
+            labels += [IGNORED] * len(prompt)
+            labels += answer if exchange.trained else [IGNORED] * len(answer)
+        # Nothing comes before the first token that could predict it, and in a packed row it is another sample.
+        labels[0] = IGNORED
+        kept = np.array(labels[:max_length], np.int32)
+        if (kept == IGNORED).all():
+            yield None, False, PROMPT_FILLS
+        else:
+            yield EncodedSample(np.array(ids[:max_length], np.int32), kept), len(ids) > max_length, ""
+
+
+def _seq2seq(
+    worded: Sequence[Sequence[Exchange]], tokenizer: PreTrainedTokenizerBase, max_length: int, max_target_length: int
+) -> Iterator[_Encoded]:
+    sources = [source_text(exchanges, tokenizer) for exchanges in worded]
+    targets = [exchanges[-1].answer + (exchanges[-1].end or "") if exchanges else "" for exchanges in worded]
+    encoded = tokenizer(text_target=targets, return_attention_mask=False, verbose=False)["input_ids"]
+    # Some put an end token behind a target of their own accord.
+    adds_end = tokenizer.eos_token_id in tokenizer(text_target="")["input_ids"]
+    inputs = with_special_tokens(sources, tokenizer, max_length)
+    for exchanges, (input_ids, cut), target in zip(worded, inputs, encoded, strict=True):
+        if not exchanges or not exchanges[-1].trained:
+            yield None, False, EMPTY_ANSWER
+            continue
+        if not adds_end and exchanges[-1].end is None:
+            target = [*target, tokenizer.eos_token_id]
+        labels = np.array(target[:max_target_length], np.int32)
+        yield EncodedSample(input_ids, labels), cut or len(target) > max_target_length, ""
+
+
+def _classification(
+    samples: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str | int]
+) -> Iterator[_Encoded]:
+    index_of = {label: index for index, label in enumerate(labels)}
+    inputs = with_special_tokens([sample.text for sample in samples], tokenizer, max_length)
+    for sample, (input_ids, cut) in zip(samples, inputs, strict=True):
+        if sample.label not in index_of:
+            raise DataError(
+                f"the label {sample.label!r} of the sample that begins {_begins(sample)} is none of the classes of the "
+                f"training data ({', '.join(map(repr, labels))}); correct it, or train on samples of it too"
+            )
+        yield EncodedSample(input_ids, np.array([index_of[sample.label]], np.int32)), cut, ""
+
+
+def _untrained(conversations: Sequence[Conversation], worded: Sequence[Sequence[Exchange]], task: Task) -> int:
+    """Return how many answers are not trained, in conversations that have one that is."""
+    count = 0
+    for conversation, exchanges in zip(conversations, worded, strict=True):
+        heard = exchanges if task == "causal_lm" else exchanges[-1:]
+        if trained := sum(exchange.trained for exchange in heard):
+            count += sum(message.role == "assistant" for message in conversation.messages) - trained
+    return count
+
+
+def _check_template_fits(tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int) -> None:
+    own = len(encode_prompts(tokenizer, template, [Conversation((Message("user", ""),))])[0])
+    if own >= max_length:
+        raise DataError(
+            f"max_length={max_length} leaves no room for an answer: the template {template.name} alone takes {own} "
+            "tokens; raise it"
+        )
+
+
+def _of_kind(samples: Sequence[Sample], kind: type[S], task: Task) -> list[S]:
+    found: list[S] = [sample for sample in samples if isinstance(sample, kind)]
+    if len(found) < len(samples):
+        what = "conversations" if kind is Labelled else "texts with labels"
+        raise ConfigError(
+            f"the task {task} cannot be trained on {what}; choose the task "
+            f"{'causal_lm or seq2seq_lm' if kind is Labelled else 'sequence_classification'}, or other data"
+        )
+    return found
+
+
+def _begins(sample: Sample) -> str:
+    return begins(sample if isinstance(sample, Conversation) else Conversation((Message("user", sample.text),)))

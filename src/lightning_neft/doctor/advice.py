@@ -1,0 +1,126 @@
+"""What in a report is not as one may think, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lightning_neft.doctor.report import Advice, BatchFacts, DoctorReport, EmbeddingFacts, ModelFacts
+
+__all__ = ["advise"]
+
+# Above this share of elements that rounding leaves as they were, most of the noise does not exist.
+_UNCHANGED_LIMIT = 0.5
+# A strength that is twice or half as high is that of another alpha: the paper's own steps are 5, 10, 15.
+_FACTOR = 2.0
+_AGAINST_ROUNDING = "keep the embedding in float32 (trainer.precision: bf16-mixed on float32 weights), or raise alpha"
+
+
+def advise(report: DoctorReport) -> list[Advice]:
+    """Return what is to be said about a report; the order is that of importance."""
+    found = [advice for embedding in report.embeddings for advice in _of_embedding(embedding, report)]
+    return list(
+        dict.fromkeys(
+            [*found, *_of_long(report), *_of_noise(report), *_of_batch(report.batch), *_of_modes(report.model)]
+        )
+    )
+
+
+def _of_embedding(found: EmbeddingFacts, report: DoctorReport) -> Iterator[Advice]:
+    if found.noise_to_signal is None or found.unchanged is None:
+        return
+    if found.unchanged > _UNCHANGED_LIMIT:
+        yield Advice(
+            f"rounding to {found.dtype} leaves {found.unchanged:.0%} of the elements of {found.name} unchanged: most "
+            "of the noise is lost",
+            _AGAINST_ROUNDING,
+        )
+    at_block, ratio = found.block_noise_to_signal, found.noise_to_signal
+    # The size of random weights says nothing of the trained ones.
+    is_trained = report.model.weights == "checkpoint"
+    strongest = ratio if at_block is None else at_block
+    if is_trained and strongest >= 1:
+        where = found.name if at_block is None else found.block
+        yield Advice(
+            f"at {where} the noise is {strongest:.2f} times as strong as the signal: little is left of the tokens",
+            "lower neftune.alpha; the ratio falls in proportion, and with the root of the length",
+        )
+    is_relative = report.noise is not None and report.noise.get("scale") == "relative"
+    if found.multiplier is not None and not is_relative and not 1 / _FACTOR < found.multiplier < _FACTOR:
+        much = (
+            f"{found.multiplier:.3g} times weaker"
+            if found.multiplier > 1
+            else f"{1 / found.multiplier:.3g} times stronger"
+        )
+        yield Advice(
+            f"{found.name} multiplies its rows by {found.multiplier:.3g} before the noise is added: against the signal "
+            f"one alpha is {much} than where nothing is multiplied",
+            "choose alpha by the noise-to-signal, or set neftune.scale: relative with the token norm of the model that "
+            "alpha is from as neftune.reference_norm",
+        )
+    if is_trained and at_block and math.isfinite(ratio) and not 1 / _FACTOR < at_block / ratio < _FACTOR:
+        yield Advice(
+            f"between {found.name} and {found.block} noise-to-signal goes from {ratio:.3g} to {at_block:.3g}: "
+            "positions are added to the tokens there, or a norm bounds what comes out",
+            "compare it with other models at the first block, not by alpha",
+        )
+
+
+def _of_long(report: DoctorReport) -> Iterator[Advice]:
+    for short, found in zip(report.embeddings, report.long, strict=False):
+        if found.unchanged > _UNCHANGED_LIMIT >= (short.unchanged or 0):
+            yield Advice(
+                f"on samples of {found.length} tokens rounding to {short.dtype} leaves {found.unchanged:.0%} of the "
+                f"elements of {found.name} unchanged: most of the noise is lost",
+                _AGAINST_ROUNDING,
+            )
+
+
+def _of_noise(report: DoctorReport) -> Iterator[Advice]:
+    noise, batch = report.noise or {}, report.batch
+    lengths = [length for of_field in batch.lengths.values() for length in of_field]
+    if noise.get("length") == "padded" and lengths:
+        weakest = math.sqrt(min(lengths) / max(lengths))
+        yield Advice(
+            "length: padded puts noise on padding and takes the width of the batch for L: in this batch the noise is "
+            f"down to {weakest:.2f} times the paper's on the shortest sequence, in others otherwise",
+            "use neftune.length: true unless a run of transformers or TRL is to be repeated",
+        )
+    if not lengths and batch.rows > 1 and noise.get("length") == "true":
+        yield Advice(
+            "nothing in the batch tells padding from tokens: L is the width of the batch, and padding gets noise",
+            "add attention_mask to the batch",
+        )
+
+
+def _of_batch(batch: BatchFacts) -> Iterator[Advice]:
+    if not batch.is_of_user:
+        return
+    if batch.labels is None:
+        yield Advice("the batch has no labels: there is nothing to train on", "add labels, -100 on the prompt")
+    elif batch.labels == "tokens" and batch.labelled_tokens == 0:
+        yield Advice("all labels of the batch are -100: there is nothing to train on", "label the tokens of the answer")
+    elif batch.rows_without_labels:
+        yield Advice(
+            f"{batch.rows_without_labels} of {batch.rows} rows have no label: nothing is learnt from them",
+            "leave them out, or raise data.max_length if their prompts fill it",
+        )
+    if batch.rows_cut:
+        yield Advice(
+            f"{batch.rows_cut} of {batch.rows} rows are as long as data.max_length allows: the end of their answer is "
+            "likely cut off",
+            "raise data.max_length, or leave out what is longer",
+        )
+
+
+def _of_modes(model: ModelFacts) -> Iterator[Advice]:
+    if not model.has_dropout:
+        return
+    off = "the noise does not depend on it, but the dropout of the model's config stays off"
+    if model.mode_in_fit == "eval":
+        yield Advice(f"the fit keeps the model in eval mode: {off}", "leave model.keep_eval away if dropout is wanted")
+    elif model.mode_in_fit is None and model.mode_after_loading == "eval":
+        yield Advice(
+            f"from_pretrained returns the model in eval mode, and Lightning keeps that: {off}",
+            "call model.train() before the fit if dropout is wanted",
+        )

@@ -1,0 +1,204 @@
+"""Sample batches: of the toy instructions for a model alone, and what is to be known about any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lightning_neft.data.toy import toy_instructions
+from lightning_neft.doctor.report import BatchFacts
+from lightning_neft.models.base import TINY
+from lightning_neft.noise.embedding import EmbeddingTarget
+from lightning_neft.noise.lengths import find_token_rows
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+__all__ = ["batch_facts", "first_rows", "load_tokenizer_if_any", "sample_batch"]
+
+_ROWS = 8
+_TEXT = "horse, brush, cherry"
+_IGNORED = -100
+# Of the output of an embedding, 64 MB in float32: measuring holds a few tensors of that size.
+_MOST_ELEMENTS = 1 << 24
+
+# Prompt and answer of a sample as token ids.
+_Sample = tuple[list[int], list[int]]
+
+
+def load_tokenizer_if_any(path: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
+    """Load the tokenizer beside a model, or return None if there is none that reads text."""
+    from transformers import AutoTokenizer
+
+    # Which error a missing or incomplete tokenizer gives depends on its kind.
+    with suppress(Exception):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        # Without its vocabulary a tokenizer may load all the same and take words for unknown ones, and one that is not
+        # for text has no words at all.
+        ids = tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
+        if tokenizer.decode(ids).replace(" ", "").lower() == _TEXT.replace(" ", ""):
+            return tokenizer
+    return None
+
+
+def sample_batch(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None, writes: bool
+) -> tuple[dict[str, Tensor], str]:
+    """Make a batch of the first toy instructions, padded on the right.
+
+    Args:
+        config: Config of the model.
+        tokenizer: The model's; without it ids are random, in samples as long as those of the tiny tokenizer.
+        writes: Whether the model writes text, so that the answers are its labels; those of an encoder-decoder alone,
+            those of another with the prompt in front, at -100. Other models get no labels.
+
+    Returns:
+        int64 `input_ids`, `attention_mask` and perhaps `labels`; and in words where it came from.
+    """
+    if tokenizer is not None:
+        samples, source = _tokenised(tokenizer), "toy instructions, in the model's own tokens"
+    else:
+        samples, source = _random_ids(config), "random token ids, as long as the toy instructions"
+    ids, labels = [prompt + answer for prompt, answer in samples], None
+    if writes and config.is_encoder_decoder:
+        ids, labels = [prompt for prompt, _ in samples], [answer for _, answer in samples]
+    elif writes:
+        labels = [[_IGNORED] * len(prompt) + answer for prompt, answer in samples]
+    multiple = _window(config)
+    batch = {
+        # The id below padding is never looked at: lengths come from the mask.
+        "input_ids": _padded(ids, ids[0][-1], multiple),
+        "attention_mask": _padded([[1] * len(row) for row in ids], 0, multiple),
+    }
+    if labels is not None:
+        batch["labels"] = _padded(labels, _IGNORED)
+    return batch, source
+
+
+def _window(config: PretrainedConfig) -> int:
+    """What the width must be a multiple of: LED embeds in a call of its own what it adds to fill its window."""
+    window = getattr(config, "attention_window", 1) if config.is_encoder_decoder else 1
+    return max(window) if isinstance(window, list) else int(window)
+
+
+def _tokenised(tokenizer: PreTrainedTokenizerBase) -> list[_Sample]:
+    samples = []
+    for record in toy_instructions("train")[:_ROWS]:
+        prompt = tokenizer("\n\n".join(filter(None, (record["instruction"], record["input"]))) + "\n\n")["input_ids"]
+        answer = tokenizer(record["output"], add_special_tokens=False)["input_ids"]
+        end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        samples.append((prompt[:-1] if prompt[-1:] == end else prompt, answer + end))
+    return samples
+
+
+def _random_ids(config: PretrainedConfig) -> list[_Sample]:
+    tiny = load_tokenizer_if_any(str(TINY))
+    assert tiny is not None  # it comes with the package
+    special = _special_ids(config.to_dict())
+    ordinary = [number for number in range(config.get_text_config().vocab_size) if number not in special]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count: int) -> list[int]:
+        return [ordinary[i] for i in torch.randint(len(ordinary), (count,), generator=generator).tolist()]
+
+    return [(draw(len(prompt)), draw(len(answer))) for prompt, answer in _tokenised(tiny)]
+
+
+def _special_ids(values: Mapping[Any, Any]) -> set[int]:
+    """Ids with a meaning of their own, such as those that keep places for images, from a config and those inside it."""
+    found: set[int] = set()
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _special_ids(value)
+        elif str(key).endswith(("_token_id", "_token_index")):
+            found |= {number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)}
+    return found
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int, multiple: int = 1) -> Tensor:
+    longest = max(len(row) for row in rows)
+    width = longest + -longest % multiple
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+
+def first_rows(batch: Mapping[str, Any], width: int) -> tuple[dict[str, Any], int]:
+    """Cut a batch to as many rows as can be measured without a lot of memory.
+
+    Args:
+        batch: What the data loader gave.
+        width: Width of the embedding.
+
+    Returns:
+        The batch and its number of rows.
+    """
+    ids = batch["input_ids"]
+    rows = len(ids)
+    kept = min(rows, max(1, _MOST_ELEMENTS // (ids[0].numel() * width)))
+    if kept == rows or ids.dim() == 1:
+        return dict(batch), rows
+    cut = {
+        key: value[:kept] if isinstance(value, Tensor) and len(value) == rows else value for key, value in batch.items()
+    }
+    return cut, kept
+
+
+def batch_facts(
+    batch: Mapping[str, Any],
+    targets: Sequence[EmbeddingTarget],
+    *,
+    source: str,
+    rows_measured: int,
+    is_of_user: bool,
+    batch_to_mask: Any = None,
+    longest: int | None = None,
+) -> BatchFacts:
+    """Look at a batch.
+
+    Args:
+        batch: What the data loader gave.
+        targets: The embeddings that get noise.
+        source: Where it came from, for people.
+        rows_measured: How many of its rows are measured.
+        is_of_user: Whether it comes from the data that are to be trained on.
+        batch_to_mask: As in `find_token_rows`.
+        longest: The most tokens that the data allow a row, None if unknown.
+
+    Raises:
+        LengthsError: Its lengths cannot be read.
+    """
+    ids: Tensor = batch["input_ids"]
+    rows = find_token_rows(
+        batch,
+        batch_to_mask=batch_to_mask,
+        seq2seq=any(target.is_seq2seq for target in targets),
+        slots=[slot for target in targets for slot in target.slots],
+    )
+    lengths: dict[str, list[int]] = {}
+    for row in rows:
+        documents = row.documents if row.slots is None else row.documents.masked_fill(row.slots, 0)
+        lengths[row.source] = [count for of_row in documents for count in torch.bincount(of_row).tolist()[1:] if count]
+    labels = batch.get("labels")
+    if not isinstance(labels, Tensor) or labels.dim() not in (1, 2):
+        kind, labelled, without = None, None, None
+    elif labels.dim() == 1 and ids.dim() == 2:
+        kind, labelled, without = "classes", None, None
+    else:
+        has_label = (labels != _IGNORED).reshape(-1, labels.shape[-1])
+        kind, labelled, without = "tokens", int(has_label.sum()), int((~has_label.any(-1)).sum())
+    own = next(iter(lengths.values()), [ids.shape[-1]] * (len(ids) if ids.dim() == 2 else 1))
+    return BatchFacts(
+        source=source,
+        is_of_user=is_of_user,
+        rows=len(ids) if ids.dim() == 2 else 1,
+        rows_measured=rows_measured,
+        width=ids.shape[-1],
+        lengths=lengths,
+        labels=kind,  # type: ignore[arg-type]
+        labelled_tokens=labelled,
+        rows_without_labels=without,
+        rows_cut=None if longest is None else sum(length >= longest for length in own),
+    )

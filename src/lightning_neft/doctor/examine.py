@@ -1,0 +1,202 @@
+"""Examine a model: find where the noise would land, measure it with one batch, and say what is to be said."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_neft.doctor.advice import advise
+from lightning_neft.doctor.batch import batch_facts, first_rows
+from lightning_neft.doctor.forward import PassToFirstBlock
+from lightning_neft.doctor.report import DoctorReport, EmbeddingFacts, LongFacts
+from lightning_neft.doctor.subject import Subject
+from lightning_neft.errors import ModelError, NEFTError
+from lightning_neft.noise.embedding import EmbeddingTarget, find_embeddings
+from lightning_neft.noise.injector import EmbeddingNoise
+from lightning_neft.noise.probe import NoiseStrength, probe
+
+__all__ = ["examine"]
+
+
+def examine(
+    subject: Subject,
+    batch: Mapping[str, Any],
+    noise: EmbeddingNoise,
+    *,
+    options: Mapping[str, Any] | None,
+    off: str | None = None,
+    source: str = "the batch given",
+    is_of_user: bool = True,
+    longest: int | None = None,
+    long: int | None = None,
+    notes: Sequence[str] = (),
+) -> DoctorReport:
+    """Examine a model with a batch.
+
+    Args:
+        subject: The model.
+        batch: One training batch on the CPU, with `input_ids`.
+        noise: The noise.
+        options: Its options, for the report; None if it is off.
+        off: Why there is no noise to measure, None if there is.
+        source: Where the batch came from, for people.
+        is_of_user: Whether it comes from the data that are to be trained on.
+        longest: The most tokens that the data allow a row, None if unknown.
+        long: A length in tokens to tell the strength for too, where the batch's lengths are not those of a run.
+        notes: What to know when reading the numbers.
+
+    Raises:
+        ModelError: The model cannot be run as far as is needed.
+
+    >>> from lightning_neft.doctor.skeleton import load_config
+    >>> from lightning_neft.doctor.subject import open_subject
+    >>> subject = open_subject(load_config("tiny"), "tiny", random_init=True)
+    >>> batch = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 6, 7]])}
+    >>> report = examine(subject, batch, EmbeddingNoise(alpha=5), options={"alpha": 5.0})
+    >>> report.lands, [found.name for found in report.embeddings], report.warnings
+    (True, ['model.embed_tokens'], [])
+    """
+    try:
+        targets, reason = find_embeddings(subject.root, noise.target), off
+    except NEFTError as error:
+        targets, reason = [], str(error)
+    facts = [_facts(subject, target, noise) for target in targets]
+    kept, rows = first_rows(batch, max([table[1] for found in facts if (table := found.table)], default=1024))
+    found = batch_facts(
+        batch,
+        targets,
+        source=source,
+        rows_measured=rows,
+        is_of_user=is_of_user,
+        batch_to_mask=noise.batch_to_mask,
+        longest=longest,
+    )
+    if reason is None:
+        reason, facts = _measured(subject, kept, noise, targets, facts)
+    if long is not None and reason is None:
+        stretched = copy.copy(noise)
+        stretched.length = long
+        on_long = _on_long(_measured(subject, kept, stretched, targets, facts)[1], long)
+    else:
+        on_long = []
+    more = [] if rows == found.rows else [f"measured on the first {rows} of the {found.rows} rows of the batch"]
+    if subject.weights is not None and subject.weights.missing:
+        more.append(f"not in the checkpoint, hence initialised: {', '.join(subject.weights.missing)}")
+    if subject.weights is not None and subject.weights.beyond:
+        more.append(
+            f"token ids from {min(subject.weights.beyond)} on are beyond the table: taken for rows of zeros, which the "
+            "run has to add"
+        )
+    report = DoctorReport(
+        reason=reason,
+        model=subject.facts_after(),
+        noise=options,
+        batch=found,
+        embeddings=facts,
+        long=on_long,
+        notes=[*notes, *more],
+    )
+    return replace(report, warnings=advise(report))
+
+
+def _measured(
+    subject: Subject,
+    batch: Mapping[str, Any],
+    noise: EmbeddingNoise,
+    targets: Sequence[EmbeddingTarget],
+    facts: list[EmbeddingFacts],
+) -> tuple[str | None, list[EmbeddingFacts]]:
+    """Why the noise does not land, if it does not, and the facts with the numbers."""
+    forward = PassToFirstBlock(subject.model, batch, targets, subject.weights)
+    try:
+        strengths = probe(subject.root, batch, noise=noise, forward=forward)
+    except ModelError:
+        raise
+    except NEFTError as error:
+        return str(error), facts
+    except IndexError as error:
+        return f"the forward pass fails: a token or a position is beyond its table ({error})", facts
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ModelError(
+            f"{type(subject.model).__name__} cannot be run up to its first block: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; measure it with lightning_neft.noise.probe on the loaded model"
+        ) from error
+    facts = [
+        _with_strength(found, strength, _multiplier(subject, target, batch))
+        for found, strength, target in zip(facts, strengths, targets, strict=True)
+    ]
+    for strength in strengths:
+        if strength.unchanged == 1:
+            return f"rounding to {_name(strength.dtype)} takes all of the noise on {strength.embedding} away", facts
+        if not strength.noise_rms > 0:
+            return (
+                f"no token of {strength.embedding} is to get noise: check attention_mask, and labels with "
+                f"scope={noise.scope!r}",
+                facts,
+            )
+    return None, facts
+
+
+def _facts(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> EmbeddingFacts:
+    weight = getattr(target.module, "weight", None)
+    if noise.target is not None:
+        found_by = "neftune.target"
+    elif target.side in ("encoder", "decoder"):
+        found_by = f"the input embedding of the {target.side} of {type(subject.model).__name__}"
+    elif hasattr(subject.model, "get_input_embeddings"):
+        found_by = f"get_input_embeddings() of {type(subject.model).__name__}"
+    else:
+        found_by = "the only embedding that is no position or type table"
+    return EmbeddingFacts(
+        name=target.name,
+        kind=type(target.module).__name__,
+        table=tuple(weight.shape) if isinstance(weight, Tensor) and weight.dim() == 2 else None,
+        found_by=found_by,
+    )
+
+
+def _with_strength(found: EmbeddingFacts, strength: NoiseStrength, multiplier: float | None) -> EmbeddingFacts:
+    return replace(
+        found,
+        width=strength.width,
+        dtype=_name(strength.dtype),
+        noise_rms=strength.noise_rms,
+        embedding_rms=strength.embedding_rms,
+        token_norm=strength.embedding_rms * strength.width**0.5,
+        noise_to_signal=strength.noise_to_signal,
+        block=strength.block,
+        block_noise_to_signal=strength.block_noise_to_signal,
+        unchanged=strength.unchanged,
+        multiplier=multiplier,
+    )
+
+
+def _on_long(facts: Sequence[EmbeddingFacts], length: int) -> list[LongFacts]:
+    return [
+        LongFacts(found.name, length, found.noise_to_signal, found.block_noise_to_signal, found.unchanged)
+        for found in facts
+        if found.noise_to_signal is not None and found.unchanged is not None
+    ]
+
+
+def _multiplier(subject: Subject, target: EmbeddingTarget, batch: Mapping[str, Any]) -> float | None:
+    """RMS of what an embedding returns over the RMS of the rows that it looks up; None if it is no plain table."""
+    module = target.module
+    weight, ids = getattr(module, "weight", None), batch["input_ids"]
+    if not isinstance(module, nn.Embedding) or not isinstance(weight, Tensor):
+        return None
+    with torch.no_grad(), subject.weights or nullcontext():
+        rows, output = F.embedding(ids, weight), module(ids)
+        squares = rows.float().square().mean(), output.float().square().mean()
+        return float((squares[1] / squares[0]).sqrt()) if squares[0] > 0 else None
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,94 @@
+"""What a `.ckpt` holds of a model, and whether it fits the model that is to go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lightning_neft.errors import ModelError
+
+__all__ = ["DESCRIPTION", "check_description", "check_weights", "keep_trained"]
+
+# The entry of a checkpoint that says what model it is of. Plain strings and truth values, so that it loads without
+# running code.
+DESCRIPTION = "lightning_neft"
+
+
+def keep_trained(weights: Mapping[str, Tensor], trained: Collection[str]) -> dict[str, Tensor]:
+    """Return the trained ones of a checkpoint's weights; all of them if they are in shards.
+
+    Args:
+        weights: The weights by name.
+        trained: Names of the trained ones.
+    """
+    # Shards are read back into all parameters of the sharded model: those that are not there are an error.
+    if any(hasattr(value, "full_tensor") for value in weights.values()):
+        return dict(weights)
+    return {name: value for name, value in weights.items() if name in trained}
+
+
+def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> None:
+    """Check that a checkpoint is of the model that is configured.
+
+    Args:
+        found: What the checkpoint says of itself: `base`, `architecture` and `adapters`; None if nothing.
+        expected: The same of the configured model.
+
+    Raises:
+        ModelError: If it is not.
+    """
+    if found is None:
+        return
+    if found["architecture"] != expected["architecture"]:
+        raise ModelError(
+            f"the checkpoint is of a {found['architecture']} (model.base={found['base']}), but "
+            f"model.base={expected['base']} gives a {expected['architecture']}; give the base of the checkpoint"
+        )
+    if found["adapters"] != expected["adapters"]:
+        holds, do = ("adapters only", "give the model.lora options") if found["adapters"] else ("all weights", "leave")
+        raise ModelError(
+            f"the checkpoint holds {holds}; {do} of its run"
+            if found["adapters"]
+            else f"the checkpoint holds {holds} of a model without adapters; {do} model.lora away"
+        )
+    # Folders may have moved: the last part of the name has to do.
+    if found["adapters"] and Path(found["base"]).name != Path(expected["base"]).name:
+        raise ModelError(
+            f"the checkpoint holds adapters for model.base={found['base']}, but model.base={expected['base']} is "
+            "configured; give the base of the checkpoint"
+        )
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], required: Collection[str]) -> None:
+    """Check the names and shapes of a checkpoint's weights.
+
+    Args:
+        found: Those of the checkpoint.
+        expected: Those of the model.
+        required: Names that the checkpoint must have.
+
+    Raises:
+        ModelError: If one is missing, unknown, or of another shape.
+
+    Example:
+        >>> import torch
+        >>> check_weights({"w": torch.zeros(2)}, {"w": torch.ones(2), "frozen": torch.ones(1)}, required=["w"])
+    """
+    problems = {
+        "lacks": [name for name in required if name not in found],
+        "has unknown": [name for name in found if name not in expected],
+        "has in another shape": [
+            f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+            for name, value in found.items()
+            if name in expected and value.shape != expected[name].shape
+        ],
+    }
+    for what, names in problems.items():
+        if names:
+            raise ModelError(
+                f"the checkpoint does not fit the model: it {what} {names[0]}"
+                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; give the model.* options of its run"
+            )

@@ -1,0 +1,43 @@
+"""`AtomicCheckpointIO`: a checkpoint file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from typing_extensions import override
+
+__all__ = ["AtomicCheckpointIO"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, waits until it is on the disk, then moves it there.
+
+    Lightning's own writes a second copy in memory first, and then a file in the system's folder for temporary files:
+    moved from there to another file system it is copied, and a run that is stopped in that moment leaves a part of a
+    checkpoint under the name of a whole one. Paths with a protocol, such as s3://, are left to Lightning.
+
+    >>> import lightning as L
+    >>> options = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    >>> trainer = L.Trainer(plugins=[AtomicCheckpointIO()], **options)
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""`FineTuner`: losses, metrics, optimiser and schedule that all fine-tuned models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_neft.errors import ConfigError
+from lightning_neft.models.batches import double_rows, model_inputs
+from lightning_neft.models.logging_steps import is_logging_step
+from lightning_neft.models.loss import Predictions, mean_loss, share_of_step, summed_loss
+from lightning_neft.models.modes import evaluating
+from lightning_neft.models.optimizer import adamw
+from lightning_neft.models.pretrained import PretrainedModule
+from lightning_neft.models.replicas import replicas
+from lightning_neft.models.schedule import cosine_with_warmup
+from lightning_neft.models.token_mean import TokenMean
+
+__all__ = ["FineTuner"]
+
+
+class FineTuner(PretrainedModule):
+    """Fine-tunes a model of transformers; subclasses say which one, and what it predicts of a batch.
+
+    The defaults are those of the paper: AdamW without weight decay, cosine schedule after 3 % of warm-up. The training
+    loss is the mean over the trained tokens of the micro-batch; where the batch has its `step_share`, its part of the
+    mean over those of the whole optimiser step, over micro-batches and ranks. The logged `train/loss` is always the
+    former, of this rank, at the Trainer's logging steps. Losses on held-out data are means over all of them.
+
+    See `PretrainedModule` for the options.
+    """
+
+    loss_before_fit: float | None = None
+    """Held-out loss of the base, from the sanity check of a fit; None where that was skipped or cut short."""
+    last_validation: tuple[int, float] | None = None
+    """Optimiser step and held-out loss of the last validation."""
+    wants_clean_loss = False
+    """Set by the `CleanLoss` callback for one training step, which then sets `clean_loss`."""
+    clean_loss: Tensor | None = None
+    """Loss without noise of the last batch for which it was wanted."""
+
+    def predictions(self, batch: dict[str, Any]) -> Predictions:
+        """Run the model on a batch and return what it says where there is a target."""
+        raise NotImplementedError
+
+    @override
+    def on_model_built(self) -> None:
+        self.held_out_loss = TokenMean()
+
+    @override
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """Run the model on a batch and return its output, logits without a loss."""
+        return self.model(**model_inputs(batch))
+
+    @override
+    def on_train_start(self) -> None:
+        # After a resume from a checkpoint of an epoch's last batch Lightning takes the next epoch for a resumed one and
+        # does not count its beginning: from a checkpoint in it a further resume would begin that epoch anew.
+        loop = self.trainer.fit_loop
+        if loop.epoch_progress.current.ready == loop.epoch_progress.current.completed:
+            loop.reset_restart_stage()
+
+    @override
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.wants_clean_loss:
+            # Before the noisy pass, so that it does not add to the memory that this one holds.
+            self.wants_clean_loss, self.clean_loss = False, self.loss_without_noise(batch)
+        predictions = self.predictions(batch)
+        loss = mean_loss(predictions)
+        if is_logging_step(self.trainer):
+            # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait
+            # for the device each time.
+            self.log("train/loss", loss.detach().cpu(), prog_bar=True, batch_size=len(batch["input_ids"]))
+        if "step_share" in batch:
+            accumulate = self.trainer.accumulate_grad_batches
+            loss = loss * share_of_step(batch["step_share"], accumulate, replicas(self.trainer))
+        return loss if predictions.auxiliary is None else loss + predictions.auxiliary
+
+    @torch.no_grad()
+    def loss_without_noise(self, batch: dict[str, Any]) -> Tensor:
+        """Return the mean loss of a batch without noise and dropout; no random state is read or moved."""
+        with evaluating(self.model):
+            loss = mean_loss(self.predictions(batch))
+        # Autocast keeps the weights that it converted, here without the way back to their gradients.
+        torch.clear_autocast_cache()
+        return loss
+
+    def double_rows(self, batch: dict[str, Any]) -> None:
+        """Double a batch in place, for antithetic noise."""
+        double_rows(batch)
+
+    @override
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.add_to_metrics(self.predictions(batch))
+
+    @override
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.add_to_metrics(self.predictions(batch))
+
+    def add_to_metrics(self, predictions: Predictions) -> None:
+        """Take a held-out batch into the metrics; nothing waits for the device."""
+        self.held_out_loss.update(*summed_loss(predictions))
+
+    def computed_metrics(self) -> dict[str, Tensor]:
+        """Return the metrics over the held-out batches of all ranks, by name, and start anew."""
+        loss = self.held_out_loss.compute()
+        self.held_out_loss.reset()
+        return {"loss": loss}
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        loss = self._log_metrics("val")
+        if not self.trainer.sanity_checking:
+            self.last_validation = (self.trainer.global_step, loss)
+        elif self.trainer.num_sanity_val_steps == float("inf"):
+            self.loss_before_fit = loss
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> float:
+        metrics = self.computed_metrics()
+        for name, value in metrics.items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "loss")
+        return metrics["loss"].item()
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        trainer = self.trainer
+        if trainer.max_epochs == -1 and trainer.max_steps == -1:
+            raise ConfigError("the cosine schedule needs to know its end: set trainer.max_epochs or trainer.max_steps")
+        optimizer = adamw(self.parameters(), self.learning_rate, self.weight_decay)
+        schedule = cosine_with_warmup(optimizer, self.warmup_ratio, lambda: trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,137 @@
+"""A fine-tuned model as a folder for `from_pretrained`, and `ModelFolder`, which writes one at the end of a fit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights
+
+if TYPE_CHECKING:
+    from lightning_neft.models.pretrained import PretrainedModule
+
+__all__ = ["ModelFolder", "save_folder"]
+
+# Of the LightningModule's weights, in front of the names of the model's own.
+_PREFIX = "model."
+
+
+def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None = None) -> None:
+    """Write a model and its tokenizer; see `PretrainedModule.save_model`."""
+    module.configure_model()
+    weights = _current_weights(module)  # every rank has to take part
+    if module.global_rank != 0:
+        return
+    if checkpoint is not None:
+        weights |= _checkpoint_weights(module, checkpoint)
+    # Only peft knows the word; transformers writes nothing else.
+    options = (
+        {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
+    )
+    with _replaced(folder) as temporary:
+        module.model.save_pretrained(temporary, state_dict=weights, **options)
+        # peft puts a form of a model card there, with nothing filled in.
+        (temporary / "README.md").unlink(missing_ok=True)
+        module.tokenizer().save_pretrained(temporary)
+
+
+class ModelFolder(pl.Callback):
+    """Writes the best checkpoint of a fit, or the last weights without one, as a folder for `from_pretrained`.
+
+    With LoRA the folder has the adapters alone and names their base.
+
+    Args:
+        folder: Where to; the folder `model` beside the logs of the run by default.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[ModelFolder()], logger=False, enable_checkpointing=False, accelerator="cpu")
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not hasattr(pl_module, "save_model"):
+            raise ConfigError(f"ModelFolder works with the models of this package, got {type(pl_module).__name__}.")
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        root = trainer.log_dir or trainer.default_root_dir
+        folder = Path(root) / "model" if self.folder is None else Path(self.folder).expanduser()
+        best: str = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        try:
+            pl_module.save_model(folder, best or None)  # type: ignore[operator]
+        except ModelError as error:
+            # The run itself is done and its checkpoints are written.
+            rank_zero_warn(f"no model folder was written: {error}")
+        else:
+            rank_zero_info(f"model folder: {folder}")
+
+
+def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
+    """Return the model's own weights, put together from the ranks where they are sharded."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return dict(module.model.state_dict())
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights: dict[str, Any] = get_model_state_dict(module.model, options=options)
+    return weights
+
+
+def _checkpoint_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        return _sharded_weights(module, path)
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    check_description(checkpoint.get(DESCRIPTION), module.description())
+    own = module.state_dict()
+    check_weights(checkpoint["state_dict"], own, own if module.lora is None else module.trained)
+    return {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
+
+
+def _sharded_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint that each rank wrote its part of."""
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    # With the shapes of the whole: those of the model may be of this rank's shard.
+    weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
+    try:
+        load({"state_dict": weights}, checkpoint_id=path, no_dist=True)
+    except (CheckpointException, OSError, RuntimeError) as error:
+        # The exception holds the tracebacks of the ranks: their last line says what went wrong.
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"the weights of the checkpoint {path} cannot be read: {reason}") from error
+    return {name.removeprefix(_PREFIX): value for name, value in weights.items()}
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` once it is filled."""
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary, former = (folder.with_name(f".{folder.name}.{os.getpid()}.{word}") for word in ("new", "old"))
+    temporary.mkdir()
+    try:
+        yield temporary
+        # A folder cannot be moved onto one that is not empty.
+        if folder.exists():
+            folder.rename(former)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)

@@ -1,0 +1,208 @@
+"""`PretrainedModule`: options, building and checkpoints of a LightningModule around a model of transformers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import override
+
+from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.errors import ConfigError
+from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
+from lightning_neft.models.freezing import freeze as freeze_parameters
+from lightning_neft.models.lora import LoraOptions, add_lora
+from lightning_neft.models.model_folder import save_folder
+from lightning_neft.models.quantization import Quantization
+from lightning_neft.models.sharding import shard
+from lightning_neft.models.vocabulary import grow_embeddings
+from lightning_neft.models.weights import DType, check_precision, load_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PretrainedModule"]
+
+
+class PretrainedModule(L.LightningModule):
+    """Holds a model of transformers, `model`, which is loaded in `configure_model`.
+
+    A checkpoint has no options in it: they come from the command line. With adapters it holds these alone, and names
+    their base.
+
+    Args:
+        base: Folder or hub id of the base model, or `tiny` for the one that comes with the package.
+        lora: Train low-rank adapters only; without it all weights are trained.
+        learning_rate: The highest learning rate of the schedule.
+        weight_decay: Decay of AdamW, on matrices only: biases and norms are left out.
+        warmup_ratio: Share of the optimiser's steps in which the learning rate rises.
+        attn_implementation: Attention of transformers, such as sdpa or flash_attention_2; its own choice by default.
+        trust_remote_code: Whether code that comes with the base model may run.
+        dtype: Of the weights: float32, bfloat16, float16, or auto for that of the base; as the Trainer's precision asks
+            by default.
+        quantization: nf4 for 4-bit weights under the adapters (QLoRA); needs the extra qlora and a CUDA device.
+        freeze: Parameters that are not trained: names of them or of modules above them, or regular expressions.
+        gradient_checkpointing: Whether the blocks' activations are computed again in the backward pass: less memory,
+            slower steps.
+        compile: Whether the model is compiled.
+        keep_eval: Whether the model stays in eval mode, as transformers loads it, so that its dropout is off.
+
+    Raises:
+        ConfigError: If an option has a value that it cannot have, or does not go with another one.
+    """
+
+    auto_class: ClassVar[str]
+    """Name of transformers' automatic class."""
+    task_type: ClassVar[str]
+    """peft's word for the task."""
+    has_new_head: ClassVar[bool] = False
+    """Whether it is natural that the base lacks some of the weights."""
+
+    def __init__(
+        self,
+        base: str = "tiny",
+        lora: LoraOptions | None = None,
+        learning_rate: float = 5e-5,
+        weight_decay: float = 0.0,
+        warmup_ratio: float = 0.03,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        dtype: DType | None = None,
+        quantization: Quantization | None = None,
+        freeze: list[str] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        keep_eval: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value, highest in (
+            ("learning_rate", learning_rate, math.inf),
+            ("weight_decay", weight_decay, math.inf),
+            ("warmup_ratio", warmup_ratio, 1.0),
+        ):
+            if not 0 <= value <= highest:
+                allowed = "0 or more" if highest == math.inf else f"between 0 and {highest:g}"
+                raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
+        if quantization is not None and lora is None:
+            raise ConfigError(f"model.quantization={quantization} needs model.lora: 4-bit weights cannot be trained")
+        if gradient_checkpointing and keep_eval:
+            raise ConfigError("model.gradient_checkpointing needs train mode; leave model.keep_eval away")
+        self.base = base
+        self.lora = lora
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.attn_implementation = attn_implementation
+        self.trust_remote_code = trust_remote_code
+        self.weights_dtype = dtype
+        self.quantization = quantization
+        self.freeze_patterns = freeze or []
+        self.gradient_checkpointing = gradient_checkpointing
+        self.is_compiled = compile
+        self.keep_eval = keep_eval
+        self.model: Any = None
+        self.architecture = ""
+        """Name of the model's class."""
+        self.trained: frozenset[str] = frozenset()
+        """Names of the parameters that are trained."""
+        self.special_tokens: tuple[str, ...] = ()
+        """Tokens of the data's template that the base's tokenizer lacks; known once the model is built."""
+        self.has_new_tokens = False
+        """Whether the embedding table has rows that the base's has not, which a folder of adapters then has to hold."""
+        # The frozen weights below adapters are in no checkpoint. What has to be there is checked in on_load_checkpoint.
+        self.strict_loading = lora is None
+
+    def config_options(self) -> dict[str, Any]:
+        """Return entries of the model's config that are not those of the base."""
+        return {}
+
+    @override
+    def configure_model(self) -> None:
+        if self.model is not None:  # Lightning may call this hook more than once
+            return
+        model, new = load_weights(
+            self.auto_class,
+            self.base,
+            dtype=self.weights_dtype,
+            quantization=self.quantization,
+            attn_implementation=self.attn_implementation,
+            trust_remote_code=self.trust_remote_code,
+            has_new_head=self.has_new_head,
+            **self.config_options(),
+        )
+        check_precision(self._trainer, model, self.weights_dtype)
+        self.architecture = type(model).__name__
+        if new and not self.has_new_head:
+            rank_zero_warn(
+                f"model base {self.base!r} lacks weights of a {self.architecture}, which begin at random: {new[0]}"
+                f"{f' and {len(new) - 1} more' if len(new) > 1 else ''}"
+            )
+        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
+        self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
+        new_ids: list[int] = []
+        if self.special_tokens:
+            tokenizer = self.tokenizer()
+            new_ids = tokenizer.convert_tokens_to_ids(list(self.special_tokens))
+            self.has_new_tokens = grow_embeddings(model, tokenizer) > 0
+        if self.lora is not None:
+            # FSDP wants one dtype in what it shards together.
+            one_dtype = self.device_mesh is not None
+            model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
+        freeze_parameters(model, self.freeze_patterns)
+        if self.gradient_checkpointing:
+            # The other kind asks for inputs that require gradients, which frozen embeddings do not give.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        # transformers hands out models in eval mode and Lightning keeps that: dropout would stay off in the fit.
+        model.train(not self.keep_eval)
+        self.model = model
+        named = self.named_parameters(remove_duplicate=False)
+        self.trained = frozenset(name for name, parameter in named if parameter.requires_grad)
+        self.on_model_built()
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
+        if self.is_compiled:
+            self.model.compile()
+
+    def on_model_built(self) -> None:
+        """Prepare what hangs on the model; called before it is sharded and compiled."""
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[DESCRIPTION] = self.description()
+        if self.lora is not None:
+            checkpoint["state_dict"] = keep_trained(checkpoint["state_dict"], self.trained)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_description(checkpoint.get(DESCRIPTION), self.description())
+        if "state_dict" not in checkpoint:  # the strategy has loaded it already
+            return
+        own = self.state_dict()
+        check_weights(checkpoint["state_dict"], own, own if self.lora is None else self.trained)
+        checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
+
+    def description(self) -> dict[str, Any]:
+        """Return what a checkpoint says of its model."""
+        return {"base": self.base, "architecture": self.architecture, "adapters": self.lora is not None}
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the base's tokenizer, with the tokens that the data's template adds."""
+        return load_tokenizer(self.base, self.trust_remote_code, self.special_tokens)
+
+    def save_model(self, folder: str | Path, checkpoint: str | Path | None = None) -> None:
+        """Write model and tokenizer as a folder for `from_pretrained`: with LoRA the adapters, else all weights.
+
+        All ranks have to call it, the first one writes. The folder is there whole or not at all.
+
+        Args:
+            folder: Where to; what is there is replaced.
+            checkpoint: The `.ckpt` whose weights are written; the current ones by default.
+
+        Raises:
+            ModelError: If the checkpoint is none of this model.
+        """
+        save_folder(self, Path(folder), None if checkpoint is None else Path(checkpoint))

@@ -1,0 +1,86 @@
+"""The verb preview: what it shows of the data, and that it loads no weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_neft.cli.main import main
+from lightning_neft.models.causal_lm import CausalLM
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: CausalLM) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(CausalLM, "configure_model", refuse)
+
+
+@pytest.fixture
+def conversations(folder: Path) -> str:
+    turns = [
+        {"from": "human", "value": "Say cat."},
+        {"from": "gpt", "value": "cat"},
+        {"from": "human", "value": "And dog?"},
+        {"from": "gpt", "value": "dog it is"},
+    ]
+    empty = [{"from": "human", "value": "Hm?"}, {"from": "gpt", "value": ""}]
+    rows = [{"conversations": turns}] * 5 + [{"conversations": empty}]
+    (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "talk.jsonl"
+
+
+def test_it_shows_what_is_trained_and_what_is_not(conversations: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["preview", f"--data.source={conversations}", "--samples=1", "--data.val_size=0", "--data.max_length=300"]
+    assert main(args) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "format sharegpt, template vicuna, task causal_lm" in printed
+    assert "USER: Say cat. ASSISTANT:>>> cat</s><<<USER: And dog? ASSISTANT:>>> dog it is</s><<<" in printed
+    assert "1 of 6 samples left out: empty answer" in printed
+    assert "training data: 5 samples" in printed
+    assert "length_grouped (chosen)" in printed
+
+
+def test_the_object_for_programs_has_the_numbers(conversations: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["preview", f"--data.source={conversations}", "--json", "--data.val_size=2", "--data.batching=packed"]
+    assert main(args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["template"], found["batching"]) == ("sharegpt", "vicuna", "packed")
+    assert found["train"]["samples"] + found["held_out"]["samples"] == 5
+    assert found["train"]["tokens"] == found["train"]["samples"] * found["train"]["longest"]
+    assert set(found["padding"]) == {"random", "length_grouped", "packed", "flat"}
+    assert found["padding"]["flat"]["share"] == 0
+    (first, *_) = found["samples"]
+    trained = [part["text"] for part in first["parts"] if part["trained"]]
+    assert trained == [" cat</s>", " dog it is</s>"]
+    assert sum(part["count"] for part in found["train"]["bins"]) == found["train"]["samples"]
+
+
+def test_classes_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"fine {i},good\nbad {i},poor\n" for i in range(4))
+    (folder / "texts.csv").write_text(f"text,label\n{rows}")
+    args = ["preview", "--task=sequence_classification", "--data.source=texts.csv", "--data.val_size=0", "--samples=1"]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    assert "classes: good, poor" in printed
+    assert ">>> good<<<" in printed
+    assert "packed" not in printed
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH"),
+        (["--data.source=nowhere.json"], "nowhere.json does not exist"),
+        (["--config=quickstart", "--data.sourc=x"], "command line: unknown key data.sourc; did you mean data.source?"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    args: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", *args]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
+    assert message in line

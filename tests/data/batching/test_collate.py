@@ -1,0 +1,215 @@
+"""Every kind of batch, tensor for tensor, and how the noise reads it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import DataCollatorWithFlattening
+
+from lightning_neft.data.batching.collate import Collator
+from lightning_neft.data.batching.plan import PlannedBatch
+from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.noise.lengths import find_token_rows
+
+
+def sample(input_ids: list[int], labels: Any) -> SimpleNamespace:
+    return SimpleNamespace(input_ids=input_ids, labels=labels)
+
+
+A = sample([1, 10, 11, 12], [-100, -100, 11, 12])
+B = sample([1, 20], [-100, 20])
+C = sample([30, 31, 32], [30, 31, 32])  # trained from its first token on
+ROWS = ((A, B), (C,))
+SINGLE = ((A,), (B,), (C,))
+
+
+def same(batch: dict[str, Any], expected: dict[str, Any]) -> None:
+    listed = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    assert listed == expected
+
+
+def dtypes(batch: dict[str, Any]) -> dict[str, torch.dtype]:
+    return {name: value.dtype for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+
+PADDED: dict[str, Any] = {
+    "input_ids": [[1, 10, 11, 12], [1, 20, 9, 9], [30, 31, 32, 9]],
+    "labels": [[-100, -100, 11, 12], [-100, 20, -100, -100], [30, 31, 32, -100]],
+    "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]],
+    "loss_index": [1, 2, 4, 8, 9],
+    "loss_targets": [11, 12, 20, 31, 32],
+}
+PACKED: dict[str, Any] = {
+    "input_ids": [[1, 10, 11, 12, 1, 20], [30, 31, 32, 9, 9, 9]],
+    "labels": [[-100, -100, 11, 12, -100, 20], [-100, 31, 32, -100, -100, -100]],
+    "position_ids": [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2]],
+    "sequence_ids": [[0, 0, 0, 0, 1, 1], [0, 0, 0, -1, -1, -1]],
+    "loss_index": [1, 2, 4, 6, 7],
+    "loss_targets": [11, 12, 20, 31, 32],
+}
+FLAT: dict[str, Any] = {
+    "input_ids": [[1, 10, 11, 12, 1, 20, 30, 31, 32]],
+    "labels": [[-100, -100, 11, 12, -100, 20, -100, 31, 32]],
+    "position_ids": [[0, 1, 2, 3, 0, 1, 0, 1, 2]],
+    "cu_seq_lens_q": [0, 4, 6, 9],
+    "cu_seq_lens_k": [0, 4, 6, 9],
+    "max_length_q": 4,
+    "max_length_k": 4,
+    "loss_index": [1, 2, 4, 6, 7],
+    "loss_targets": [11, 12, 20, 31, 32],
+}
+
+
+@pytest.mark.parametrize("batching", ["random", "length_grouped"])
+def test_padded(batching: str) -> None:
+    batch = Collator(9, batching=batching)(PlannedBatch(SINGLE))  # type: ignore[arg-type]
+    same(batch, PADDED)
+    assert set(dtypes(batch).values()) == {torch.int64}
+
+
+def test_packed() -> None:
+    batch = Collator(9, batching="packed")(PlannedBatch(ROWS))
+    same(batch, PACKED)
+    assert set(dtypes(batch).values()) == {torch.int64}
+
+
+def test_flat() -> None:
+    batch = Collator(9, batching="flat")(PlannedBatch(ROWS))
+    same(batch, FLAT)
+    assert dtypes(batch) == dict.fromkeys(dtypes(batch), torch.int64) | {
+        "cu_seq_lens_q": torch.int32,
+        "cu_seq_lens_k": torch.int32,
+    }
+
+
+def test_flat_is_what_transformers_makes_of_the_same_documents() -> None:
+    theirs = DataCollatorWithFlattening(return_flash_attn_kwargs=True)([vars(A), vars(B), vars(C)])
+    ours = Collator(9, batching="flat")(PlannedBatch(ROWS))
+    for name, value in theirs.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(ours[name], value), name
+            assert ours[name].dtype == value.dtype, name
+        else:
+            assert ours[name] == value, name
+
+
+def test_a_multiple_of_places() -> None:
+    padded = Collator(9, pad_to_multiple_of=3)(PlannedBatch(SINGLE))
+    assert padded["input_ids"].shape == padded["labels"].shape == padded["attention_mask"].shape == (3, 6)
+    # The last document's end is followed by padding, not by itself.
+    assert padded["loss_targets"].tolist() == PADDED["loss_targets"]
+    packed = Collator(9, batching="packed", pad_to_multiple_of=4)(PlannedBatch(ROWS))
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2, 3, 4]]
+    assert packed["sequence_ids"].tolist() == [[0, 0, 0, 0, 1, 1, -1, -1], [0, 0, 0, -1, -1, -1, -1, -1]]
+    flat = Collator(9, batching="flat", pad_to_multiple_of=4)(PlannedBatch(ROWS))
+    same(flat, FLAT)
+
+
+def test_prompts_with_a_loss_of_their_own() -> None:
+    padded = Collator(9, prompt_loss=0.25)(PlannedBatch(SINGLE))
+    same(
+        padded,
+        PADDED
+        | {
+            "labels": [[1, 10, 11, 12], [1, 20, -100, -100], [30, 31, 32, -100]],
+            "loss_index": [0, 1, 2, 4, 8, 9],
+            "loss_targets": [10, 11, 12, 20, 31, 32],
+            "loss_weights": [[0.25, 0.25, 1, 1], [0.25, 1, 0, 0], [1, 1, 1, 0]],
+            "loss_token_weights": [0.25, 1, 1, 1, 1, 1],
+        },
+    )
+    assert padded["loss_weights"].dtype == padded["loss_token_weights"].dtype == torch.float32
+    packed = Collator(9, batching="packed", prompt_loss=0.25)(PlannedBatch(ROWS))
+    same(
+        packed,
+        PACKED
+        | {
+            "labels": [[-100, 10, 11, 12, -100, 20], [-100, 31, 32, -100, -100, -100]],
+            "loss_index": [0, 1, 2, 4, 6, 7],
+            "loss_targets": [10, 11, 12, 20, 31, 32],
+            "loss_weights": [[0, 0.25, 1, 1, 0, 1], [0, 1, 1, 0, 0, 0]],
+            "loss_token_weights": [0.25, 1, 1, 1, 1, 1],
+        },
+    )
+
+
+def test_an_encoder_decoder() -> None:
+    pair, other = sample([4, 5, 6], [7]), sample([4], [8, 9])
+    same(
+        Collator(0, "seq2seq_lm")(PlannedBatch(((pair,), (other,)))),
+        {
+            "input_ids": [[4, 5, 6], [4, 0, 0]],
+            "attention_mask": [[1, 1, 1], [1, 0, 0]],
+            "labels": [[7, -100], [8, 9]],
+        },
+    )
+
+
+@pytest.mark.parametrize("label", [1, [1]])
+def test_classes(label: Any) -> None:
+    batch = Collator(0, "sequence_classification")(PlannedBatch(((sample([4, 5], label),), (sample([4], [0]),))))
+    same(batch, {"input_ids": [[4, 5], [4, 0]], "attention_mask": [[1, 1], [1, 0]], "labels": [1, 0]})
+    assert batch["labels"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "seq2seq_lm", "sequence_classification"])
+def test_training_batches_know_their_share_and_have_something_to_train_on(task: Any) -> None:
+    labels = [-100] if task == "sequence_classification" else [5, -100] if task == "causal_lm" else [-100, -100]
+    nothing = sample([5, 6], labels)
+    collate = Collator(0, task)
+    assert "step_share" not in collate(PlannedBatch(((nothing,),)))
+    with pytest.raises(DataError, match=r"^a training batch of 1 rows has no label to train on"):
+        collate(PlannedBatch(((nothing,),), 0.5))
+    something = sample([5, 6], [1] if task == "sequence_classification" else [-100, 6])
+    share = collate(PlannedBatch(((something,), (nothing,)), 0.5))["step_share"]
+    assert (share.item(), share.shape, share.dtype) == (0.5, (), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "seq2seq_lm", "batching": "packed"}, "batching='packed' puts documents of causal_lm together, got"),
+        ({"task": "seq2seq_lm", "prompt_loss": 0.1}, "prompt_loss must be 0 or more, and 0 but for causal_lm, got 0.1"),
+        ({"prompt_loss": -1.0}, "prompt_loss must be 0 or more"),
+        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of must be 1 or more, got 0"),
+    ],
+)
+def test_what_cannot_be_collated_is_said_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        Collator(0, **options)
+
+
+def lengths_read_by_the_noise(batch: dict[str, Any], **options: Any) -> list[list[int]]:
+    """1 / weight^2 of each place, which is the length of its document, and 0 on padding."""
+    (rows,) = find_token_rows(batch, **options)
+    weight = rows.weight.double()
+    return torch.where(weight > 0, weight.clamp(min=1e-9) ** -2, 0).round().long().tolist()
+
+
+@pytest.mark.parametrize("prompt_loss", [0.0, 0.5])
+@pytest.mark.parametrize("step_share", [None, 0.5])
+def test_the_noise_reads_the_true_lengths(prompt_loss: float, step_share: float | None) -> None:
+    padded = Collator(9, prompt_loss=prompt_loss)(PlannedBatch(SINGLE, step_share))
+    assert lengths_read_by_the_noise(padded) == [[4, 4, 4, 4], [2, 2, 0, 0], [3, 3, 3, 0]]
+    packed = Collator(9, batching="packed", prompt_loss=prompt_loss)(PlannedBatch(ROWS, step_share))
+    assert lengths_read_by_the_noise(packed) == [[4, 4, 4, 4, 2, 2], [3, 3, 3, 0, 0, 0]]
+
+
+def test_the_noise_reads_the_true_lengths_of_a_flat_batch() -> None:
+    flat = Collator(9, batching="flat")(PlannedBatch(ROWS, 0.5))
+    assert lengths_read_by_the_noise(flat) == [[4, 4, 4, 4, 2, 2, 3, 3, 3]]
+
+
+def test_the_noise_reads_other_tasks_and_scopes() -> None:
+    classes = Collator(0, "sequence_classification")(PlannedBatch(((sample([4, 5], [1]),), (sample([4], [0]),)), 0.5))
+    assert lengths_read_by_the_noise(classes) == [[2, 2], [1, 0]]
+    pairs = Collator(0, "seq2seq_lm")(PlannedBatch(((sample([4, 5, 6], [7]),), (sample([4], [8, 9]),)), 0.5))
+    encoder, decoder = find_token_rows(pairs, seq2seq=True)
+    assert (encoder.weight > 0).tolist() == [[True, True, True], [True, False, False]]
+    assert (decoder.weight > 0).tolist() == [[True, False], [True, True]]
+    packed = Collator(9, batching="packed")(PlannedBatch(ROWS, 0.5))
+    answers = [[0, 0, 4, 4, 0, 2], [0, 3, 3, 0, 0, 0]]
+    assert lengths_read_by_the_noise(packed, scope="response") == answers

@@ -1,0 +1,144 @@
+"""Which format the columns show, and what is said where they show none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightning_neft.data.formats.registry import FORMATS, choose_format, detect_format, format_named
+from lightning_neft.data.templates.registry import default_template
+from lightning_neft.errors import ConfigError, DataError
+
+TURN, MESSAGE = {"from": "human", "value": "q"}, {"role": "user", "content": "q"}
+KNOWN = (
+    "messages (messages, [system], [tools]); sharegpt (conversations, [system], [tools]); alpaca (instruction, "
+    "[input], output, [system]); prompt_completion (prompt, completion); source_target (source, target); "
+    "text_label (text, label); guanaco (text); text (text)"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ({"instruction": "", "input": "", "output": "", "text": "Below ..."}, "alpaca"),
+        ({"output": "", "input": "", "instruction": ""}, "alpaca"),
+        ({"instruction": "", "context": "", "response": "", "category": ""}, "alpaca"),
+        ({"input": "", "output": "", "instruction": "", "data_source": ""}, "alpaca"),
+        ({"id": "", "conversations": [TURN]}, "sharegpt"),
+        ({"conversations": [TURN], "tools": "[]", "system": ""}, "sharegpt"),
+        ({"conversations": ["q", "a"], "source": ""}, "sharegpt"),
+        ({"conversations": []}, "sharegpt"),
+        ({"messages": [MESSAGE]}, "messages"),
+        ({"prompt": "", "prompt_id": "", "messages": [MESSAGE]}, "messages"),
+        ({"conversation": [MESSAGE], "model": ""}, "messages"),
+        ({"conversations": [MESSAGE]}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"prompt": "", "completion": ""}, "prompt_completion"),
+        ({"prompt": "", "response": ""}, "prompt_completion"),
+        ({"source": "", "target": ""}, "source_target"),
+        ({"inputs": "", "targets": ""}, "source_target"),
+        ({"text": "", "label": 0}, "text_label"),
+        ({"sentence": "", "label": 0, "idx": 0}, "text_label"),
+        ({"text": "### Human: q### Assistant: a"}, "guanaco"),
+        ({"text": "### Human: q### Assistant: a", "label": 0}, "text_label"),
+        ({"text": "Once upon a time"}, "text"),
+        ({"text": None}, "text"),
+        ({"instruction": "", "text": ""}, "text"),
+    ],
+)
+def test_the_columns_of_well_known_data_are_recognised(first: dict[str, Any], name: str) -> None:
+    assert detect_format(first).name == name
+    assert choose_format(first).name == name
+
+
+@pytest.mark.parametrize("first", [{"question": "", "answer": ""}, {"messages": "q"}, {"conversations": [3]}])
+def test_columns_that_show_no_format_are_listed_with_the_formats(first: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as caught:
+        choose_format(first, source="x.json")
+    assert str(caught.value) == (
+        f"the columns of x.json ({', '.join(first)}) show no data format; say with the option columns which to read as "
+        f"what, or rename them. The formats are {KNOWN}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "columns", "name"),
+    [
+        ({"question": "q", "answer": "a"}, {"instruction": "question", "output": "answer"}, "alpaca"),
+        ({"question": "q", "answer": "a"}, {"prompt": "question", "completion": "answer"}, "prompt_completion"),
+        ({"content": "t"}, {"text": "content"}, "text"),
+        ({"content": "### Human: q"}, {"text": "content"}, "guanaco"),
+        ({"content": "t", "class": 1}, {"text": "content", "label": "class"}, "text_label"),
+        ({"chat": [TURN]}, {"conversations": "chat"}, "sharegpt"),
+        ({"chat": [MESSAGE]}, {"messages": "chat"}, "messages"),
+        ({"instruction": "", "output": "", "body": ""}, {"text": "body"}, "text"),
+    ],
+)
+def test_a_mapping_says_which_format_is_meant(first: dict[str, Any], columns: dict[str, str], name: str) -> None:
+    format = choose_format(first, columns=columns)
+    assert (format.name, format.mapping) == (name, columns)
+    format.parse(first, "here")
+
+
+def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
+    first = {"text": "a", "label": 0}
+    assert choose_format(first, "text").name == "text"
+    assert choose_format(first, "alpaca").name == "alpaca"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (
+            {"name": "alpca"},
+            ConfigError,
+            "there is no data format 'alpca'; did you mean 'alpaca'? choose one of messages, sharegpt, alpaca, "
+            "prompt_completion, source_target, text_label, guanaco, text",
+        ),
+        (
+            {"name": "alpaca", "columns": {"outputs": "answer"}},
+            ConfigError,
+            "columns: the format alpaca has no column 'outputs'; did you mean 'output'? choose among instruction, "
+            "input, output, system",
+        ),
+        (
+            {"columns": {"instructions": "question"}},
+            ConfigError,
+            "columns: the formats have no column 'instructions'; did you mean 'instruction'? choose among messages, "
+            "system, tools, conversations, instruction, input, output, prompt, completion, source, target, text, label",
+        ),
+        (
+            {"columns": {"instruction": "question", "completion": "answer"}},
+            ConfigError,
+            "columns: no format has all of instruction, completion; name the columns of one format",
+        ),
+        (
+            {"columns": {"output": "anser"}},
+            DataError,
+            "columns: 'output' is to be read from 'anser', which is no column of x.json; did you mean 'answer'? "
+            "columns found: question, answer",
+        ),
+        (
+            {"name": "alpaca", "columns": {"input": "context"}},
+            DataError,
+            "columns: 'input' is to be read from 'context', which is no column of x.json; columns found: question, "
+            "answer",
+        ),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(
+    options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        choose_format({"question": "q", "answer": "a"}, **options, source="x.json")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_has_a_name_and_a_template(name: str) -> None:
+    class NoChatTemplate:
+        chat_template = None
+
+    assert format_named(name).name == name
+    assert default_template(name, NoChatTemplate()).name  # type: ignore[arg-type]

@@ -1,0 +1,184 @@
+"""Wording of the templates, letter by letter, and what they do with unusual conversations."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.templates.alpaca import AlpacaTemplate
+from lightning_neft.data.templates.base import Exchange, Template
+from lightning_neft.data.templates.chatml import ChatMLTemplate
+from lightning_neft.data.templates.guanaco import GuanacoTemplate
+from lightning_neft.data.templates.plain import PlainTemplate
+from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.tokenization import encode
+from lightning_neft.errors import DataError
+from words import talk, tokenizer
+
+FAMILIES = (AlpacaTemplate(), VicunaTemplate(), GuanacoTemplate(), ChatMLTemplate(), PlainTemplate())
+CHATS = FAMILIES[:-1]
+
+
+def whole(template: Template, conversation: Conversation) -> str:
+    """The text of a conversation, with <end> for the tokenizer's end token."""
+    return "".join(
+        exchange.prompt + exchange.answer + ("<end>" if exchange.end is None else exchange.end)
+        for exchange in template.exchanges(conversation)
+    )
+
+
+def test_alpaca() -> None:
+    conversation = Conversation(
+        (
+            Message("user", "Name {it}.", context="A {red} fruit."),
+            Message("assistant", "Apple"),
+            Message("user", "Another?"),
+            Message("assistant", "Cherry"),
+        )
+    )
+    assert whole(AlpacaTemplate(), conversation) == (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n"
+        "\n"
+        "### Instruction:\n"
+        "Name {it}.\n"
+        "\n"
+        "### Input:\n"
+        "A {red} fruit.\n"
+        "\n"
+        "### Response:Apple<end>\n"
+        "\n"
+        "### Instruction:\n"
+        "Another?\n"
+        "\n"
+        "### Response:Cherry<end>"
+    )
+
+
+def test_alpaca_without_an_input() -> None:
+    assert whole(AlpacaTemplate(), talk("Name a fruit.", "Apple")) == (
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request.\n"
+        "\n"
+        "### Instruction:\n"
+        "Name a fruit.\n"
+        "\n"
+        "### Response:Apple<end>"
+    )
+
+
+def test_vicuna_as_fastchat_prints_it() -> None:
+    assert whole(VicunaTemplate(), talk("Hello!", "Hi!", "How are you?", "Fine.")) == (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. "
+        "USER: Hello! ASSISTANT: Hi!<end>USER: How are you? ASSISTANT: Fine.<end>"
+    )
+
+
+def test_guanaco() -> None:
+    assert whole(GuanacoTemplate(), talk("Hello!", "Hi!", "And you?", "Fine.")) == (
+        "### Human: Hello!### Assistant: Hi!<end>### Human: And you?### Assistant: Fine.<end>"
+    )
+
+
+def test_chatml() -> None:
+    assert whole(ChatMLTemplate(), talk("Hello!", "Hi!", "And you?", "Fine.", system="Be kind.")) == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n"
+        "<|im_start|>user\nHello!<|im_end|>\n"
+        "<|im_start|>assistant\nHi!<|im_end|>\n"
+        "<|im_start|>user\nAnd you?<|im_end|>\n"
+        "<|im_start|>assistant\nFine.<|im_end|>"
+    )
+
+
+def test_later_system_messages_stand_where_they_are_said() -> None:
+    conversation = Conversation(
+        (
+            Message("user", "Hello!"),
+            Message("assistant", "Hi!"),
+            Message("system", "Be brief."),
+            Message("user", "And you?"),
+            Message("assistant", "Fine."),
+        )
+    )
+    last = {template.name: template.exchanges(conversation)[-1].prompt for template in FAMILIES}
+    assert last == {
+        "alpaca": "\n\nBe brief.\n\n### Instruction:\nAnd you?\n\n### Response:",
+        "vicuna": "Be brief. USER: And you? ASSISTANT:",
+        "guanaco": "Be brief.\n### Human: And you?### Assistant:",
+        "chatml": (
+            "\n<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAnd you?<|im_end|>\n<|im_start|>assistant\n"
+        ),
+        "plain": "Be brief.\n\nAnd you?",
+    }
+
+
+def test_two_messages_of_the_user_are_one_turn() -> None:
+    conversation = Conversation((Message("user", "A"), Message("user", "B"), Message("assistant", "C")))
+    prompts = {template.name: [e.prompt for e in template.exchanges(conversation)] for template in FAMILIES[1:]}
+    assert prompts["vicuna"][0].endswith("questions. USER: A USER: B ASSISTANT:")
+    assert prompts["guanaco"] == ["### Human: A### Human: B### Assistant:"]
+    assert prompts["plain"] == ["A\n\nB"]
+    assert (
+        AlpacaTemplate()
+        .exchanges(conversation)[0]
+        .prompt.endswith("request.\n\n### Instruction:\nA\n\n### Instruction:\nB\n\n### Response:")
+    )
+
+
+@pytest.mark.parametrize("template", FAMILIES, ids=lambda template: template.name)
+def test_the_end_of_a_conversation_without_an_answer_is_left_out(template: Template) -> None:
+    assert template.exchanges(talk("Hello!", "Hi!", "And you?")) == template.exchanges(talk("Hello!", "Hi!"))
+    assert template.exchanges(talk("Hello!")) == []
+    assert template.exchanges(Conversation(())) == []
+
+
+@pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
+def test_a_greeting_before_the_first_question_is_left_out_and_counted(template: Template) -> None:
+    greeted = Conversation((Message("assistant", "Welcome!"), *talk("hello", "bye").messages))
+    assert template.exchanges(greeted) == template.exchanges(talk("hello", "bye"))
+    assert encode([greeted], tokenizer(), template, max_length=100).untrained == 1
+
+
+@pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
+def test_a_conversation_without_a_question_is_refused(template: Template) -> None:
+    with pytest.raises(DataError) as error:
+        template.exchanges(Conversation((Message("assistant", "Once upon a time there was a king\nwho had a son."),)))
+    assert str(error.value) == (
+        "the conversation that begins 'Once upon a time there was a king who...' has no message of the user, which the "
+        f"template {template.name} needs; the template plain takes such texts as they are"
+    )
+
+
+@pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
+def test_generation_without_a_question_is_refused(template: Template) -> None:
+    for messages in ((), (Message("system", "Be kind."),), (Message("assistant", "Once."),)):
+        with pytest.raises(DataError, match="has no message of the user"):
+            template.prompt(Conversation(messages))
+
+
+def test_plain_takes_a_text_as_it_is() -> None:
+    text = Conversation((Message("assistant", "Once."),))
+    assert PlainTemplate().exchanges(text) == [Exchange("", "Once.")]
+    assert PlainTemplate().prompt(text) == ([], "")
+
+
+@pytest.mark.parametrize("template", FAMILIES, ids=lambda template: template.name)
+def test_an_empty_answer_is_read_but_not_trained(template: Template) -> None:
+    exchanges = template.exchanges(talk("A", " \n", "B", "C"))
+    assert [exchange.trained for exchange in exchanges] == [False, True]
+
+
+@pytest.mark.parametrize("template", FAMILIES, ids=lambda template: template.name)
+def test_content_gives_back_what_an_answer_says(template: Template) -> None:
+    (exchange,) = template.exchanges(talk("Hello!", "Hi! You?"))
+    assert template.content(exchange.answer) == "Hi! You?"
+    # Tokenizers that put a space before each text lose it in decoding.
+    assert template.content("Hi! You?") == "Hi! You?"
+
+
+@pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
+def test_the_stop_texts_are_what_another_turn_would_begin_with_or_the_end(template: Template) -> None:
+    first, second = template.exchanges(talk("A", "B", "C", "D"))
+    for stop in template.stop:
+        assert second.prompt.startswith(stop) or first.end == stop

@@ -1,0 +1,59 @@
+"""The table: all that is to be known, within the width that there is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from doctor.small import built, row_of, subject_of
+from lightning_neft.doctor.examine import examine
+from lightning_neft.doctor.table import print_report
+from lightning_neft.noise.injector import EmbeddingNoise
+
+
+def printed(name, width, **options):
+    model = built(name)
+    noise = {"alpha": 5.0, "length": "true"}
+    report = examine(subject_of(model), row_of(name).batch(), EmbeddingNoise(), options=noise, **options)
+    file = io.StringIO()
+    print_report(report, Console(file=file, width=width))
+    return report, file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", ["Llama", "EncoderDecoderModel, BERT to BERT"])
+def test_it_keeps_to_the_width_and_leaves_no_name_out(name, width):
+    report, text = printed(name, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    squeezed = "".join(text.split())
+    for found in report.embeddings:
+        assert squeezed.count(found.name) >= 2
+        for number in (found.noise_rms, found.embedding_rms, found.token_norm, found.block_noise_to_signal):
+            assert f"{number:.4g}" in text
+
+
+def test_it_begins_with_the_answer():
+    _, text = printed("Llama", 100)
+    assert text.splitlines()[0] == "The noise lands, on model.embed_tokens."
+    _, text = printed("Llama", 100, off="it is [off]")
+    assert text.splitlines()[0] == "The noise would NOT land: it is [off]"
+    assert "strength" not in text
+
+
+def test_it_ends_with_what_to_do():
+    report, text = printed("BERT, masked LM", 200)
+    assert text.count("\n! ") == text.count("\n  -> ") == len(report.warnings) > 0
+    assert f"-> {report.warnings[-1].do}." in text
+
+
+def test_notes_and_lengths_are_shown():
+    report, text = printed("T5", 200, notes=["read this [first]"], long=300)
+    assert "read this [first]" in text
+    assert "4 to 12, mean 8, from attention_mask" in text
+    assert "5 to 9, mean 7, from decoder_attention_mask" in text
+    assert "on 20 tokens" in text
+    for long in report.long:
+        assert f"at 300 noise-to-signal {long.noise_to_signal:.4g} on {long.name} on samples" in " ".join(text.split())

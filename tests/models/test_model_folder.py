@@ -1,0 +1,194 @@
+"""Folders for `from_pretrained`: the same model comes back, and a folder is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.model_folder import ModelFolder
+from lightning_neft.models.sequence_classifier import SequenceClassifier
+from models.words import batch, fit
+from tiny import Tuned, llama, loader, trainer
+
+LORA = LoraOptions(r=2, target_modules=["q_proj", "v_proj"])
+
+
+def trained(base: str, **options: Any) -> CausalLM:
+    module = CausalLM(base, learning_rate=0.1, warmup_ratio=0.0, **options)
+    fit(module, 2)
+    return module
+
+
+def logits(model: Any) -> Tensor:
+    given = batch([7])
+    with torch.no_grad():
+        return model.eval()(input_ids=given["input_ids"]).logits  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("freeze", [None, ["model.embed_tokens"]])
+def test_all_weights_come_back(base: str, tmp_path: Path, freeze: list[str] | None) -> None:
+    module = trained(base, freeze=freeze)
+    module.save_model(tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(loaded), logits(module.model))
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("a b")["input_ids"] == module.tokenizer()("a b")["input_ids"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "model.safetensors" in names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".md"))}
+
+
+def test_a_compiled_model_is_saved_as_any_other(base: str, tmp_path: Path) -> None:
+    module = CausalLM(base, compile=True)
+    module.save_model(tmp_path / "out")
+    CausalLM(base).save_model(tmp_path / "plain")
+    files = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("out", "plain")]
+    assert files[0] == files[1]
+
+
+def test_adapters_come_back_on_their_base(base: str, tmp_path: Path) -> None:
+    module = trained(base, lora=LORA)
+    module.save_model(tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"adapter_model.safetensors", "tokenizer.json"} <= names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".md")) or name == "model.safetensors"}
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert torch.equal(logits(loaded), logits(module.model))
+    assert not torch.allclose(logits(loaded), logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)))
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
+def test_new_rows_of_the_embedding_are_saved_with_the_adapters(base: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    module = trained(base, lora=LORA)
+    module.has_new_tokens = True
+    module.save_model(tmp_path / "out")
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert any("embed_tokens" in name for name in saved)
+    assert any("lm_head" in name for name in saved)
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_classifiers_come_back_with_their_head_and_names(
+    classified: str, tmp_path: Path, lora: LoraOptions | None
+) -> None:
+    options = LoraOptions(r=2) if lora else None
+    module = SequenceClassifier(classified, num_labels=3, lora=options, learning_rate=0.1, warmup_ratio=0.0)
+    given = [{**batch([5, 5], n), "labels": torch.tensor([n % 3, 2])} for n in range(2)]
+    fit(module, 2, DataLoader(given, batch_size=None))  # type: ignore[arg-type]
+    module.save_model(tmp_path / "out")
+    if lora is None:
+        loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    else:
+        loaded = AutoPeftModelForSequenceClassification.from_pretrained(
+            tmp_path / "out", num_labels=3, dtype=torch.float32, pad_token_id=module.model.config.pad_token_id
+        )
+    assert torch.equal(logits(loaded), logits(module.model))
+    if lora is None:
+        assert loaded.config.id2label == {0: "0", 1: "1", 2: "2"}
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_checkpoints_weights_are_written_and_the_models_stay(
+    base: str, tmp_path: Path, lora: LoraOptions | None
+) -> None:
+    first = trained(base, lora=lora)
+    first.trainer.save_checkpoint(tmp_path / "c.ckpt")
+    other = CausalLM(base, lora=lora)
+    other.configure_model()
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    other.save_model(tmp_path / "out", tmp_path / "c.ckpt")
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    automatic = AutoModelForCausalLM if lora is None else AutoPeftModelForCausalLM
+    loaded = automatic.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert torch.equal(logits(loaded), logits(first.model))
+    with pytest.raises(ModelError, match=r"model\.lora"):
+        CausalLM(base, lora=None if lora else LORA).save_model(tmp_path / "out", tmp_path / "c.ckpt")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, folder = CausalLM(base), tmp_path / "runs" / "out"
+    folder.mkdir(parents=True)
+    (folder / "old.txt").write_text("old")
+    tokenizer = module.tokenizer()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "tokenizer", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            module.save_model(folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["out"]
+        assert [path.name for path in folder.iterdir()] == ["old.txt"]
+    module.save_model(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+    assert not (folder / "old.txt").exists()
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_end_of_a_fit_leaves_the_best_checkpoint(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
+    losses = iter([3.0, 1.0, 2.0])
+    kept: dict[str, Any] = {}
+
+    class Scored(CausalLM):
+        def computed_metrics(self) -> dict[str, Tensor]:
+            return {**super().computed_metrics(), "loss": torch.tensor(next(losses))}
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            kept[f"step={self.trainer.global_step}"] = {n: v.clone() for n, v in self.state_dict().items()}
+
+    logger = CSVLogger(tmp_path, name="run")
+    checkpoint = ModelCheckpoint(filename="{step}", monitor="val/loss", mode="min")
+    options = {"limit_val_batches": 1, "val_check_interval": 2, "enable_checkpointing": True, "num_sanity_val_steps": 0}
+    module = Scored(base, lora, learning_rate=0.1)
+    fit(module, 6, callbacks=[checkpoint, ModelFolder()], logger=logger, **options)
+    assert Path(checkpoint.best_model_path).stem == "step=4"
+    folder = Path(logger.log_dir) / "model"
+    automatic = AutoModelForCausalLM if lora is None else AutoPeftModelForCausalLM
+    loaded = automatic.from_pretrained(folder, dtype=torch.float32)
+    module.load_state_dict(kept["step=4"])
+    assert torch.equal(logits(loaded), logits(module.model))
+
+
+def test_without_checkpoints_it_leaves_the_last_weights(base: str, tmp_path: Path) -> None:
+    module = CausalLM(base, learning_rate=0.1)
+    fit(module, 2, callbacks=[ModelFolder(str(tmp_path / "mine"))])
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    assert torch.equal(logits(loaded), logits(module.model))
+
+
+def test_what_cannot_be_read_does_not_end_a_finished_run(base: str, tmp_path: Path) -> None:
+    class Odd(ModelCheckpoint):
+        def on_fit_end(self, *_: Any) -> None: ...
+
+        def on_train_end(self, *_: Any) -> None:
+            self.best_model_path = str(tmp_path)  # a folder that no strategy wrote
+
+    options = {"enable_checkpointing": True, "callbacks": [Odd(), ModelFolder(str(tmp_path / "mine"))]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(CausalLM(base), 1, default_root_dir=tmp_path, **options)
+    told = [str(warning.message) for warning in caught if "model folder" in str(warning.message)]
+    assert len(told) == 1
+    assert told[0].startswith(f"no model folder was written: the weights of the checkpoint {tmp_path} cannot be read: ")
+    assert "\n" not in told[0]
+    assert not (tmp_path / "mine").exists()
+
+
+def test_other_modules_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ModelFolder works with the models of this package, got Tuned"):
+        trainer(callbacks=[ModelFolder()]).fit(Tuned(llama()), loader())
