@@ -100,3 +100,17 @@ def test_a_run_that_is_asked_to_stop_saves_after_its_step_and_goes_on_exactly(op
     assert "Traceback" not in stopped.stderr
     assert fit(options, "stopped", "--ckpt_path=last").returncode == 0
     assert_same(last_weights("unbroken"), last_weights("stopped"))
+
+
+def test_two_processes_that_are_killed_go_on_exactly_too(options, folder):
+    together = [*options, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    assert fit(together, "unbroken", *SAVING).returncode == 0
+    resume: list[str] = []
+    # The second at the end of an epoch, the third in the next one: Lightning counts such epochs wrongly by itself.
+    for batch in (3, 5, 9):
+        killed = fit(together, "killed", *SAVING, *killing(batch), *resume)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+        resume = ["--ckpt_path=last"]
+    ended = fit(together, "killed", *SAVING, *resume)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert_same(last_weights("unbroken"), last_weights("killed"))

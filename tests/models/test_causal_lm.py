@@ -114,6 +114,22 @@ def test_held_out_metrics_are_means_over_tokens(base: str, source: str, batch_si
     }
 
 
+def test_held_out_metrics_follow_the_weights_of_the_data(base: str) -> None:
+    model = built(base)
+    ids = torch.arange(3, 15)[None]
+    logits = model.model.eval()(input_ids=ids).logits[0].detach()
+    guesses, index = logits.argmax(-1), torch.tensor([2, 5, 8])
+    targets = torch.stack([guesses[2], (guesses[5] + 1) % 29, guesses[8]])
+    weights = torch.tensor([0.25, 1.0, 0.5])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    batch |= {"loss_index": index, "loss_targets": targets, "loss_token_weights": weights}
+    data = torch.utils.data.DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+    (metrics,) = quiet_trainer().validate(model, data, verbose=False)
+    losses = torch.nn.functional.cross_entropy(logits[index], targets, reduction="none")
+    assert metrics["val/loss"] == pytest.approx(((losses * weights).sum() / 1.75).item(), rel=1e-5)
+    assert metrics["val/token_accuracy"] == pytest.approx(0.75 / 1.75)
+
+
 def test_the_loss_of_the_base_and_the_last_validation_are_kept(base: str, source: str) -> None:
     model, data = CausalLM(base, learning_rate=0.0), TextData(source, base, batch_size=2, val_size=3)
     quiet_trainer(num_sanity_val_steps=-1).fit(model, data)
@@ -203,3 +219,24 @@ def test_a_base_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"the weights of model base '.*' cannot be loaded: ") as caught:
         built(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma 2", "OPT", "BLOOM", "GPT-2", "Falcon", "Mistral", "Mamba-2"])
+def test_batches_of_the_data_layer_give_the_same_loss_without_their_mask(name: str, base: str) -> None:
+    from lightning_neft.data.batching.collate import Collator
+    from lightning_neft.data.batching.plan import PlannedBatch
+    from lightning_neft.data.tokenization import EncodedSample
+    from matrix.checks import case_of
+
+    module = CausalLM(base)
+    module.model = case_of(name).model.eval()
+    module.on_model_built()
+    seen: list[bool] = []
+    module.model.register_forward_pre_hook(
+        lambda model, args, kwargs: seen.append("attention_mask" in kwargs), with_kwargs=True
+    )
+    rows = tuple((EncodedSample(list(range(5, 5 + n)), [-100] * 2 + list(range(7, 5 + n))),) for n in (9, 4, 6))
+    batch = Collator(0)(PlannedBatch(rows))
+    plain = {key: value for key, value in batch.items() if not key.startswith("loss_")}
+    torch.testing.assert_close(mean_loss(module.predictions(batch)), mean_loss(module.predictions(plain)))
+    assert seen == [False, True]

@@ -258,7 +258,10 @@ def test_4_bit_weights_are_those_of_the_qlora_paper(base: str, monkeypatch: pyte
 
     def load(path: str, **options: Any) -> tuple[nn.Module, dict[str, set[str]]]:
         given.update(options)
-        return nn.ModuleDict({"norm": nn.LayerNorm(2).to(torch.bfloat16)}), {"missing_keys": set()}
+        return nn.ModuleDict({"norm": nn.LayerNorm(2).to(torch.bfloat16)}), {
+            "missing_keys": set(),
+            "mismatched_keys": set(),
+        }
 
     monkeypatch.setattr("lightning_neft.models.weights.check_quantization", lambda: None)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)

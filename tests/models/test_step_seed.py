@@ -48,6 +48,10 @@ def test_each_batch_draws_its_own_numbers_whatever_came_before(base: str) -> Non
     assert drawn(base) == first
 
 
+def test_the_second_epoch_draws_others_than_the_first(base: str) -> None:
+    assert len(set(drawn(base, max_steps=8))) == 8
+
+
 def test_seeds_and_ranks_draw_others(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [drawn(base), drawn(base, 1), drawn(base, rank=1, monkeypatch=monkeypatch)]
     assert len({number for run in runs for number in run}) == 12

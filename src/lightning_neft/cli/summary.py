@@ -30,6 +30,7 @@ _MAX_NEW_TOKENS = 64
 
 def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
     """Print the held-out loss before and after, sample answers, and where the checkpoints are; on the first process."""
+    log_dir = trainer.log_dir  # the ranks agree on it: all of them have to ask
     if not trainer.is_global_zero:
         return
     console = Console()
@@ -40,7 +41,7 @@ def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
     can_generate = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
     if can_generate and isinstance(model, LanguageModel) and data.prepared.held_out is not None:
         console.print(_answers(trainer, model, data))
-    for name, path in _files(trainer):
+    for name, path in _files(trainer, log_dir):
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
@@ -78,14 +79,14 @@ def _short(text: str) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _files(trainer: L.Trainer) -> list[tuple[str, str]]:
+def _files(trainer: L.Trainer, log_dir: str | None) -> list[tuple[str, str]]:
     found = []
     checkpoint: Any = trainer.checkpoint_callback
     if checkpoint is not None:
         found = [("best checkpoint", checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path)]
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "model"
+        folder = Path(log_dir or trainer.default_root_dir) / "model"
         found.append(("model folder", str(folder) if folder.is_dir() else ""))
-    return [(name, path) for name, path in (*found, ("log and config", trainer.log_dir or "")) if path]
+    return [(name, path) for name, path in (*found, ("log and config", log_dir or "")) if path]
 
 
 def write_predictions(trainer: L.Trainer, data: TextData, batches: list[list[str]]) -> Path:

@@ -38,7 +38,7 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         yield
     # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
-    # ImportError: a package that this model or attention needs. RuntimeError: weights of other shapes than the config's.
+    # ImportError: a package that this model or attention needs. RuntimeError: weights of other shapes than its config.
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error

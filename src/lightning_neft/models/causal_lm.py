@@ -49,6 +49,10 @@ class CausalLM(LanguageModel):
     @override
     def predictions(self, batch: dict[str, Any]) -> Predictions:
         tokens, ids = next_tokens(batch), batch["input_ids"]
+        if "loss_index" in batch and not getattr(self.model.config, "output_router_logits", False):
+            # The data layer pads on the right, where no token of a causal model looks. Without a mask the attention
+            # takes its faster path. Only a router's loss counts the places of padding.
+            batch = {name: value for name, value in batch.items() if name != "attention_mask"}
         with self.response_logits.at(tokens.index, ids):
             output = self(batch)
         logits = self.response_logits.picked(output.logits, tokens.index, ids.shape)

@@ -84,10 +84,7 @@ class FineTuner(PretrainedModule):
     def loss_without_noise(self, batch: dict[str, Any]) -> Tensor:
         """Return the mean loss of a batch without noise and dropout; no random state is read or moved."""
         with evaluating(self.model):
-            loss = mean_loss(self.predictions(batch))
-        # Autocast keeps the weights that it converted, here without the way back to their gradients.
-        torch.clear_autocast_cache()
-        return loss
+            return mean_loss(self.predictions(batch))
 
     def double_rows(self, batch: dict[str, Any]) -> None:
         """Double a batch in place, for antithetic noise."""

@@ -50,8 +50,6 @@ def check_packing(model: Any, batch: Mapping[str, Any], architecture: str) -> No
                 "data.batching=length_grouped"
             ) from error
         alone = torch.cat([_logits(model, [document], is_flat="cu_seq_lens_q" in batch) for document in documents])
-    # Autocast keeps the weights that it converted, here without the way back to their gradients.
-    torch.clear_autocast_cache()
     tolerance = _tolerance(model, packed)
     packed, alone = packed.float(), alone.float()
     off = ((packed - alone).norm(dim=-1) / alone.norm(dim=-1).clamp(min=1e-12)).max().item()

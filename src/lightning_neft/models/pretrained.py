@@ -153,7 +153,7 @@ class PretrainedModule(L.LightningModule):
             model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
         freeze_parameters(model, self.freeze_patterns)
         if self.gradient_checkpointing:
-            # The other kind asks for inputs that require gradients, which frozen embeddings do not give.
+            # By name since transformers 5.23; the kind of checkpointing is the one that PyTorch recommends.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
         # transformers hands out models in eval mode and Lightning keeps that: dropout would stay off in the fit.

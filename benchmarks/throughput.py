@@ -1,0 +1,122 @@
+"""One fit against TRL's SFTTrainer and against a hand-written loop: trained tokens per second and peak memory.
+
+    python benchmarks/throughput.py                      # on the CPU: a tiny Llama, 1,000 samples, 3 rounds
+    python benchmarks/throughput.py --gpu                # a random Llama of the shape of Llama-3.2-1B, in bf16
+    python benchmarks/throughput.py --sides trl ours     # some sides only
+
+Needs the extra `bench`. Every side of every round is a process of its own, one at a time with all cores, and the sides
+take turns. The clock runs from the start of the first batch to the end of the last optimiser step: imports, loading and
+tokenisation are in `wall_seconds` only. Tokens are those that the embedding reads, padding not counted; a side that did
+not see exactly the samples' tokens, once each, ends the benchmark. What the samples are: `workload.py`; what the sides
+do: `sides.py`. Figures need a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from comparison import compare, table
+
+# Nothing heavy here: on Linux, the peak memory of a new process begins at that of the one that started it.
+
+HERE = Path(__file__).resolve().parent
+CPU_SIDES = (
+    *("trl", "trl_packed", "trl_grouped", "trl_tuned", "trl_tuned_fp32"),
+    *("hand_random", "hand_grouped"),
+    *("ours", "ours_random", "ours_packed"),
+)
+GPU_SIDES = ("trl", "trl_packed", "trl_grouped", "trl_tuned", "hand_grouped", "ours", "ours_packed", "ours_clean")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "lightning", "lightning-neft")
+Record = dict[str, Any]
+
+
+def main() -> None:
+    """Run the benchmark, or one side of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--sides", nargs="+", metavar="SIDE", help="those of sides.py that take part")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="by default results/throughput.json, or throughput_gpu.json")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(_in_this_process(args)), flush=True)
+        return
+    sides = args.sides or (GPU_SIDES if args.gpu else CPU_SIDES)
+    out = args.out or HERE / "results" / ("throughput_gpu.json" if args.gpu else "throughput.json")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*(sys.executable, __file__, "--folder", folder), *(["--gpu"] if args.gpu else [])]
+        workload = _run([*command, "--side", "prepare", "--samples", str(args.samples)])
+        print(f"{workload['samples']} samples, {workload['tokens']} tokens", flush=True)
+        rounds: list[dict[str, Record]] = []
+        for number in range(args.rounds):
+            # Each round begins with another side, so that none is always the first.
+            start = number % len(sides)
+            records = {side: _run([*command, "--side", side]) for side in (*sides[start:], *sides[:start])}
+            for side, record in records.items():
+                _check(side, record, workload)
+            rounds.append(records)
+            report = {"machine": _machine(), "workload": workload, **compare(rounds, args.gpu), "rounds": rounds}
+            _write(out, report)
+    print(table(report))
+
+
+def _in_this_process(args: argparse.Namespace) -> Record:
+    import sides
+    import workload
+
+    if args.side == "prepare":
+        return workload.prepare(args.folder, args.samples, workload.ONE_BILLION if args.gpu else workload.TINY)
+    return sides.run_side(args.side, args.folder, args.gpu)
+
+
+def _run(command: list[str]) -> Record:
+    """Run a process, and return the record of its last line with its duration."""
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    record: Record = json.loads(done.stdout.strip().splitlines()[-1])
+    record["wall_seconds"] = time.perf_counter() - began
+    print(command[-1], {key: value for key, value in record.items() if key != "settings"}, flush=True)
+    return record
+
+
+def _check(side: str, record: Record, workload: Record) -> None:
+    for key in ("tokens", "answer_tokens"):
+        if record[key] != workload[key]:
+            raise SystemExit(
+                f"{side} trained {record[key]} {key} of {workload[key]}: it drops, cuts or repeats samples"
+            )
+
+
+def _machine() -> Record:
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    versions = {package: version(package) for package in PACKAGES}
+    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
+
+
+def _write(path: Path, report: Record) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()
