@@ -19,6 +19,7 @@ from lightning_neft.noise.hook import Strength
 from lightning_neft.noise.injector import EmbeddingNoise, Scale
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
+from lightning_neft.ranks import data_parallel_rank
 
 __all__ = ["NEFTune"]
 
@@ -161,7 +162,7 @@ class NEFTune(pl.Callback):
         self.noise.arm(
             batch,
             trainer.fit_loop.total_batch_idx,
-            rank=_data_parallel_rank(trainer),
+            rank=data_parallel_rank(trainer),
             alpha=self._alpha_now,
             measure=self._is_first_batch or _is_logging_step(trainer),
         )
@@ -243,12 +244,6 @@ class NEFTune(pl.Callback):
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
-
-
-def _data_parallel_rank(trainer: pl.Trainer) -> int:
-    # Not the global rank: ranks that share one replica (tensor parallel) have to agree on its noise.
-    kwargs = getattr(trainer.strategy, "distributed_sampler_kwargs", None)
-    return int(kwargs["rank"]) if kwargs else 0
 
 
 def _is_logging_step(trainer: pl.Trainer) -> bool:

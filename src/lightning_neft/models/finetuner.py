@@ -16,9 +16,9 @@ from lightning_neft.models.loss import Predictions, mean_loss, share_of_step, su
 from lightning_neft.models.modes import evaluating
 from lightning_neft.models.optimizer import adamw
 from lightning_neft.models.pretrained import PretrainedModule
-from lightning_neft.models.replicas import replicas
 from lightning_neft.models.schedule import cosine_with_warmup
 from lightning_neft.models.token_mean import TokenMean
+from lightning_neft.ranks import replicas
 
 __all__ = ["FineTuner"]
 

@@ -10,8 +10,8 @@ import torch
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.replicas import data_parallel_rank
 from lightning_neft.noise.functional import mix_seed
+from lightning_neft.ranks import data_parallel_rank
 
 __all__ = ["StepSeed"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.models.logging_steps import is_logging_step
-from lightning_neft.models.replicas import replicas
+from lightning_neft.ranks import replicas
 
 __all__ = ["TokenRate", "tokens_in"]
 

@@ -17,6 +17,9 @@ def replicas(trainer: pl.Trainer) -> int:
 
 
 def data_parallel_rank(trainer: pl.Trainer) -> int:
-    """Return the number of this process's copy of the model."""
+    """Return the number of this process's copy of the model.
+
+    Not the global rank: ranks that share one copy (tensor parallel) have to agree on its noise and its dropout.
+    """
     kwargs = trainer.distributed_sampler_kwargs
     return int(kwargs["rank"]) if kwargs else 0
