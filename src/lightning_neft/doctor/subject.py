@@ -14,7 +14,6 @@ from lightning_neft.doctor.checkpoint import Checkpoint
 from lightning_neft.doctor.lazy import LazyWeights
 from lightning_neft.doctor.report import ModelFacts
 from lightning_neft.doctor.skeleton import build_skeleton, count_parameters, find_base, has_dropout
-from lightning_neft.errors import ModelError
 from lightning_neft.models.base import loading
 
 if TYPE_CHECKING:
@@ -112,13 +111,10 @@ def _mode(model: nn.Module) -> Literal["train", "eval"]:
 
 
 def _load_whole(known: Any, path: str, base: str, dtype: torch.dtype, trust_remote_code: bool) -> nn.Module:
-    try:
-        with loading("weights", base):
-            model: nn.Module = known.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except RuntimeError as error:  # shapes that do not fit; a ModelError is none
-        raise ModelError(f"the weights of model base {base!r} do not fit its config: {error}") from error
+    with loading("weights", base):
+        model: nn.Module = known.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
     return model
 
 

@@ -38,7 +38,12 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         yield
     # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
-    # ImportError: a package that this model or attention needs. RuntimeError: weights of other shapes than its config.
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    # ImportError: a package that this model or attention needs.
+    except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        # transformers has listed them on the standard error.
+        raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes are others") from error

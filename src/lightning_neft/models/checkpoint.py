@@ -47,13 +47,10 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
             f"the checkpoint is of a {found['architecture']} (model.base={found['base']}), but "
             f"model.base={expected['base']} gives a {expected['architecture']}; give the base of the checkpoint"
         )
-    if found["adapters"] != expected["adapters"]:
-        holds, do = ("adapters only", "give the model.lora options") if found["adapters"] else ("all weights", "leave")
-        raise ModelError(
-            f"the checkpoint holds {holds}; {do} of its run"
-            if found["adapters"]
-            else f"the checkpoint holds {holds} of a model without adapters; {do} model.lora away"
-        )
+    if found["adapters"] and not expected["adapters"]:
+        raise ModelError("the checkpoint holds adapters only; give the model.lora options of its run")
+    if expected["adapters"] and not found["adapters"]:
+        raise ModelError("the checkpoint holds all weights of a model without adapters; leave model.lora away")
     # Folders may have moved: the last part of the name has to do.
     if found["adapters"] and Path(found["base"]).name != Path(expected["base"]).name:
         raise ModelError(
