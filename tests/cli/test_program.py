@@ -110,3 +110,13 @@ def test_a_run_that_stops_between_validations_is_validated_at_its_end(
 ) -> None:
     assert main(["fit", *short, "--trainer.max_steps=1"]) == 0
     assert "after step 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("samples", "tables"), [(1, 1), (0, 1)])
+def test_the_last_answers_are_shown_once(
+    short: list[str], samples: int, tables: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *short, f"--samples={samples}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("answers after step 2") == samples
+    assert printed.count("answers to held-out instructions") == tables - samples

@@ -15,6 +15,7 @@ from rich.text import Text
 from lightning_neft.data.module import asked
 from lightning_neft.files import write_text
 from lightning_neft.models.language_model import LanguageModel
+from lightning_neft.models.samples import SampleAnswers
 
 if TYPE_CHECKING:
     import lightning as L
@@ -39,10 +40,17 @@ def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
         console.print(losses)
     # With sharded weights one process alone cannot generate.
     can_generate = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-    if can_generate and isinstance(model, LanguageModel) and data.prepared.held_out is not None:
+    if can_generate and _wants_answers(trainer) and isinstance(model, LanguageModel) and data.prepared.held_out:
         console.print(_answers(trainer, model, data))
     for name, path in _files(trainer, log_dir):
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
+
+
+def _wants_answers(trainer: L.Trainer) -> bool:
+    """Return whether the last validation has not shown the same answers already."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    shown = [callback.shown_at for callback in callbacks if isinstance(callback, SampleAnswers)]
+    return trainer.global_step not in shown
 
 
 def _losses(trainer: L.Trainer, model: FineTuner) -> Table:

@@ -85,6 +85,8 @@ class SampleAnswers(pl.Callback):
         self.prompts = prompts
         self.count = count
         self.max_new_tokens = max_new_tokens
+        self.shown_at: int | None = None
+        """Optimiser step of the answers that were shown last."""
         self._can_generate = True
 
     @override
@@ -116,7 +118,7 @@ class SampleAnswers(pl.Callback):
             )
         rows = [(prompt.text, answer.strip(), prompt.reference) for prompt, answer in zip(asked, answers, strict=True)]
         # Of the steps done: validation within an epoch comes before the loggers' own count goes up.
-        step = trainer.global_step
+        step = self.shown_at = trainer.global_step
         _print(rows, step)
         for logger in trainer.loggers:
             _log(logger, rows, step)
