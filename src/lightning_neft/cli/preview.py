@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lightning_neft.data.module import TextData
+    from lightning_neft.data.sample_stream import FirstSamples
     from lightning_neft.data.token_store import TokenStore
+    from lightning_neft.data.tokenization import EncodedSample
+
+    # The training samples; of a stream the first ones.
+    _Train = TokenStore | FirstSamples
 
 __all__ = ["run"]
 
@@ -44,20 +49,28 @@ def run(verb: str, args: Sequence[str]) -> None:
     # What libraries print is not part of the object.
     with redirect_stdout(sys.stderr if as_json else sys.stdout), quiet():
         program = Program(verb, [*rest, *WITHOUT_TRAINING])
-        program.datamodule.setup("fit")
+        data = program.datamodule
+        data.setup("fit")
+        stream = data.prepared.stream
+        train: _Train
+        if stream is None:
+            train, notices = data.prepared.train, data.prepared.notices
+        else:
+            train = first = stream.first()
+            notices = [*data.prepared.notices, *first.notices]
     shown = max(0, program.config.samples)
     if as_json:
-        print(json.dumps(_as_json(program.datamodule, shown), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(data, train, notices, shown), indent=2, ensure_ascii=False))
     else:
-        _print(program.datamodule, shown)
+        _print(data, train, notices, shown)
 
 
-def _as_json(data: TextData, count: int) -> dict[str, Any]:
+def _as_json(data: TextData, train: _Train, notices: list[str], count: int) -> dict[str, Any]:
     from lightning_neft.data.statistics import length_statistics, waste_by_batching
 
     prepared, options = data.prepared, data.options
-    stores = {"train": prepared.train, "held_out": prepared.held_out}
-    waste = waste_by_batching(prepared.train.lengths, options.task, data.batch_size, options.max_length, data.seed)
+    stores = {"train": train, "held_out": prepared.held_out}
+    waste = waste_by_batching(train.lengths, options.task, data.batch_size, options.max_length, data.seed)
     return {
         "source": options.source,
         "task": options.task,
@@ -67,8 +80,9 @@ def _as_json(data: TextData, count: int) -> dict[str, Any]:
         "max_length": options.max_length,
         "batching": data.batching,
         "batch_size": data.batch_size,
+        "streaming": options.streaming,
         "label_names": prepared.label_names,
-        "notices": prepared.notices,
+        "notices": notices,
         **{
             name: None
             if store is None
@@ -83,16 +97,15 @@ def _as_json(data: TextData, count: int) -> dict[str, Any]:
             mode: {"share": found.share, "batches": found.batches, "rows": found.rows} for mode, found in waste.items()
         },
         "samples": [
-            {"parts": [{"text": text, "trained": trained} for text, trained in _parts(data, index)]}
-            for index in range(min(count, len(prepared.train)))
+            {"parts": [{"text": text, "trained": trained} for text, trained in _parts(data, train[index])]}
+            for index in range(min(count, len(train)))
         ],
     }
 
 
-def _parts(data: TextData, index: int) -> Iterator[tuple[str, bool]]:
+def _parts(data: TextData, sample: EncodedSample) -> Iterator[tuple[str, bool]]:
     """Yield the text of a training sample piece by piece, each with whether it is trained."""
     prepared = data.prepared
-    sample = prepared.train[index]
     ids, labels = sample.input_ids, sample.labels
     decode = prepared.tokenizer.decode
     if data.options.task == "sequence_classification":
@@ -110,7 +123,7 @@ def _parts(data: TextData, index: int) -> Iterator[tuple[str, bool]]:
             yield decode([token for token, _ in run_of]), trained
 
 
-def _print(data: TextData, count: int) -> None:
+def _print(data: TextData, train: _Train, notices: list[str], count: int) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -124,24 +137,26 @@ def _print(data: TextData, count: int) -> None:
     )
     if prepared.label_names:
         console.print(Text(f"classes: {', '.join(map(str, prepared.label_names))}"))
-    for notice in prepared.notices:
+    for notice in notices:
         console.print(Text(notice, style="yellow"))
-    for index in range(min(count, len(prepared.train))):
-        _print_sample(console, data, index)
+    if options.streaming:
+        console.print(Text("streaming: the training data here are the samples of the first records", style="yellow"))
+    for index in range(min(count, len(train))):
+        _print_sample(console, data, train, index)
     # The targets of the other tasks are not among the tokens whose lengths these are.
     by_token = options.task == "causal_lm"
-    _print_lengths(console, "training", prepared.train, by_token)
+    _print_lengths(console, "training", train, by_token)
     if prepared.held_out is not None:
         _print_lengths(console, "held-out", prepared.held_out, by_token)
-    _print_padding(console, data)
+    _print_padding(console, data, train)
 
 
-def _print_sample(console: Console, data: TextData, index: int) -> None:
+def _print_sample(console: Console, data: TextData, train: _Train, index: int) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
     text = Text()
-    for piece, trained in _parts(data, index):
+    for piece, trained in _parts(data, train[index]):
         if not trained:
             text.append(piece, style="dim")
         elif console.color_system:
@@ -149,12 +164,11 @@ def _print_sample(console: Console, data: TextData, index: int) -> None:
         else:
             text.append(f"{_OPEN}{piece}{_CLOSE}")
     marked = "in colour" if console.color_system else f"between {_OPEN} and {_CLOSE}"
-    store = data.prepared.train
-    title = f"training sample {index + 1}: {store.lengths[index]} tokens, {store.trained[index]} trained ({marked})"
+    title = f"training sample {index + 1}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
     console.print(Panel(text, title=title, title_align="left"))
 
 
-def _print_lengths(console: Console, name: str, store: TokenStore, is_trained_by_token: bool) -> None:
+def _print_lengths(console: Console, name: str, store: _Train, is_trained_by_token: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -174,15 +188,16 @@ def _print_lengths(console: Console, name: str, store: TokenStore, is_trained_by
     console.print(table)
 
 
-def _print_padding(console: Console, data: TextData) -> None:
+def _print_padding(console: Console, data: TextData, train: _Train) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from lightning_neft.data.statistics import waste_by_batching
 
     options = data.options
-    waste = waste_by_batching(data.prepared.train.lengths, options.task, data.batch_size, options.max_length, data.seed)
-    console.print(Text(f"an epoch in batches of {data.batch_size} rows on one device, by data.batching:"))
+    waste = waste_by_batching(train.lengths, options.task, data.batch_size, options.max_length, data.seed)
+    what = "these samples" if options.streaming else "an epoch"
+    console.print(Text(f"{what} in batches of {data.batch_size} rows on one device, by data.batching:"))
     table = Table("batching", "padding", "batches", box=None)
     for mode, found in waste.items():
         chosen = " (chosen)" if mode == data.batching else ""

@@ -22,6 +22,8 @@ from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.conversation import Conversation, Labelled
 from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.prepare import DataOptions, Prepared, prepare
+from lightning_neft.data.streaming import StreamedBatches, StreamedLoader
+from lightning_neft.data.streaming_options import check_options, micro_batch_limit
 from lightning_neft.data.templates.base import text_of
 from lightning_neft.data.token_store import TokenStore
 from lightning_neft.data.tokenization import Task
@@ -66,6 +68,9 @@ class TextData(L.LightningDataModule):
         seed: Seed of the order; by default the one of seed_everything, 0 without one. Which samples are held out does
             not depend on it.
         num_workers: Processes that load data. Samples are tokenised beforehand, so 0 is fast.
+        streaming: Read the training data as they come, block by block, and tokenise them then: for sources that are too
+            large to wait for. Each process reads all of them. Goes with random and length_grouped batches, with
+            trainer.max_steps, with num_workers 0 or 1, and with the first val_size records held out, or val_split.
 
     Raises:
         ConfigError: If a number is out of its range, or options do not go together.
@@ -95,6 +100,7 @@ class TextData(L.LightningDataModule):
         cache_dir: str | None = None,
         seed: int | None = None,
         num_workers: int = 0,
+        streaming: bool = False,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -115,9 +121,13 @@ class TextData(L.LightningDataModule):
         if task != "causal_lm" and (batching in ("packed", "flat") or prompt_loss):
             what = f"batching={batching}" if batching in ("packed", "flat") else f"prompt_loss={prompt_loss}"
             raise ConfigError(f"data.{what} is for the task causal_lm, the task here is {task}")
+        if source == "toy":
+            val_split = val_split or "held_out"
+        if streaming:
+            check_options(task, batching, num_workers, 0 if val_split else val_size)
         entry = find_entry(source)
         if source == "toy":
-            split, val_split = split or "train", val_split or "held_out"
+            split = split or "train"
         elif entry is not None:
             format, template = format or entry.format, template or entry.template
             columns = columns or dict(entry.columns)
@@ -141,6 +151,7 @@ class TextData(L.LightningDataModule):
             val_split=val_split,
             strict=strict,
             cache_dir=cache_dir,
+            streaming=streaming,
         )
         self.prompt_loss = prompt_loss
         self.batch_size = batch_size
@@ -164,7 +175,16 @@ class TextData(L.LightningDataModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Open the tokens; without a Trainer, or without `prepare_data`, make them as well."""
+        """Open the tokens; without a Trainer, or without `prepare_data`, make them as well.
+
+        Raises:
+            ConfigError: If a stream is to be trained on without trainer.max_steps.
+        """
+        if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.max_steps == -1:
+            raise ConfigError(
+                "data.streaming: how long an epoch is, and so when the learning rate has to end, is not known before "
+                "its end; give trainer.max_steps"
+            )
         if self._prepared is None:
             self._prepared = prepare(self.options)
 
@@ -220,29 +240,37 @@ class TextData(L.LightningDataModule):
         )
 
     @override
-    def train_dataloader(self) -> StatefulDataLoader:
+    def train_dataloader(self) -> StatefulDataLoader | StreamedLoader:
         trainer = self.trainer
-        if trainer is None:
-            order = self.train_order()
-        else:
-            if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-                raise ConfigError(
-                    "GradientAccumulationScheduler changes the number of micro-batches of a step, which the loss is "
-                    "normalised by: use a constant trainer.accumulate_grad_batches"
-                )
-            if trainer.overfit_batches:  # type: ignore[attr-defined]
-                raise ConfigError(
-                    "trainer.overfit_batches puts another order in place of this one: use trainer.limit_train_batches"
-                )
-            limit = trainer.limit_train_batches
-            order = self.train_order(*self._rank(), trainer.accumulate_grad_batches, 1.0 if limit is None else limit)
+        if trainer is not None:
+            _check_trainer(trainer)
+        collator = Collator(self._pad_id, self.options.task, self.batching, self.prompt_loss)
+        accumulate = 1 if trainer is None else trainer.accumulate_grad_batches
+        limit = 1.0 if trainer is None or trainer.limit_train_batches is None else trainer.limit_train_batches
+        rank, world_size = self._rank()
+        if self.prepared.stream is not None:
+            batches = StreamedBatches(
+                self.prepared.stream,
+                task=self.options.task,
+                prompt_loss=self.prompt_loss,
+                batching=self.batching,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                rank=rank,
+                world_size=world_size,
+                accumulate=accumulate,
+                limit=micro_batch_limit(limit),
+            )
+            return StreamedLoader(batches, collator, self.num_workers, trainer)
+        order = self.train_order(rank, world_size, accumulate, limit)
+        if trainer is not None:
             # The number that Lightning sets itself, but on a resume only after workers have begun to fetch batches.
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return StatefulDataLoader(
             PlannedSamples(self.prepared.train),
             batch_size=None,
             sampler=order,
-            collate_fn=Collator(self._pad_id, self.options.task, self.batching, self.prompt_loss),
+            collate_fn=collator,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
         )
@@ -307,6 +335,19 @@ class TextData(L.LightningDataModule):
         """Return the data-parallel rank and the number of such ranks; (0, 1) without a Trainer or with one device."""
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
+
+
+def _check_trainer(trainer: L.Trainer) -> None:
+    """Refuse what would make the loss or the order wrong without a word."""
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        raise ConfigError(
+            "GradientAccumulationScheduler changes the number of micro-batches of a step, which the loss is "
+            "normalised by: use a constant trainer.accumulate_grad_batches"
+        )
+    if trainer.overfit_batches:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "trainer.overfit_batches puts another order in place of this one: use trainer.limit_train_batches"
+        )
 
 
 def asked(sample: Conversation | Labelled) -> tuple[str, str]:

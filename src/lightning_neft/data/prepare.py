@@ -1,25 +1,32 @@
-"""From the options of the data to tokens on disk: read, parse, split, encode; once for each set of options."""
+"""From the options of the data to tokens on disk: read, parse, split, encode; once for each set of options.
+
+With streaming only what is held out goes to disk, and the rest is encoded as it comes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Sample
 from lightning_neft.data.cutting import cut_conversations
 from lightning_neft.data.formats.base import PARSING_VERSION, Format
 from lightning_neft.data.formats.parsing import Parsed, parse_records
 from lightning_neft.data.formats.registry import choose_format
-from lightning_neft.data.sources.records import Records
+from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
+from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.data.templates.base import Template
 from lightning_neft.data.templates.registry import default_template, template_named
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
-from lightning_neft.data.tokenization import Task, encode, label_names
+from lightning_neft.data.tokenization import Encoding, Task, encode, label_names
 from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
 from lightning_neft.errors import DataError
 
@@ -64,6 +71,7 @@ class DataOptions:
     val_split: str | None = None
     strict: bool = False
     cache_dir: str | None = None
+    streaming: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class Prepared:
     """Data that are ready to be batched.
 
     Attributes:
-        train: The samples to train on.
+        stored: The samples to train on, None with streaming.
+        stream: The samples to train on if they are read as they come, otherwise None.
         held_out: Those to measure on, None if none are held out.
         tokenizer: With the template's special tokens.
         template: Words the conversations.
@@ -81,7 +90,8 @@ class Prepared:
         notices: Lines that tell a person what was left out or changed.
     """
 
-    train: TokenStore
+    stored: TokenStore | None
+    stream: SampleStream | None
     held_out: TokenStore | None
     tokenizer: PreTrainedTokenizerBase
     template: Template
@@ -89,6 +99,17 @@ class Prepared:
     format: str
     label_names: list[str | int]
     notices: list[str]
+
+    @property
+    def train(self) -> TokenStore:
+        """The samples to train on.
+
+        Raises:
+            DataError: With streaming, which does not keep them.
+        """
+        if self.stored is None:
+            raise DataError("with data.streaming the training samples are not kept, so they cannot be looked up")
+        return self.stored
 
 
 def prepare(options: DataOptions) -> Prepared:
@@ -106,28 +127,68 @@ def prepare(options: DataOptions) -> Prepared:
     name = options.template
     template = default_template(chosen.name, tokenizer) if name is None else template_named(name, tokenizer)
     special_tokens = tuple(add_special_tokens(tokenizer, template.special_tokens))
+    if options.streaming and held_out_records is None and options.val_size:
+        held_out_records = _FirstRecords(records, int(options.val_size))
     work = _Work(options, records, held_out_records, chosen, tokenizer, template)
     key = fingerprint(
         tokenizer=tokenizer,
         template=template,
         parsing=PARSING_VERSION,
-        source=records.fingerprint,
+        # A stream is not read to know it.
+        source=repr(records.first) if options.streaming else records.fingerprint,
         held_out=None if held_out_records is None else held_out_records.fingerprint,
         format=chosen.name,
         **{option: getattr(options, option) for option in _DECIDING},
     )
+    made = tokenizer, template, special_tokens, chosen.name
+    held_out = None
+    if options.streaming:
+        notices: list[str] = []
+        if held_out_records is not None:
+            held_out = open_or_build(f"{key}-held_out", work.held_out_of_stream, options.cache_dir)
+            notices = [*held_out.facts["notices"], *held_out.notices("held-out", options.max_length)]
+        return Prepared(None, work.stream(key), held_out, *made, [], notices)
     train = open_or_build(f"{key}-train", work.train, options.cache_dir)
     labels = train.facts["labels"]
     notices = [*train.facts["notices"], *train.notices("training", options.max_length)]
-    held_out = None
     if options.val_split is not None or options.val_size:
         held_out = open_or_build(f"{key}-held_out", lambda: work.held_out(labels), options.cache_dir)
         notices += held_out.notices("held-out", options.max_length)
-    return Prepared(train, held_out, tokenizer, template, special_tokens, chosen.name, labels, notices)
+    return Prepared(train, None, held_out, *made, labels, notices)
+
+
+class _FirstRecords(Records):
+    """The first records of a stream, to hold out.
+
+    Raises:
+        DataError: If there are no further ones to train on.
+    """
+
+    def __init__(self, records: Records, count: int) -> None:
+        super().__init__(records.name)
+        self._records = list(islice(records, count + 1))
+        if len(self._records) <= count:
+            raise DataError(
+                f"data.val_size={count} holds out all {len(self._records)} records of {records.name}, which leaves "
+                "none to train on; give a smaller data.val_size"
+            )
+        self._records.pop()
+
+    @override
+    def __iter__(self) -> Iterator[tuple[Record, str]]:
+        return iter(self._records)
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """SHA-256 over the records."""
+        return hashlib.sha256(repr([record for record, _ in self._records]).encode()).hexdigest()
 
 
 def _open(options: DataOptions, split: str | None) -> Records:
-    return open_source(options.source, split=split, subset=options.subset, revision=options.revision)
+    return open_source(
+        options.source, split=split, subset=options.subset, revision=options.revision, streaming=options.streaming
+    )
 
 
 @dataclass
@@ -151,6 +212,28 @@ class _Work:
     def held_out(self, labels: Sequence[str | int]) -> Stored:
         _, samples = self._samples
         return self._stored("held-out", samples, labels, {})
+
+    def held_out_of_stream(self) -> Stored:
+        assert self.held_out_records is not None
+        parsed = parse_records(self.held_out_records, self.format)
+        return self._stored("held-out", parsed.samples, (), {"notices": parsed.lines("held-out")})
+
+    def stream(self, key: str) -> SampleStream:
+        options = self.options
+        return SampleStream(
+            self.records,
+            self._encode_records,
+            skip=0 if options.val_split is not None else int(options.val_size),
+            max_length=options.max_length,
+            strict=options.strict,
+            fingerprint=key,
+        )
+
+    def _encode_records(self, records: Sequence[tuple[Record, str]]) -> EncodedRecords:
+        parsed = parse_records(records, self.format)
+        # Which sample it is that cannot be trained on, the stream knows better.
+        encoding, _, origins = self._encode(parsed.samples, (), strict=False)
+        return EncodedRecords(encoding, origins, parsed)
 
     @cached_property
     def _parsed(self) -> tuple[Parsed, Parsed | None]:
@@ -179,9 +262,25 @@ class _Work:
         self, name: str, samples: list[Sample], labels: Sequence[str | int], facts: dict[str, object]
     ) -> Stored:
         options = self.options
+        encoding, samples, _ = self._encode(samples, labels, options.strict)
+        if not encoding.samples:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in encoding.dropped.items())
+            raise DataError(
+                f"none of the {len(samples)} {name} samples of {options.source!r} has a token to train on within "
+                f"data.max_length={options.max_length} ({reasons}); raise it, or look at the data with preview"
+            )
+        return Stored(encoding, [samples[index] for index in encoding.kept], facts)
+
+    def _encode(
+        self, samples: list[Sample], labels: Sequence[str | int], strict: bool
+    ) -> tuple[Encoding, list[Sample], Sequence[int]]:
+        """Cut and encode; also return what was encoded, and for each of these the index of the sample it is from."""
+        options = self.options
+        origins: Sequence[int] = range(len(samples))
         if options.cut_conversations:
             conversations = [sample for sample in samples if isinstance(sample, Conversation)]
-            samples = [*cut_conversations(conversations, self.tokenizer, self.template, options.max_length)[0]]
+            pieces, origins = cut_conversations(conversations, self.tokenizer, self.template, options.max_length)
+            samples = [*pieces]
         encoding = encode(
             samples,
             self.tokenizer,
@@ -190,12 +289,6 @@ class _Work:
             max_length=options.max_length,
             max_target_length=options.max_target_length,
             labels=labels,
-            strict=options.strict,
+            strict=strict,
         )
-        if not encoding.samples:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in encoding.dropped.items())
-            raise DataError(
-                f"none of the {len(samples)} {name} samples of {options.source!r} has a token to train on within "
-                f"data.max_length={options.max_length} ({reasons}); raise it, or look at the data with preview"
-            )
-        return Stored(encoding, [samples[index] for index in encoding.kept], facts)
+        return encoding, samples, origins
