@@ -16,12 +16,16 @@ from lightning_neft.data.module import TextData
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.step_seed import StepSeed
 
+BY_STEPS = {"max_steps": 6, "max_epochs": -1}
 # 5 batches an epoch, an optimiser step every 2 of them: 3 steps an epoch.
 TRIGGERS = {
     "each step": ({"every_n_train_steps": 1}, {}, {1: 8, 2: 6, 3: 5, 4: 3, 5: 1, 6: 0}),
     "validation in an epoch": ({}, {"val_check_interval": 2}, {1: 8, 2: 6, 4: 3, 5: 1}),
     "validation after an epoch": ({}, {}, {3: 5, 6: 0}),
     "end of an epoch": ({"save_on_train_epoch_end": True}, {}, {3: 5, 6: 0}),
+    # With a number of steps Lightning goes on otherwise.
+    "end of an epoch, by steps": ({"save_on_train_epoch_end": True}, BY_STEPS, {3: 5, 6: 0}),
+    "each step, by steps": ({"every_n_train_steps": 1}, BY_STEPS, {1: 8, 2: 6, 3: 5, 4: 3, 5: 1, 6: 0}),
 }
 
 
@@ -39,17 +43,17 @@ def fit(
     L.seed_everything(1)
     model = Watched(base, learning_rate=0.05)  # with dropout in its attention
     checkpoint, trainer_options, _ = TRIGGERS[trigger]
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        max_epochs=2,
-        accumulate_grad_batches=2,
-        callbacks=[StepSeed(), NEFTune(alpha=5), ModelCheckpoint(folder, "{step}", save_top_k=-1, **checkpoint)],
-        **trainer_options,
-    )
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "max_epochs": 2,
+        "accumulate_grad_batches": 2,
+    }
+    callbacks = [StepSeed(), NEFTune(alpha=5), ModelCheckpoint(folder, "{step}", save_top_k=-1, **checkpoint)]
+    trainer = L.Trainer(callbacks=callbacks, **{**defaults, **trainer_options})
     data = TextData(source, base, batch_size=2, val_size=1, num_workers=workers)
     trainer.fit(model, data, weights_only=True, **options)
     return model, seen
@@ -71,3 +75,17 @@ def test_from_each_checkpoint(base: str, source: str, tmp_path: Path, workers: i
         assert rest == batches[10 - count :], step
         for name, value in unbroken.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), (step, name)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+@pytest.mark.parametrize("trigger", ["each step", "each step, by steps"])
+def test_from_a_checkpoint_of_a_run_that_was_resumed_itself(
+    base: str, source: str, tmp_path: Path, trigger: str
+) -> None:
+    """The first resume is at an epoch's last batch, the second one in the epoch after it."""
+    unbroken, batches = fit(base, source, tmp_path / "unbroken", 0, trigger)
+    fit(base, source, tmp_path / "once", 0, trigger, ckpt_path=tmp_path / "unbroken" / "step=3.ckpt")
+    resumed, rest = fit(base, source, tmp_path / "twice", 0, trigger, ckpt_path=tmp_path / "once" / "step=4.ckpt")
+    assert rest == batches[7:]
+    for name, value in unbroken.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

@@ -8,13 +8,15 @@ __all__ = ["leave_finished_epoch"]
 
 
 def leave_finished_epoch(trainer: L.Trainer) -> None:
-    """Begin a new epoch if the resumed one had ended, which Lightning does not see of a loader without a length.
+    """Begin a new epoch if the resumed one had ended, where Lightning 2.6 would go on with it or end it once more.
 
-    From a checkpoint of an epoch's last batch it would go on to count the batches of that epoch, so that its optimiser
-    steps would end elsewhere than in the unbroken run; from one of the epoch's end it would end the epoch once more, if
-    trainer.max_steps is set. Where only the validation after the epoch was still to come, it does the right thing.
+    - A checkpoint of an epoch's last batch: the epoch after it is not counted, so that from a checkpoint in that one a
+      further resume would begin it anew; and without a length of the loader its batches are counted as the old one's.
+    - A checkpoint of an epoch's end, with trainer.max_steps: the epoch ends twice, and the data of the next one are
+      never seen.
 
-    To be called after the loops were reset and before the epoch begins, as Lightning calls `set_epoch`.
+    Where only the validation after the epoch was still to come, Lightning does the right thing. To be called after the
+    loops were reset and before the epoch begins, as in on_train_start.
 
     Args:
         trainer: The Trainer; nothing is done if it has not just been resumed.

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_neft.data.resumed_epoch import leave_finished_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs
 from lightning_neft.models.logging_steps import is_logging_step
@@ -58,11 +59,7 @@ class FineTuner(PretrainedModule):
 
     @override
     def on_train_start(self) -> None:
-        # After a resume from a checkpoint of an epoch's last batch Lightning takes the next epoch for a resumed one and
-        # does not count its beginning: from a checkpoint in it a further resume would begin that epoch anew.
-        loop = self.trainer.fit_loop
-        if loop.epoch_progress.current.ready == loop.epoch_progress.current.completed:
-            loop.reset_restart_stage()
+        leave_finished_epoch(self.trainer)
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
