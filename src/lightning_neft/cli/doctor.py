@@ -28,17 +28,6 @@ _LONG = 512
 _LANDS, _DOES_NOT_LAND = 0, 1
 # Options of both forms; the others of `--config` are those of the program.
 _FLAGS = ("--json", "--random-init")
-# Nothing is trained: what a run would need of machines does not matter, and need not be here.
-_WITHOUT_TRAINING = (
-    "--trainer.accelerator=cpu",
-    "--trainer.devices=1",
-    "--trainer.num_nodes=1",
-    "--trainer.strategy=auto",
-    "--trainer.logger=false",
-    "--trainer.enable_checkpointing=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-)
 
 
 def run(verb: str, args: Sequence[str]) -> int:
@@ -107,11 +96,11 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
             "doctor needs something to look at: --config FILE_OR_RECIPE, or --model FOLDER_OR_HUB_ID "
             "(lightning_neft doctor --help)"
         )
-    from lightning_neft.cli.program import Program
+    from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
 
     with quiet(), _without_messages():
-        return _examine_program(Program(verb, [*rest, *_WITHOUT_TRAINING]), random_init)
+        return _examine_program(Program(verb, [*rest, *WITHOUT_TRAINING]), random_init)
 
 
 def _examine_program(program: Program, random_init: bool) -> DoctorReport:
