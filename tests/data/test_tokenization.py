@@ -10,7 +10,6 @@ import pytest
 from tokenizers import processors
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
-from lightning_neft.data.encoder_ids import encode_sources
 from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.templates.alpaca import AlpacaTemplate
 from lightning_neft.data.templates.guanaco import GuanacoTemplate
@@ -253,8 +252,6 @@ def test_in_a_longer_conversation_the_encoder_reads_all_before_the_last_answer()
     encoding = encode([conversation], like_t5(), PLAIN, task="seq2seq_lm", max_length=9)
     assert lists(encoding) == [([58, 63, 1, 66, 1], [64, 1])]
     assert encoding.untrained == 1
-    assert encode_sources(like_t5(), PLAIN, [conversation], 9) == [[58, 63, 1, 66, 1]]
-    assert encode_sources(like_t5(), PLAIN, [conversation.prompt], 3) == [[58, 63, 1]]
 
 
 def test_a_seq2seq_sample_without_a_last_answer_is_dropped() -> None:

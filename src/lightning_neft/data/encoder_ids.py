@@ -7,31 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.templates.base import Exchange, Template
+from lightning_neft.data.templates.base import Exchange
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["encode_sources", "source_text", "with_special_tokens"]
-
-
-def encode_sources(
-    tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Conversation], max_length: int
-) -> list[list[int]]:
-    """Return what the encoder of a seq2seq model reads for the next answer: exactly the ids of training.
-
-    Args:
-        tokenizer: Tokenizer of the model.
-        template: Words the conversations.
-        conversations: Each with or without its last answer, which is not looked at.
-        max_length: The most tokens, as in training.
-    """
-    texts = []
-    for conversation in conversations:
-        earlier, prompt = template.prompt(conversation)
-        texts.append(source_text([*earlier, Exchange(prompt, "")], tokenizer))
-    return [ids.tolist() for ids, _ in with_special_tokens(texts, tokenizer, max_length)]
+__all__ = ["source_text", "with_special_tokens"]
 
 
 def source_text(exchanges: Sequence[Exchange], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -40,13 +40,6 @@ class SamplePrompt(NamedTuple):
     reference: str = ""
 
 
-class HasSamplePrompts(Protocol):
-    """A data module that has prompts for samples; it may have `stop_ids` too, tokens that end an answer."""
-
-    def sample_prompts(self, count: int) -> Sequence[SamplePrompt]:
-        """Return the first held-out prompts, always the same ones."""
-
-
 class _Writes(Protocol):
     def generate(
         self,

@@ -96,18 +96,6 @@ def test_flat_is_what_transformers_makes_of_the_same_documents() -> None:
             assert ours[name] == value, name
 
 
-def test_a_multiple_of_places() -> None:
-    padded = Collator(9, pad_to_multiple_of=3)(PlannedBatch(SINGLE))
-    assert padded["input_ids"].shape == padded["labels"].shape == padded["attention_mask"].shape == (3, 6)
-    # The last document's end is followed by padding, not by itself.
-    assert padded["loss_targets"].tolist() == PADDED["loss_targets"]
-    packed = Collator(9, batching="packed", pad_to_multiple_of=4)(PlannedBatch(ROWS))
-    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2, 3, 4]]
-    assert packed["sequence_ids"].tolist() == [[0, 0, 0, 0, 1, 1, -1, -1], [0, 0, 0, -1, -1, -1, -1, -1]]
-    flat = Collator(9, batching="flat", pad_to_multiple_of=4)(PlannedBatch(ROWS))
-    same(flat, FLAT)
-
-
 def test_prompts_with_a_loss_of_their_own() -> None:
     padded = Collator(9, prompt_loss=0.25)(PlannedBatch(SINGLE))
     same(
@@ -174,7 +162,6 @@ def test_training_batches_know_their_share_and_have_something_to_train_on(task: 
         ({"task": "seq2seq_lm", "batching": "packed"}, "batching='packed' puts documents of causal_lm together, got"),
         ({"task": "seq2seq_lm", "prompt_loss": 0.1}, "prompt_loss must be 0 or more, and 0 but for causal_lm, got 0.1"),
         ({"prompt_loss": -1.0}, "prompt_loss must be 0 or more"),
-        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of must be 1 or more, got 0"),
     ],
 )
 def test_what_cannot_be_collated_is_said_at_once(options: dict[str, Any], message: str) -> None:

@@ -47,7 +47,6 @@ class Collator:
         prompt_loss: Weight of the prompt's tokens in the loss, one of the answer being 1; causal_lm only. If above 0,
             prompts have labels too, and the batch has `loss_weights` float32 in the shape of the labels (0 where there
             is no loss) and the same as `loss_token_weights` (n,) in the order of loss_targets.
-        pad_to_multiple_of: Padded rows have a multiple of this many places.
 
     Raises:
         ConfigError: If the task cannot be batched so, or a number is out of its range.
@@ -69,19 +68,15 @@ class Collator:
         task: Task = "causal_lm",
         batching: Batching = "length_grouped",
         prompt_loss: float = 0.0,
-        pad_to_multiple_of: int | None = None,
     ) -> None:
         if task != "causal_lm" and batching in ("packed", "flat"):
             raise ConfigError(f"batching={batching!r} puts documents of causal_lm together, got task={task!r}")
         if prompt_loss < 0 or (prompt_loss and task != "causal_lm"):
             raise ConfigError(f"prompt_loss must be 0 or more, and 0 but for causal_lm, got {prompt_loss!r} for {task}")
-        if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-            raise ConfigError(f"pad_to_multiple_of must be 1 or more, got {pad_to_multiple_of!r}")
         self.pad_id = pad_id
         self.task = task
         self.batching = batching
         self.prompt_loss = prompt_loss
-        self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, batch: PlannedBatch) -> dict[str, Any]:
         """Return the batch: tensors, and two integers if it is flat.
@@ -160,8 +155,6 @@ class Collator:
     def _fill(self, rows: _Rows, value: float, dtype: type[np.generic] = np.int64) -> NDArray[Any]:
         """Put rows of different lengths below each other, filled up on the right."""
         width = max(map(len, rows))
-        if self.pad_to_multiple_of and self.batching != "flat":
-            width += -width % self.pad_to_multiple_of
         filled = np.full((len(rows), width), value, dtype)
         for to, row in zip(filled, rows, strict=True):
             to[: len(row)] = row
