@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_neft.cli.errors import explain
+from lightning_neft.cli.help import VERBS
 from lightning_neft.cli.main import main
 from lightning_neft.errors import DataError
 
@@ -29,7 +30,7 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["fti"], "unknown verb 'fti'; did you mean fit?"),
         (["--fit"], "unknown verb '--fit'; did you mean fit?"),
-        (["zzz"], "unknown verb 'zzz'; the verbs are fit, validate, test, predict, preview, doctor"),
+        (["zzz"], f"unknown verb 'zzz'; the verbs are {', '.join(VERBS)}"),
         (["fit", "--config"], "--config needs a value: the path of a YAML file, or the name of a recipe"),
         (["fit", "--config", "."], "--config . is a folder; give a YAML file in it"),
         (["fit", "--neftune.alhpa=3"], "command line: unknown key neftune.alhpa; did you mean neftune.alpha?"),

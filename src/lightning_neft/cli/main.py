@@ -19,6 +19,12 @@ _MODULES = {
     "predict": "lightning_neft.cli.fit",
     "preview": "lightning_neft.cli.preview",
     "doctor": "lightning_neft.cli.doctor",
+    "recipes": "lightning_neft.cli.recipes",
+    "generate": "lightning_neft.cli.generate",
+    "export": "lightning_neft.cli.export",
+    "study": "lightning_neft.cli.study",
+    "evaluate": "lightning_neft.cli.evaluate",
+    "report": "lightning_neft.cli.report",
 }
 _USER_ERROR = 2
 _INTERRUPTED = 130
