@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,27 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.errors import ConfigError
+from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lightning_neft.evaluation.clean_loss import CleanLosses
+    from lightning_neft.evaluation.clean_loss import Split
 
 __all__ = ["add_options", "run", "show", "takes_config"]
 
 takes_config = True
 
-# The validation loop loads the weights, on the device and in the precision of the config. One batch is enough for it.
-_LOOKING = (
-    "--trainer.devices=1",
-    "--trainer.num_nodes=1",
-    "--trainer.strategy=auto",
-    "--trainer.logger=false",
-    "--trainer.enable_checkpointing=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--trainer.limit_val_batches=1",
-)
-_SPLITS = ("train", "held_out")
+_SPLITS: tuple[Split, ...] = ("train", "held_out")
 _BINS = 10
 _BAR = 40
 
@@ -56,62 +44,27 @@ def run(options: Namespace) -> list[dict[str, Any]]:
         raise ConfigError(f"--limit {options.limit}: use 1 or more")
     if not options.rest:
         raise ConfigError(
-            "evaluate --clean-loss needs a model and its data: --config FILE_OR_RECIPE, and its weights with --ckpt_path"
+            "evaluate --clean-loss needs a model and its data: --config FILE_OR_RECIPE, and --ckpt_path for its weights"
         )
-    from lightning_neft.cli.checkpoint_option import checkpoint_of
-    from lightning_neft.cli.program import Program
-    from lightning_neft.cli.quiet import quiet
-    from lightning_neft.evaluation.result import InputFile, make_result, provenance
-
-    with quiet():
-        program = Program("evaluate", [*options.rest, *_LOOKING])
-        checkpoint = checkpoint_of(program)
-        losses = _measured(program, checkpoint, options.limit, options.seed)
-    is_file = checkpoint is not None and checkpoint.is_file()
-    inputs = [InputFile.read("checkpoint", checkpoint)] if checkpoint is not None and is_file else []
-    config, data = program.config, program.datamodule.options
-    settings = {
-        "limit": options.limit,
-        "base": program.model.base,
-        "source": data.source,
-        "task": data.task,
-        "template": program.datamodule.prepared.template.name,
-        "max_length": data.max_length,
-        "precision": config.trainer.precision,
-        "alpha": None if config.neftune is None else config.neftune.alpha,
-    }
-    metrics = {"splits": {name: losses[name].to_json() for name in _SPLITS}}
-    return [make_result("clean_loss", config.name, metrics, provenance(inputs, settings, options.seed))]
-
-
-def _measured(program: Any, checkpoint: Path | None, limit: int, seed: int) -> dict[str, CleanLosses]:
-    import lightning.pytorch as pl
-
+    from lightning_neft.cli.evaluate.trained import TrainedProgram
     from lightning_neft.evaluation.clean_loss import clean_losses
+    from lightning_neft.evaluation.result import make_result
 
-    found: dict[str, CleanLosses] = {}
-
-    class Measure(pl.Callback):
-        def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            with trainer.precision_plugin.val_step_context():
-                for split in _SPLITS:
-                    found[split] = clean_losses(program.model, program.datamodule, split, limit, seed=seed)  # type: ignore[arg-type]
-
-    # A loop without batches would not start, and load nothing.
-    program.datamodule.setup("validate")
-    if program.datamodule.prepared.held_out is None:
-        from lightning_neft.errors import DataError
-
+    trained = TrainedProgram(options.rest)
+    if trained.data.prepared.held_out is None:
         raise DataError(
-            "there are no held-out samples to compare with the training samples; give the data.val_size or data.val_split "
-            "of the training"
+            "there are no held-out samples to compare the training samples with; give the data.val_size or "
+            "data.val_split of the training"
         )
-    program.trainer.callbacks.append(Measure())
-    # weights_only: a checkpoint from somewhere else must not run code.
-    program.trainer.validate(
-        program.model, datamodule=program.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+    losses = trained.within(
+        lambda: {
+            split: clean_losses(trained.module, trained.data, split, options.limit, seed=options.seed)
+            for split in _SPLITS
+        }
     )
-    return found
+    metrics = {"splits": {split: found.to_json() for split, found in losses.items()}}
+    source = trained.provenance({"limit": options.limit}, options.seed)
+    return [make_result("clean_loss", trained.label, metrics, source)]
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -16,8 +16,8 @@ usage: lightning_neft evaluate --outputs FILE... [--first-k-tokens K] [--tokeniz
 what is measured
   --outputs FILE...        length, repetition and diversity of answers; AlpacaEval's outputs file: a JSON list, or JSON
                            Lines, of instruction, output and generator
-  --annotations FILE...    win rate of generator_2 over generator_1, raw and at equal length, of AlpacaEval's annotations
-                           file; with several also the difference of each further model and the first, on the same
+  --annotations FILE...    win rate of generator_2 over generator_1, raw and at equal length, from AlpacaEval's
+                           annotations; with several also the difference of each further model and the first, on the same
                            instructions
   --memorization           ROUGE-L and BLEU-4 of answers against the references of the training data
   --clean-loss             loss without noise over training and held-out samples, of a config and its checkpoint
