@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     lacking = [item for item in outputs if item.reference is None]
     if lacking:
         raise DataError(
-            f"{path}: {len(lacking)} of {len(outputs)} records have no 'reference' to compare with, the first is the one "
+            f"{path}: {len(lacking)} of {len(outputs)} records have no 'reference' to compare with; the first is "
             f"about {shown(lacking[0].instruction)}"
         )
     label = name_of_one([item.generator for item in outputs], path, "outputs", path.stem)
@@ -136,7 +137,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     edges, names = histogram["edges"], ("rouge_l", "bleu_4")
     table = Table("value", "ROUGE-L", "BLEU-4", box=None)
     most = max(max(histogram[name]) for name in names)
-    for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for index, (low, high) in enumerate(pairwise(edges)):
         bars = ("#" * round(_BAR * histogram[name][index] / most) for name in names)
         table.add_row(f"{low:.2f} to {high:.2f}", *bars)
     console.print(table)
