@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -81,7 +82,9 @@ class TrainedProgram:
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
-        trainer.callbacks.append(call)  # type: ignore[attr-defined]
+        # Without the one that writes the config of a run into its folder.
+        others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
         with quiet():
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
