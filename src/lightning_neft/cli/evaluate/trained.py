@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,7 +86,9 @@ class TrainedProgram:
         # Without the one that writes the config of a run into its folder.
         others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
         found: _T = call.found
