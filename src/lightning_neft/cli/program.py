@@ -20,6 +20,7 @@ from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
+from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
@@ -30,6 +31,7 @@ from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.samples import SampleAnswers
 from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
+from lightning_neft.zoo.recipe import read_card_of_file
 
 __all__ = ["WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 
@@ -114,6 +116,13 @@ class Program(LightningCLI):
         parser.add_argument(
             "--samples", type=int, default=3, help="Answers to held-out prompts at each validation; 0: none."
         )
+        parser.add_argument(
+            "--global_batch_size",
+            type=int | None,
+            help="Rows of an optimiser step over all devices: sets accumulation, and data.batch_size is the most that "
+            "a device takes at a time.",
+        )
+        parser.add_argument("--card", type=dict | None, help="What a recipe says about itself; changes nothing.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.add_argument(
@@ -127,6 +136,8 @@ class Program(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         check_keys(_known_keys(parser), args, self._files)
+        for file in self._files:
+            read_card_of_file(file)
         self.config = parser.parse_args(args)
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or run_name(self._files)
@@ -167,6 +178,8 @@ class Program(LightningCLI):
     def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
         # First, because others may draw random numbers.
         yield StepSeed()
+        if self.config.global_batch_size is not None:
+            yield GlobalBatch(self.config.global_batch_size)
         if config["enable_checkpointing"] is not False:
             yield self.config_init["checkpoint"]
             yield ModelFolder()
