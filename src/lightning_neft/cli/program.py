@@ -20,6 +20,7 @@ from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
+from lightning_neft.cli.tiny import FLAG, say_what_is_tiny, with_tiny
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
@@ -87,7 +88,8 @@ class Program(LightningCLI):
     """
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
-        args, self._files = resolve_configs(args)
+        self._is_tiny = FLAG in args
+        args, self._files = resolve_configs([argument for argument in args if argument != FLAG])
         super().__init__(
             MODELS[task_of(args)],
             TextData,
@@ -138,9 +140,17 @@ class Program(LightningCLI):
         check_keys(_known_keys(parser), args, self._files)
         for file in self._files:
             read_card_of_file(file)
+        name = run_name(self._files)
+        if self._is_tiny:
+            name = f"{name}-tiny"
+            # --print_config would end the program here, before there is anything tiny in it.
+            before = parser.parse_args([argument for argument in args if not argument.startswith("--print_config")])
+            args = with_tiny(args, before)
         self.config = parser.parse_args(args)
+        if self._is_tiny:
+            say_what_is_tiny(name, before, self.config)
         # Kept in the saved config, so that a run from there has the same name.
-        self.config.name = self.config.name or run_name(self._files)
+        self.config.name = self.config.name or name
 
     @override
     def instantiate_classes(self) -> None:
