@@ -76,7 +76,7 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
     given = keys_given(args)
     options: dict[str, Any] = {
         **_RUN,
-        "trainer.accumulate_grad_batches": min(2, config.trainer.accumulate_grad_batches),
+        **_batch_options(config),
     }
     cache = cache_folder(config.data.cache_dir) / "tiny"
     if "data.source" not in given:
