@@ -82,4 +82,5 @@ def test_a_recipe_trains_resumes_and_answers(
     if recipe.task == "sequence_classification":
         assert set(answers) <= {"0", "1"}
     else:
-        assert any(answer.strip() for answer in answers)
+        # Random weights, above all tied ones, may repeat the last token of the prompt, a line break.
+        assert any(answers)

@@ -74,10 +74,7 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
         DataError: If the data are a file that cannot be read.
     """
     given = keys_given(args)
-    options: dict[str, Any] = {
-        **_RUN,
-        **_batch_options(config),
-    }
+    options = {**_RUN, **_batch_options(config)}
     cache = cache_folder(config.data.cache_dir) / "tiny"
     if "data.source" not in given:
         options |= _data_options(config, cache)
@@ -143,9 +140,7 @@ def _format(config: Namespace) -> str:
     source = config.data.source
     if (entry := find_entry(source)) is not None:
         return entry.format
-    if source == "toy":
-        return "alpaca"
-    if not Path(source).expanduser().exists():
+    if source != "toy" and not Path(source).expanduser().exists():
         raise ConfigError(
             f"{FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"
