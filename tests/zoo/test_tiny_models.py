@@ -72,6 +72,12 @@ def test_the_weights_are_the_same_each_time_and_move_no_random_state(tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_output_layer_is_the_embedding_table_where_that_is_asked_for(is_tied: bool, tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model("llama", tmp_path, is_tied=is_tied))
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == is_tied
+
+
 def test_a_folder_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_model("llama", tmp_path / "cache")
     monkeypatch.setattr(tiny_models, "save_tiny_model", None)  # not called again
@@ -86,7 +92,7 @@ def test_another_version_of_the_table_has_another_folder(tmp_path: Path, monkeyp
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(model_type: str, folder: Path) -> None:
+    def half(model_type: str, folder: Path, **options: object) -> None:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         raise OSError(28, "No space left on device")

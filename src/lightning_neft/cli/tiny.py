@@ -17,6 +17,7 @@ from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.errors import ConfigError
+from lightning_neft.zoo.base_models import base_models
 from lightning_neft.zoo.tiny_data import TINY_SAMPLES, tiny_file
 from lightning_neft.zoo.tiny_models import tiny_model
 
@@ -26,7 +27,7 @@ FLAG = "--tiny"
 
 # Below the positions of the tiny models, and so short that the longest samples have to be cut.
 _MAX_LENGTH = 256
-_HELD_OUT = 2
+_BATCH, _HELD_OUT = 2, 2
 # What a recipe needs of machines, and how long it goes on. A checkpoint after each of the two steps, to resume from.
 _RUN: dict[str, Any] = {
     "trainer.accelerator": "cpu",
@@ -53,7 +54,7 @@ _RUN: dict[str, Any] = {
     "model.trust_remote_code": False,
     "model.dtype": None,
     "model.compile": False,
-    "data.batch_size": 2,
+    "data.batch_size": _BATCH,
     "data.num_workers": 0,
     "data.val_size": _HELD_OUT,
     "data.val_split": None,
@@ -73,15 +74,12 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
         DataError: If the data are a file that cannot be read.
     """
     given = keys_given(args)
-    options: dict[str, Any] = {
-        **_RUN,
-        "trainer.accumulate_grad_batches": min(2, config.trainer.accumulate_grad_batches),
-    }
+    options = {**_RUN, **_batch_options(config)}
     cache = cache_folder(config.data.cache_dir) / "tiny"
     if "data.source" not in given:
         options |= _data_options(config, cache)
     if "model.base" not in given:
-        options["model.base"] = str(tiny_model(_model_type(config), cache).absolute())
+        options["model.base"] = str(_tiny_model(config.model.base, cache).absolute())
     for name in ("max_length", "max_target_length"):
         if (length := config.data[name]) is not None:
             options[f"data.{name}"] = min(length, _MAX_LENGTH)
@@ -108,8 +106,19 @@ def _lines(name: str, before: Namespace, after: Namespace) -> Iterator[str]:
         )
 
 
-def _model_type(config: Namespace) -> str:
-    return str(load_config(config.model.base).model_type)
+def _batch_options(config: Namespace) -> dict[str, Any]:
+    """Return two micro-batches a step where the config has several."""
+    if config.global_batch_size is not None:
+        return {"global_batch_size": min(2 * _BATCH, config.global_batch_size)}
+    return {"trainer.accumulate_grad_batches": min(2, config.trainer.accumulate_grad_batches)}
+
+
+def _tiny_model(base: str, cache: Path) -> Path:
+    for entry in base_models().values():
+        if base == entry.hub_id:
+            return tiny_model(entry.model_type, cache, is_tied=entry.is_tied)
+    config = load_config(base)
+    return tiny_model(str(config.model_type), cache, is_tied=config.get_text_config().tie_word_embeddings)
 
 
 def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
@@ -131,9 +140,7 @@ def _format(config: Namespace) -> str:
     source = config.data.source
     if (entry := find_entry(source)) is not None:
         return entry.format
-    if source == "toy":
-        return "alpaca"
-    if not Path(source).expanduser().exists():
+    if source != "toy" and not Path(source).expanduser().exists():
         raise ConfigError(
             f"{FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"

@@ -82,11 +82,10 @@ _TINY: dict[str, _Tiny] = {
             "attention_multiplier": 0.125,
             "residual_multiplier": 0.22,
             "logits_scaling": 8.0,
-            "tie_word_embeddings": True,
         },
         lead=False,
     ),
-    "phi3": _Tiny(_DECODER | {"partial_rotary_factor": 0.75, "tie_word_embeddings": True}, lead=False),
+    "phi3": _Tiny(_DECODER | {"partial_rotary_factor": 0.75}, lead=False),
     "t5": _Tiny(
         {
             "d_model": _WIDTH,
@@ -96,7 +95,6 @@ _TINY: dict[str, _Tiny] = {
             "num_decoder_layers": 2,
             "num_heads": 4,
             "feed_forward_proj": "gated-gelu",
-            "tie_word_embeddings": False,
         },
         auto_class="AutoModelForSeq2SeqLM",
         lead=False,
@@ -113,7 +111,7 @@ TINY_MODEL_TYPES: tuple[str, ...] = tuple(_TINY)
 """The model types of transformers that there is a tiny model of."""
 
 
-def save_tiny_model(model_type: str, folder: Path) -> None:
+def save_tiny_model(model_type: str, folder: Path, *, is_tied: bool | None = None) -> None:
     """Write a tiny model with random weights, and a tokenizer to match, as a folder for `from_pretrained`.
 
     The weights are always the same, and no global random state is moved. The tokenizer has the vocabulary of the
@@ -122,6 +120,7 @@ def save_tiny_model(model_type: str, folder: Path) -> None:
     Args:
         model_type: Transformers' name of the architecture, one of `TINY_MODEL_TYPES`.
         folder: Where to; it must not be there yet.
+        is_tied: Whether the output layer is the embedding table; as is usual for the model type by default.
 
     Raises:
         ModelError: If there is no tiny model of this type.
@@ -140,7 +139,9 @@ def save_tiny_model(model_type: str, folder: Path) -> None:
         special["decoder_start_token_id"] = tokenizer.pad_token_id
     if tiny.auto_class == "AutoModelForMaskedLM":
         special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
-    config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **special, **tiny.config)
+    if is_tied is not None:
+        special["tie_word_embeddings"] = is_tied
+    config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **tiny.config, **special)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = getattr(transformers, tiny.auto_class).from_config(config, dtype=torch.float32)
@@ -148,7 +149,7 @@ def save_tiny_model(model_type: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def tiny_model(model_type: str, cache: Path) -> Path:
+def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> Path:
     """Return the folder of a tiny model in a cache; it is written at the first call, whole or not at all.
 
     Several processes may do this at once: the first to finish keeps what it wrote.
@@ -156,18 +157,19 @@ def tiny_model(model_type: str, cache: Path) -> Path:
     Args:
         model_type: See `save_tiny_model`.
         cache: The folder of all tiny models.
+        is_tied: See `save_tiny_model`.
 
     Raises:
         ModelError: If there is no tiny model of this type, or the cache cannot be written to.
     """
-    folder = cache / f"{model_type}-{_digest(_tiny(model_type))}"
+    folder = cache / f"{model_type}-{_digest(_tiny(model_type), is_tied)}"
     if folder.is_dir():
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{model_type}-", dir=cache) as temporary:
             fresh = Path(temporary) / "fresh"
-            save_tiny_model(model_type, fresh)
+            save_tiny_model(model_type, fresh, is_tied=is_tied)
             try:
                 fresh.replace(folder)
             except OSError:
@@ -190,7 +192,7 @@ def _tiny(model_type: str) -> _Tiny:
     return _TINY[model_type]
 
 
-def _digest(tiny: _Tiny) -> str:
+def _digest(tiny: _Tiny, is_tied: bool | None) -> str:
     """Return a short name of all that decides what is in a folder: the entry, and what writes it."""
     import torch
     import transformers
@@ -199,7 +201,7 @@ def _digest(tiny: _Tiny) -> str:
 
     rules = (TINY / "tokenizer.json").read_text(encoding="utf-8")
     made_by = [_VERSION, _SEED, _CHAT_MARKERS, _CHAT_TEMPLATE, rules, transformers.__version__, torch.__version__]
-    return hashlib.sha256(json.dumps([asdict(tiny), *made_by]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([asdict(tiny), is_tied, *made_by]).encode()).hexdigest()[:16]
 
 
 def _tokenizer(tiny: _Tiny) -> PreTrainedTokenizerBase:
