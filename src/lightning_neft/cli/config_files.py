@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.locate import find_recipe, recipes_folder
+from lightning_neft.zoo.locate import find_recipe, recipe_name
 
 __all__ = ["resolve_configs", "run_name"]
 
@@ -51,8 +51,4 @@ def _file(value: str) -> Path:
 
 def run_name(files: Sequence[Path]) -> str:
     """Return the name of a run: that of its last config (`model/dataset` for a recipe in a folder), or `run`."""
-    if not files:
-        return "run"
-    last = files[-1].resolve().with_suffix("")
-    recipes = recipes_folder().resolve()
-    return last.relative_to(recipes).as_posix() if last.is_relative_to(recipes) else last.name
+    return recipe_name(files[-1]) if files else "run"

@@ -53,7 +53,8 @@ def generate_answers(
         model: A causal or sequence-to-sequence model of transformers, bare or inside peft. Modules keep their modes.
         tokenizer: Its tokenizer.
         prompts: Prompts as the template words them, or their ids. Prompts of text for an encoder get the special tokens
-            that the tokenizer puts around a text.
+            that the tokenizer puts around a text. One without any token begins with the beginning-of-sequence token, or
+            the end token where there is none.
         max_new_tokens: The most tokens of an answer.
         batch_size: Prompts in one forward pass.
         stop_ids: Tokens that end an answer, besides the end token.
@@ -72,7 +73,9 @@ def generate_answers(
         pad_token_id=pad_id(tokenizer),
     )
     device = next(model.parameters()).device
-    encoded = _encoded(tokenizer, prompts, is_seq2seq)
+    # Of plain text the prompt is empty, and some tokenizers put nothing before it: a text follows what parts texts.
+    begin = [ends[0] if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)]
+    encoded = [ids if len(ids) else begin for ids in _encoded(tokenizer, prompts, is_seq2seq)]
     answers: list[str] = []
     with evaluating(model), eager(model):
         for start in range(0, len(encoded), batch_size):
