@@ -48,7 +48,7 @@ def test_all_weights_come_back(base: str, tmp_path: Path, freeze: list[str] | No
     module = trained(base, freeze=freeze)
     module.save_model(tmp_path / "out")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(logits(loaded), logits(module.model))
+    torch.testing.assert_close(logits(loaded), logits(module.model))
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("a b")["input_ids"] == module.tokenizer()("a b")["input_ids"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "model.safetensors" in names
@@ -105,7 +105,7 @@ def test_adapters_come_back_on_their_base(base: str, tmp_path: Path) -> None:
     assert {"adapter_model.safetensors", "tokenizer.json"} <= names
     assert not {name for name in names if name.endswith((".bin", ".pt", ".md")) or name == "model.safetensors"}
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    assert torch.equal(logits(loaded), logits(module.model))
+    torch.testing.assert_close(logits(loaded), logits(module.model))
     assert not torch.allclose(logits(loaded), logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)))
 
 
@@ -136,9 +136,10 @@ def test_classifiers_come_back_with_their_head_and_names(
         loaded = AutoPeftModelForSequenceClassification.from_pretrained(
             tmp_path / "out", num_labels=3, dtype=torch.float32, pad_token_id=module.model.config.pad_token_id
         )
-    # Not bit by bit: the weights that are read from the file lie in memory otherwise than the trained ones.
-    torch.testing.assert_close(logits(loaded), logits(module.model), rtol=0, atol=1e-6)
+    # Not to the bit: where in memory the weights lie decides which kernel multiplies them.
+    torch.testing.assert_close(logits(loaded), logits(module.model))
     if lora is None:
+        assert all(torch.equal(value, module.model.state_dict()[name]) for name, value in loaded.state_dict().items())
         assert loaded.config.id2label == {0: "0", 1: "1", 2: "2"}
 
 
@@ -155,7 +156,7 @@ def test_a_checkpoints_weights_are_written_and_the_models_stay(
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
     automatic = AutoModelForCausalLM if lora is None else AutoPeftModelForCausalLM
     loaded = automatic.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    assert torch.equal(logits(loaded), logits(first.model))
+    torch.testing.assert_close(logits(loaded), logits(first.model))
     with pytest.raises(ModelError, match=r"model\.lora"):
         CausalLM(base, lora=None if lora else LORA).save_model(tmp_path / "out", tmp_path / "c.ckpt")
 
@@ -199,14 +200,14 @@ def test_the_end_of_a_fit_leaves_the_best_checkpoint(base: str, tmp_path: Path, 
     automatic = AutoModelForCausalLM if lora is None else AutoPeftModelForCausalLM
     loaded = automatic.from_pretrained(folder, dtype=torch.float32)
     module.load_state_dict(kept["step=4"])
-    assert torch.equal(logits(loaded), logits(module.model))
+    torch.testing.assert_close(logits(loaded), logits(module.model))
 
 
 def test_without_checkpoints_it_leaves_the_last_weights(base: str, tmp_path: Path) -> None:
     module = CausalLM(base, learning_rate=0.1)
     fit(module, 2, callbacks=[ModelFolder(str(tmp_path / "mine"))])
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
-    assert torch.equal(logits(loaded), logits(module.model))
+    torch.testing.assert_close(logits(loaded), logits(module.model))
 
 
 def test_what_cannot_be_read_does_not_end_a_finished_run(base: str, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def trained_program(verb: str, options: Namespace, rest: Sequence[str]) -> tuple
     """
     from dataclasses import replace
 
+    from lightning_neft.cli.checkpoint_option import checkpoint_of
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.data.prepare import template_of
     from lightning_neft.models.answer_sources import build_module
@@ -93,7 +94,7 @@ def trained_program(verb: str, options: Namespace, rest: Sequence[str]) -> tuple
     given = [f"--model.dtype={options.dtype}"] if options.dtype else []
     given += ["--model.trust_remote_code=true"] if options.trust_remote_code else []
     program = Program(verb, [*rest, *given, *WITHOUT_TRAINING])
-    module, checkpoint = program.model, program.checkpoint()
+    module, checkpoint = program.model, checkpoint_of(program)
     facts = None if checkpoint is None else checkpoint_facts(checkpoint)
     template = options.template or (facts.template if facts else None)
     if facts is not None and facts.labels:

@@ -17,6 +17,7 @@ from lightning_neft.models.facts import AUTO_CLASSES, installed_versions, traini
 from lightning_neft.models.freezing import freeze as freeze_parameters
 from lightning_neft.models.lora import LoraOptions, add_lora
 from lightning_neft.models.model_folder import save_folder
+from lightning_neft.models.positions import check_positions
 from lightning_neft.models.quantization import Quantization
 from lightning_neft.models.sharding import shard
 from lightning_neft.models.vocabulary import grow_embeddings
@@ -126,6 +127,9 @@ class PretrainedModule(L.LightningModule):
     def configure_model(self) -> None:
         if self.model is not None:  # Lightning may call this hook more than once
             return
+        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
+        if (longest := getattr(datamodule, "longest_sample", None)) is not None:
+            check_positions(self.base, longest, self.trust_remote_code)
         model, new = load_weights(
             self.auto_class,
             self.base,
@@ -143,7 +147,6 @@ class PretrainedModule(L.LightningModule):
                 f"model base {self.base!r} lacks weights of a {self.architecture}, which begin at random: {new[0]}"
                 f"{f' and {len(new) - 1} more' if len(new) > 1 else ''}"
             )
-        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is not None:
             self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
         new_ids: list[int] = []
