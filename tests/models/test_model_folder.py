@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
@@ -16,8 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from lightning_neft import NEFTune
+from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.facts import read_facts
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.sequence_classifier import SequenceClassifier
@@ -49,6 +53,39 @@ def test_all_weights_come_back(base: str, tmp_path: Path, freeze: list[str] | No
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "model.safetensors" in names
     assert not {name for name in names if name.endswith((".bin", ".pt", ".md"))}
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_folder_says_how_its_model_was_trained(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
+    module = CausalLM(base, lora=lora, learning_rate=0.1)
+    module.recipe = "mine/toy"
+    data = TextData("toy", base, template="vicuna", max_length=64, val_size=0, cache_dir=str(tmp_path / "cache"))
+    fitted = trainer(max_steps=1, limit_val_batches=0, callbacks=[NEFTune(alpha=7), ModelFolder(str(tmp_path / "out"))])
+    fitted.fit(module, datamodule=data)
+    found = json.loads((tmp_path / "out" / "lightning_neft.json").read_text())
+    assert found.pop("versions")["transformers"] == transformers.__version__
+    assert found == {
+        "format": 1,
+        "base": base,
+        "architecture": "LlamaForCausalLM",
+        "task": "causal_lm",
+        "template": "vicuna",
+        "max_length": 64,
+        "alpha": 7.0,
+        "recipe": "mine/toy",
+        "dtype": "float32",
+        "data": "toy",
+        "labels": None,
+    }
+    assert read_facts(tmp_path / "out").template == "vicuna"
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 2}', '{"format": 1, "task": "x"}', '{"format": 1}', "[]"])
+def test_a_broken_file_about_the_training_is_told_with_its_path(tmp_path: Path, text: str) -> None:
+    assert read_facts(tmp_path) is None
+    (tmp_path / "lightning_neft.json").write_text(text)
+    with pytest.raises(ModelError, match=rf"{tmp_path}/lightning_neft\.json cannot be used: .*--template$"):
+        read_facts(tmp_path)
 
 
 def test_a_compiled_model_is_saved_as_any_other(base: str, tmp_path: Path) -> None:
