@@ -14,12 +14,15 @@ from lightning_neft.cli.help import VERBS
 from lightning_neft.cli.main import main
 from lightning_neft.errors import DataError
 
+# What is told about a run before it fails.
+_OF_LIGHTNING = ("Seed set", "Loading weights", "GPU available", "TPU available")
+
 
 def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run the program and return the only line that it wrote to stderr."""
     assert main(args) == 2
     captured = capsys.readouterr()
-    (line,) = [found for found in captured.err.splitlines() if not found.startswith(("Seed set", "Loading weights"))]
+    (line,) = [found for found in captured.err.splitlines() if not found.startswith(_OF_LIGHTNING)]
     assert line.startswith("lightning_neft: ")
     assert "usage:" not in captured.out
     return line.removeprefix("lightning_neft: ")

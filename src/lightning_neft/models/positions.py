@@ -49,4 +49,4 @@ def _positions(config: Any) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or config.model_type not in _BEHIND_PADDING:
         return positions
-    return positions - config.pad_token_id - 1
+    return int(positions - config.pad_token_id - 1)
