@@ -1,0 +1,1 @@
+"""Whether the noise helped: text statistics, memorisation, losses without noise, win rates; and what a result is."""

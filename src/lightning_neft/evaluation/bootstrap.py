@@ -1,0 +1,133 @@
+"""Intervals of paired differences over seeds and samples, by bootstrap, and what they say in plain words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from lightning_neft.errors import DataError
+
+__all__ = ["Interval", "paired_interval", "verdict"]
+
+# Numbers that are drawn at once: 32 MB.
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval around it.
+
+    Attributes:
+        mean: Of all differences.
+        low: Lower end.
+        high: Upper end.
+        level: Share of such intervals that hold the true value, such as 0.95.
+    """
+
+    mean: float
+    low: float
+    high: float
+    level: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether it may well be that there is no difference."""
+        return self.low <= 0 <= self.high
+
+
+def paired_interval(differences: npt.ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+    """Return the mean of paired differences with its bootstrap interval.
+
+    Each draw takes seeds with replacement, then samples, the same ones for all seeds: every seed was measured on the
+    same samples, so that a hard sample is hard in all rows (the pigeonhole bootstrap; Owen 2007, arXiv 0711.1066).
+    With one seed only the samples are drawn.
+
+    Percentiles of such draws are too narrow where there are few seeds: three of them lie all on one side of the truth
+    in a quarter of all studies. So the distances between the mean and the percentiles are widened, as Student's
+    quantiles are against the normal ones, with the degrees of freedom after Satterthwaite from the spread of the rows'
+    means and of the columns' means. With many samples and no spread between seeds this changes nothing.
+
+    Args:
+        differences: (n_seeds, n_samples), or (n_samples,): what was measured, minus the baseline on the same sample
+            and seed.
+        level: Coverage that is aimed at.
+        draws: Number of draws.
+        seed: Of the draws, so that the same data give the same interval.
+
+    Raises:
+        DataError: There are fewer than two differences, or one is no finite number.
+
+    Example:
+        >>> found = paired_interval([0.1, 0.3, 0.2, 0.4], seed=0)
+        >>> round(found.mean, 2), found.low < 0.25 < found.high, found.level
+        (0.25, True, 0.95)
+    """
+    values = np.atleast_2d(np.asarray(differences, dtype=np.float64))
+    if values.ndim != 2 or values.size < 2:
+        raise DataError(f"an interval needs two or more paired differences, got an array of shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise DataError("an interval needs finite differences, and one of them is NaN or infinite")
+    mean = float(values.mean())
+    tail = (1 - level) / 2
+    low, high = np.quantile(_drawn_means(values, draws, np.random.default_rng(seed)), [tail, 1 - tail])
+    factor = _widening(values, 1 - tail)
+    return Interval(mean, float(mean + factor * (low - mean)), float(mean + factor * (high - mean)), level)
+
+
+def _drawn_means(values: npt.NDArray[np.float64], draws: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return (draws,), the mean of each draw."""
+    seeds, samples = values.shape
+    means = []
+    step = max(1, _BLOCK // samples)
+    for start in range(0, draws, step):
+        count = min(step, draws - start)
+        # How often each seed was taken, as its weight: (count, seeds).
+        weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
+        chosen = random.integers(samples, size=(count, samples))
+        means.append(np.take_along_axis(weights @ values, chosen, axis=1).mean(axis=1))
+    return np.concatenate(means)
+
+
+def _widening(values: npt.NDArray[np.float64], quantile: float) -> float:
+    """Return Student's quantile over the normal one, times what the draws lack in spread because they are few."""
+    # Variance of the mean by rows and by columns, each with the spread within the other; 0 for a single one.
+    parts = [(_variance_of_mean(values.mean(axis=1 - axis)), values.shape[axis]) for axis in (0, 1)]
+    total: float = sum(variance for variance, _ in parts)
+    if total == 0:
+        return 1.0
+    freedom = total**2 / sum(variance**2 / (count - 1) for variance, count in parts if count > 1)
+    drawn = sum(variance * (count - 1) / count for variance, count in parts)
+    return float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile)) * math.sqrt(total / drawn)
+
+
+def _variance_of_mean(means: npt.NDArray[Any]) -> float:
+    return float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0
+
+
+def verdict(interval: Interval, lower_is_better: bool) -> str:
+    """Say in a sentence what an interval of "this minus the baseline" tells.
+
+    Args:
+        interval: Of the difference.
+        lower_is_better: True for losses, False for win rates and the like.
+
+    Example:
+        >>> verdict(Interval(-0.2, -0.3, -0.1, 0.95), lower_is_better=True)
+        'better: lower by 0.2 (95 % interval 0.1 to 0.3)'
+        >>> verdict(Interval(0.2, -0.1, 0.5, 0.95), lower_is_better=True)
+        'no evidence of a difference (0.2, 95 % interval -0.1 to 0.5)'
+    """
+    percent = f"{100 * interval.level:g} % interval"
+    if interval.holds_zero:
+        return f"no evidence of a difference ({interval.mean:.3g}, {percent} {interval.low:.3g} to {interval.high:.3g})"
+    is_lower = interval.mean < 0
+    ends = sorted((abs(interval.low), abs(interval.high)))
+    return (
+        f"{'better' if is_lower == lower_is_better else 'worse'}: {'lower' if is_lower else 'higher'} by "
+        f"{abs(interval.mean):.3g} ({percent} {ends[0]:.3g} to {ends[1]:.3g})"
+    )

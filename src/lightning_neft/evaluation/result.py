@@ -1,0 +1,156 @@
+"""What a result is: one JSON object in a file, flat numbers and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lightning_neft._version import __version__
+from lightning_neft.errors import DataError
+from lightning_neft.files import write_text
+
+__all__ = ["KINDS", "SCHEMA", "InputFile", "make_result", "provenance", "read_result", "write_result"]
+
+SCHEMA = "lightning_neft.result/1"
+KINDS = (
+    "text_statistics",
+    "memorization",
+    "clean_loss",
+    "win_rate",
+    "win_rate_difference",
+    "capability",
+    "length_ablation",
+    "study",
+)
+# Those that change numbers.
+_PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file that a result was made of.
+
+    Attributes:
+        role: What it was for, such as outputs or annotations.
+        name: Its name, without the folders above it.
+        sha256: Of its bytes.
+        records: How many records it holds; None where it is not made of records.
+    """
+
+    role: str
+    name: str
+    sha256: str
+    records: int | None = None
+
+    @classmethod
+    def read(cls, role: str, path: Path, records: int | None = None) -> InputFile:
+        """Return what is to be said about a file, which is read for its hash.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return cls(role, path.name, digest.hexdigest(), records)
+
+
+def provenance(inputs: Sequence[InputFile], settings: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Return where a result comes from.
+
+    Args:
+        inputs: The files that it was made of.
+        settings: The options that its numbers depend on, plain values for JSON.
+        seed: Of all random draws; None where there were none.
+
+    Example:
+        >>> found = provenance([], {"first_k_tokens": 50}, seed=None)
+        >>> found["settings"], found["seed"], "torch" in found["versions"]
+        ({'first_k_tokens': 50}, None, True)
+    """
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "inputs": [asdict(item) for item in inputs],
+        "settings": dict(settings),
+        "seed": seed,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"lightning_neft": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an optional one
+            continue
+    return found
+
+
+def make_result(kind: str, label: str, metrics: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result: what it is, its numbers, and where they come from.
+
+    Args:
+        kind: One of `KINDS`.
+        label: Name of the model or arm that was measured.
+        metrics: The numbers, flat, with `per_sample` and the like beside them.
+        source: What `provenance` returns.
+
+    Example:
+        >>> list(make_result("capability", "alpha5", {"tasks": {}}, {"seed": 0}))
+        ['schema', 'kind', 'label', 'tasks', 'provenance']
+    """
+    return {"schema": SCHEMA, "kind": kind, "label": label, **metrics, "provenance": dict(source)}
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result, whole or not at all.
+
+    Raises:
+        ValueError: It is no result, or holds a number that JSON has not (NaN, infinity): those are to be None.
+        OSError: The file cannot be written.
+    """
+    if problem := _problem(result):
+        raise ValueError(f"not a result: {problem}")
+    write_text(path, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result.
+
+    Raises:
+        DataError: There is no such file, or what it holds is no result of this version of the package.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"the result {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate wrote"
+        ) from error
+    if problem := _problem(found):
+        raise DataError(f"{path} is not a result: {problem}; give a file that evaluate or study wrote")
+    result: dict[str, Any] = found
+    return result
+
+
+def _problem(result: Any) -> str | None:
+    if not isinstance(result, Mapping):
+        return f"it holds a {type(result).__name__} where an object is to be"
+    for name, allowed in (("schema", (SCHEMA,)), ("kind", KINDS)):
+        if result.get(name) not in allowed:
+            return f"{name} is {result.get(name)!r}, it can be {', '.join(allowed)}"
+    if not isinstance(result.get("label"), str):
+        return f"label is {result.get('label')!r}, it has to be the name of what was measured"
+    if not isinstance(result.get("provenance"), Mapping):
+        return f"provenance is {result.get('provenance')!r}, it has to be an object"
+    return None
