@@ -59,7 +59,7 @@ def differences(baseline: str, answer: str) -> Difference:
     Example:
         >>> found = differences("a red fox", "a quick fox")
         >>> [(segment.kind, segment.text) for segment in found.segments]
-        [('same', 'a'), ('left_out', ' red'), ('added', ' quick'), ('same', ' fox')]
+        [('same', 'a'), ('left_out', ' red'), ('same', ' '), ('added', 'quick'), ('same', ' fox')]
     """
     before, after = _WORD.findall(baseline), _WORD.findall(answer)
     plain = (Segment("same", answer),) if answer else ()
@@ -74,5 +74,9 @@ def differences(baseline: str, answer: str) -> Difference:
         if tag != "equal" and end > start:
             segments.append(Segment("left_out", "".join(before[start:end])))
         if new_end > new_start:
-            segments.append(Segment("same" if tag == "equal" else "added", "".join(after[new_start:new_end])))
+            words = "".join(after[new_start:new_end])
+            # The space before them is no difference.
+            space = "" if tag == "equal" else words[: len(words) - len(words.lstrip())]
+            segments.extend([Segment("same", space)] if space else [])
+            segments.append(Segment("same" if tag == "equal" else "added", words[len(space) :]))
     return Difference(tuple(segments), common)

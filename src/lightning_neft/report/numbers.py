@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MISSING", "alpha_name", "count", "number", "share"]
+__all__ = ["MISSING", "alpha_name", "count", "fixed", "number", "share"]
 
 MISSING = "—"
 
@@ -17,6 +17,16 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def fixed(value: float | None, decimals: int = 4) -> str:
+    """Return a number with so many decimals, for columns that are compared.
+
+    Example:
+        >>> fixed(1.5), fixed(1.5, decimals=1)
+        ('1.5000', '1.5')
+    """
+    return MISSING if value is None else f"{value:,.{decimals}f}"
 
 
 def count(value: float | None) -> str:

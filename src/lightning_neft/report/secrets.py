@@ -48,7 +48,12 @@ def mask(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: mask(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [mask(inner) for inner in value]
+        # A command line: --name, then its value.
+        names = [*([""] if value else []), *value[:-1]]
+        return [
+            mask(inner, before if isinstance(before, str) and before.startswith("--") else "")
+            for before, inner in zip(names, value, strict=True)
+        ]
     return mask_text(value) if isinstance(value, str) else value
 
 

@@ -66,7 +66,9 @@ class Dots:
         axes.set_yticks(range(len(self.rows)), [label(row.label) for row in self.rows])
         axes.set_ylim(len(self.rows) - 0.4, -0.6)
         axes.margins(x=0.08)
-        axes.set_xlabel(self.what + (f" (dashed: {self.reference[1]})" if self.reference else ""))
+        figure.supxlabel(
+            self.what + (f" (dashed: {self.reference[1]})" if self.reference else ""), color=theme.text, fontsize=10
+        )
         return figure
 
     def table(self, caption: str) -> Table:

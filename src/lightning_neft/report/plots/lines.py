@@ -21,7 +21,7 @@ Curve = tuple[tuple[float, float], ...]
 
 # Points that a curve is drawn with.
 LONGEST = 200
-_HEIGHT = 3.1
+_HEIGHT = 2.9
 # Rows of the table of data, which is for reading and not for computing.
 _MOST_ROWS = 40
 _MARKED = 25
@@ -110,7 +110,13 @@ class Lines:
         axes.margins(x=0.02)
         if axes.get_legend_handles_labels()[0]:
             figure.legend(
-                loc="outside lower center", ncols=3, frameon=False, fontsize=10, labelcolor=theme.text, handlelength=2.6
+                loc="outside lower center",
+                ncols=3,
+                frameon=False,
+                fontsize=10,
+                labelcolor=theme.text,
+                handlelength=2.4,
+                columnspacing=1.2,
             )
         return figure
 

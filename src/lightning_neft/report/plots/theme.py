@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "style"]
 
 # Inches; on a phone of 360 pixels its text is still read.
-WIDTH = 5.2
+WIDTH = 4.4
 _FONT_SIZE = 10.0
 _LONGEST_LABEL = 34
 LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))

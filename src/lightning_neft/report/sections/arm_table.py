@@ -6,7 +6,7 @@ from lightning_neft.report.arms import Arm
 from lightning_neft.report.content import Heading, Section, Table
 from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs
-from lightning_neft.report.numbers import MISSING, number, share
+from lightning_neft.report.numbers import MISSING, count, fixed, share
 from lightning_neft.report.secrets import mask_text
 
 __all__ = ["arm_table"]
@@ -45,11 +45,11 @@ def _row(arm: Arm) -> list[str]:
     return [
         arm.name,
         arm.state,
-        *(number(value) for value in (arm.held_out_loss, arm.train_clean_loss, gap)),
-        number(_of(arm.text_statistics, "mean_words")),
+        *(fixed(value) for value in (arm.held_out_loss, arm.train_clean_loss, gap)),
+        fixed(_of(arm.text_statistics, "mean_words"), decimals=1),
         share(_of(arm.text_statistics, "repetition_2")),
-        number(_of(arm.memorization, "mean_rouge_l")),
-        number(arm.seconds),
+        fixed(_of(arm.memorization, "mean_rouge_l")),
+        count(arm.seconds),
     ]
 
 

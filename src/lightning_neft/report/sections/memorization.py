@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_neft.report.content import Block, Chart, Section, Table
 from lightning_neft.report.inputs import Inputs
-from lightning_neft.report.numbers import number, share
+from lightning_neft.report.numbers import count, fixed, share
 from lightning_neft.report.plots.histogram import Histogram
 from lightning_neft.report.sections.measured import measured
 
@@ -36,13 +36,13 @@ def memorization(inputs: Inputs) -> Section | None:
     rows = [
         [
             item.label,
-            number(item.mean("mean_rouge_l")),
-            number(item.mean("mean_bleu_4")),
+            fixed(item.mean("mean_rouge_l")),
+            fixed(item.mean("mean_bleu_4")),
             share(item.mean("near_copy_share")),
-            number(item.mean("n_total")),
+            count(item.mean("n_total")),
         ]
         for item in found
     ]
-    columns = ["answers of", "ROUGE-L", "BLEU-4", f"near-copies (above {threshold:g})", "samples"]
+    columns = ["answers of", "ROUGE-L", "BLEU-4", f"near-copies (above {threshold:g})", "samples each"]
     blocks.append(Table("Memorisation (mean over the seeds)", columns, rows))
     return Section("memorization", "Memorisation", _LEAD, blocks)

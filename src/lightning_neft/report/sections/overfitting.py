@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_neft.report.content import Block, Chart, Section, Table
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.numbers import count, number
+from lightning_neft.report.numbers import count, fixed
 from lightning_neft.report.plots.histogram import Histogram
 
 __all__ = ["overfitting"]
@@ -23,19 +23,28 @@ def overfitting(inputs: Inputs) -> Section | None:
     blocks: list[Block] = [
         Table("Losses without noise", ["model", "split", "loss", "samples"], _rows(results), frozenset({1}))
     ]
-    for split in dict.fromkeys(split for result in results for split in _splits(result)):
-        groups = [(result.label, values) for result in results if (values := _losses(result, split))]
+    splits = {split: _groups(results, split) for result in results for split in _splits(result)}
+    all_values = [value for groups in splits.values() for _, values in groups for value in values]
+    for split, groups in splits.items():
         if groups:
-            name = split.replace("_", "-")
-            blocks.append(
-                Chart(f"clean-loss-{name}", f"Losses of {name} samples", Histogram("loss of a sample", groups))
-            )
+            # On the same axis, so that training and held-out samples can be compared.
+            plot = Histogram("loss of a sample", groups, (min(all_values), max(all_values)))
+            name = _name(split)
+            blocks.append(Chart(f"clean-loss-{name}", f"Losses of {name} samples", plot))
     return Section("overfitting", "Overfitting", _LEAD, blocks)
 
 
 def _splits(result: Result) -> list[str]:
     splits = result.fields.child("splits")
     return splits.names() if splits else []
+
+
+def _name(split: str) -> str:
+    return "training" if split == "train" else split.replace("_", "-")
+
+
+def _groups(results: list[Result], split: str) -> list[tuple[str, tuple[float, ...]]]:
+    return [(result.label, values) for result in results if (values := _losses(result, split))]
 
 
 def _losses(result: Result, split: str) -> tuple[float, ...]:
@@ -52,5 +61,5 @@ def _rows(results: list[Result]) -> list[list[str]]:
             fields = splits.child(split) if splits else None
             if fields:
                 loss, samples = fields.number("mean_loss"), fields.number("n_samples")
-                rows.append([result.label, split.replace("_", "-"), number(loss), count(samples)])
+                rows.append([result.label, _name(split), fixed(loss), count(samples)])
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_neft.report.content import Block, Chart, Section, Table
 from lightning_neft.report.inputs import Inputs
-from lightning_neft.report.numbers import MISSING, number, share
+from lightning_neft.report.numbers import MISSING, fixed, number, share
 from lightning_neft.report.plots.dots import Dot, Dots
 from lightning_neft.report.sections.measured import Measured, measured
 
@@ -19,17 +19,23 @@ _CHARTS = (
     ("repetition_2", "repetition", "Share of 2-grams that repeat an earlier one", "share of repeated 2-grams"),
     ("log_diversity", "diversity", "Log-diversity (higher: less repetition)", "log-diversity"),
 )
+
+
+def _tenths(value: float | None) -> str:
+    return fixed(value, decimals=1)
+
+
 _COLUMNS = (
-    ("characters", "mean_characters", number),
-    ("words", "mean_words", number),
-    ("tokens", "mean_tokens", number),
+    ("characters", "mean_characters", _tenths),
+    ("words", "mean_words", _tenths),
+    ("tokens", "mean_tokens", _tenths),
     ("2-grams", "repetition_2", share),
     ("3-grams", "repetition_3", share),
     ("4-grams", "repetition_4", share),
-    ("log-diversity", "log_diversity", number),
-    ("log-diversity, paper's formula", "log_diversity_paper", number),
-    ("distinct-2", "distinct_2", number),
-    ("empty", "n_empty", number),
+    ("log-diversity", "log_diversity", fixed),
+    ("log-diversity (paper)", "log_diversity_paper", fixed),
+    ("distinct-2", "distinct_2", fixed),
+    ("empty", "n_empty", _tenths),
 )
 
 

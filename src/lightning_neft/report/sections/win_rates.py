@@ -6,7 +6,7 @@ from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.report.content import Chart, Finding, Note, Section, Table
 from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.numbers import MISSING, count, number
+from lightning_neft.report.numbers import MISSING, count
 from lightning_neft.report.plots.dots import Dot, Dots
 from lightning_neft.report.verdicts import finding
 
@@ -68,7 +68,7 @@ def win_rates(inputs: Inputs) -> Section | None:
             )
         )
     columns = ["model", "against", "win rate, %", "length-controlled, %", "wins", "losses", "draws", "of"]
-    columns += ["characters", "of the other", "judge"]
+    columns += ["characters", "characters of the other", "judge"]
     section.blocks.append(
         Table("Win rates, each with its standard error", columns, [_row(one) for one in results], frozenset({1, 10}))
     )
@@ -92,7 +92,7 @@ def _row(result: Result) -> list[str]:
         fields.text("baseline_label") or MISSING,
         *(given.get(name, MISSING) for name, _, _ in _RATES),
         *(count(fields.number(key)) for key in ("n_wins", "n_losses", "n_draws", "n_total")),
-        *(number(fields.number(key)) for key in ("mean_characters", "baseline_mean_characters")),
+        *(count(fields.number(key)) for key in ("mean_characters", "baseline_mean_characters")),
         _judge(fields),
     ]
 
