@@ -30,7 +30,7 @@ def study(
     label: str = "invented",
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A study whose arms in `failed` have failed; `intervals` are difference, low and high of the alphas but the first."""
+    """A study; arms in `failed` have failed, `intervals` are difference, low and high of each alpha but the first."""
     random = np.random.default_rng(0)
     arms = [_arm(alpha, seed, (alpha, seed) in failed, steps, random) for alpha in alphas for seed in seeds]
     comparisons = [

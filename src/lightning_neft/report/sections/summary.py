@@ -94,6 +94,9 @@ def _cautions(study: Study, of: str) -> list[Block]:
                 f"about one in {one_in} shows a difference by chance where there is none."
             )
         )
+    compared = {alpha for one in study.comparisons for alpha in (one.alpha, one.baseline)}
+    if compared and (left_out := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
+        blocks.append(Note(f"{of}Not compared: {', '.join(left_out)}.", is_warning=True))
     if unfinished := study.in_state("failed", "pruned", "waiting"):
         arms = "; ".join(f"{arm.name} ({arm.state})" for arm in unfinished)
         blocks.append(
