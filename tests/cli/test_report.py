@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
-from report.example import answer_file, study, write
+from report.example import answer_file, leave_out_drawing, study, write
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plots have tests of their own."""
+    leave_out_drawing(monkeypatch)
 
 
 def test_it_writes_the_page_and_says_where(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

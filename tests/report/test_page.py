@@ -14,7 +14,16 @@ import pytest
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import make_result, provenance
 from lightning_neft.report.write import write_report
-from report.example import answer_file, clean_loss, memorization, study, text_statistics, win_rate, write
+from report.example import (
+    answer_file,
+    clean_loss,
+    leave_out_drawing,
+    memorization,
+    study,
+    text_statistics,
+    win_rate,
+    write,
+)
 from report.page_tree import Node, parse
 
 ATTACKS = (
@@ -36,13 +45,21 @@ def page_of(tmp_path: Path, *paths: Path, title: str | None = None) -> Node:
     return parse(write_report(paths, tmp_path / "out", title).page.read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def everything(tmp_path: Path) -> Node:
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A page of all there is, with its plots drawn."""
+    tmp_path = tmp_path_factory.mktemp("everything")
     results = [study(failed=[(15, 2)]), win_rate(), clean_loss("a"), clean_loss("b"), text_statistics(), memorization()]
     paths = [write(tmp_path / f"{index}.json", result) for index, result in enumerate(results)]
     paths.append(answer_file(tmp_path / "x.json", "x", [("q", "a b"), ("r", "c")]))
     paths.append(answer_file(tmp_path / "y.json", "y", [("q", "a b"), ("r", "d"), ("s", "e")]))
     return page_of(tmp_path, *paths)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(everything: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages that tests make themselves are about words; `everything` was drawn before."""
+    leave_out_drawing(monkeypatch)
 
 
 def test_the_page_has_a_section_for_all_that_there_are_data_for(everything: Node) -> None:
