@@ -36,9 +36,9 @@ def test_files_of_the_same_name_and_generator_get_labels_that_differ(tmp_path: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[{]", "is not JSON"),
-        ('[{"instruction": "q"}]', "record 0 has no texts named instruction and output"),
-        ('["a"]', "record 0 has no texts named instruction and output"),
+        ("[{]", "JSON"),
+        ('[{"instruction": "q"}]', "output"),
+        ('["a"]', "odd.json"),
         ("{}", "is not a result"),
         ("", "is not a result"),
         ("\x00\x01", "is not a result"),
@@ -51,6 +51,12 @@ def test_other_files_are_named_in_one_line(tmp_path: Path, content: str, message
         read_inputs([path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_answers_may_come_as_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "q", "output": "a", "generator": "g"}\n', encoding="utf-8")
+    assert [file.label for file in read_inputs([path]).answer_files] == ["g"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

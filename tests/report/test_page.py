@@ -235,9 +235,11 @@ def test_arms_are_compared_with_the_baseline_of_their_own_seed(tmp_path: Path) -
     assert not page.all("article")[0].all("ins", "del")
 
 
-def test_the_same_instruction_twice_stays_two(tmp_path: Path) -> None:
-    path = answer_file(tmp_path / "x.json", "x", [("q", "first"), ("q", "second")])
-    assert [node.text for node in page_of(tmp_path, path).all("dd")] == ["first", "second"]
+def test_the_same_instruction_twice_in_a_study_stays_two(tmp_path: Path) -> None:
+    result = study(alphas=(0,), seeds=(0,), intervals=())
+    result["arms"][0]["answers"] = [{"instruction": "q", "output": output} for output in ("first", "second")]
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    assert [node.text for node in page.all("dd")] == ["first", "second"]
 
 
 def test_pictures_lie_beside_the_page_and_two_studies_do_not_share_them(tmp_path: Path) -> None:

@@ -15,15 +15,16 @@ from lightning_neft.report.verdicts import finding, metric_name
 
 __all__ = ["summary"]
 
+_PAIRED = "Differences between arms are to the baseline, pair by pair: same seed, same samples. "
 _LEAD = (
-    "Differences are to the baseline, pair by pair: same seed, same samples. Where an interval holds 0 there is no "
-    "evidence of a difference, whatever the mean is; that is no evidence that there is none."
+    "Where an interval holds 0 there is no evidence of a difference, whatever the mean is; that is no evidence that "
+    "there is none."
 )
 
 
 def summary(inputs: Inputs) -> Section | None:
     """Return the summary; None where nothing was compared."""
-    section = Section("summary", "Summary", _LEAD)
+    section = Section("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
     for study in inputs.studies:
         section.blocks.extend(_of_study(study, several=len(inputs.studies) > 1))
     if found := win_rate_findings(inputs):
