@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
@@ -167,21 +168,34 @@ def test_nothing_of_strangers_becomes_markup(tmp_path: Path) -> None:
         statistics["provenance"]["inputs"] = [{"name": text, "role": text, "sha256": text} for text in texts]
         judged = win_rate(texts[5])
         judged["judge"], judged["baseline_label"] = texts[6], texts[7]
-        answers = [{"instruction": text, "input": text, "output": text, "generator": texts[8]} for text in texts]
-        (where / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        for generator, end in ((texts[0], ""), (texts[1], texts[2])):
+            # Enough words in common for the others to be marked.
+            outputs = [f"{text} these are the words that both files have {end}" for text in texts]
+            answers = [
+                {"instruction": text, "input": text, "output": output, "generator": f"{generator}{end}"}
+                for text, output in zip(texts, outputs, strict=True)
+            ]
+            (where / f"answers{bool(end)}.json").write_text(json.dumps(answers), encoding="utf-8")
         paths = [
             write(where / f"{i}.json", one) for i, one in enumerate((result, statistics, judged, clean_loss(first)))
         ]
-        return page_of(where, *paths, where / "answers.json", title=texts[9])
+        return page_of(where, *paths, where / "answersFalse.json", where / "answersTrue.json", title=texts[3])
 
     harmless = tuple(f"text number {index}" for index in range(len(ATTACKS)))
     attacked = page(ATTACKS, "attacked")
     assert markup(attacked) == markup(page(harmless, "harmless"))
+    assert any(ATTACKS[2].split()[0] in mark.text for mark in attacked.all("ins"))
     shown = attacked.text
     for attack in ATTACKS[:-1]:
         assert attack in shown
     assert "a[U+202E]b[U+0000]c[U+001B]d" in shown
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", shown)
+
+
+def test_no_template_marks_a_text_as_safe() -> None:
+    templates = list(files("lightning_neft.report").joinpath("template").iterdir())
+    assert len(templates) == 4
+    assert not [one.name for one in templates if re.search(r"\|\s*safe|autoescape|Markup", one.read_text("utf-8"))]
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:

@@ -16,7 +16,19 @@ from lightning_neft.report.plots.lines import CurveGroup, Lines, mean_curve, thi
 from lightning_neft.report.plots.render import png, svg_address
 from lightning_neft.report.plots.theme import DARK, LIGHT, Theme
 
-STRANGE = ("$\\frac{1}$", "$x", "_hidden", "a\nb", "<script>", "漢字", "\u202eabc", "", "\\undefined{", "x" * 300)
+STRANGE = (
+    "$\\frac{1}$",
+    "$^$",
+    "$x",
+    "_hidden",
+    "a\nb",
+    "<script>",
+    "漢字",
+    "\u202eabc",
+    "",
+    "\\undefined{",
+    "x" * 300,
+)
 LINES = Lines("loss", [CurveGroup("alpha 0", [((1, 2.0), (2, 1.0)), ((1, 4.0), (2, 3.0))]), CurveGroup("alpha 5", [])])
 
 

@@ -108,7 +108,7 @@ def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
 
     # The length-controlled rate of the example is 3 above the raw one.
     assert tells(26.46, 1.54) == ["worse", "worse"]
-    assert tells(48.5, 1.54) == ["no evidence", "no evidence"]
+    assert tells(48.0, 1.54) == ["no evidence", "no evidence"]
     assert tells(51.0, 1.54) == ["no evidence", "better"]
 
 
