@@ -109,7 +109,7 @@ def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
     # The length-controlled rate of the example is 3 above the raw one.
     assert tells(26.46, 1.54) == ["worse", "worse"]
     assert tells(48.0, 1.54) == ["no evidence", "no evidence"]
-    assert tells(51.0, 1.54) == ["no evidence", "better"]
+    assert tells(52.0, 1.54) == ["no evidence", "better"]
 
 
 def test_a_win_rate_without_standard_error_gives_no_verdict() -> None:
