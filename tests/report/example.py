@@ -13,8 +13,16 @@ import pytest
 
 from lightning_neft.evaluation.result import make_result, provenance, write_result
 
-__all__ = ["answer_file", "clean_loss", "leave_out_drawing", "memorization", "study", "text_statistics", "win_rate"]
-__all__ += ["write"]
+__all__ = [
+    "answer_file",
+    "clean_loss",
+    "leave_out_drawing",
+    "memorization",
+    "study",
+    "text_statistics",
+    "win_rate",
+    "write",
+]
 
 ANSWERS = (
     ("What is a fox?", "A fox is a small wild animal with red fur.", "A fox is a small wild animal."),

@@ -15,6 +15,7 @@ import pytest
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import make_result, provenance
 from lightning_neft.report.write import write_report
+from report.contrast import contrast
 from report.example import (
     answer_file,
     clean_loss,
@@ -290,8 +291,6 @@ def colours(style: str, scheme: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_have_enough_contrast(everything: Node, scheme: str) -> None:
-    from report.test_plots import contrast
-
     found = colours(everything.all("style")[0].text, scheme)
     pairs = [(text, back) for text in ("text", "quiet", "accent") for back in ("page", "card")]
     pairs += [(name, f"{name}-back") for name in ("good", "bad", "neutral", "other")]

@@ -8,13 +8,13 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from matplotlib.colors import to_rgb
 
 from lightning_neft.report.plots.dots import Dot, Dots
 from lightning_neft.report.plots.histogram import Histogram
 from lightning_neft.report.plots.lines import CurveGroup, Lines, mean_curve, thinned
 from lightning_neft.report.plots.render import png, svg_address
 from lightning_neft.report.plots.theme import DARK, LIGHT, Theme
+from report.contrast import contrast
 
 STRANGE = (
     "$\\frac{1}$",
@@ -30,17 +30,6 @@ STRANGE = (
     "x" * 300,
 )
 LINES = Lines("loss", [CurveGroup("alpha 0", [((1, 2.0), (2, 1.0)), ((1, 4.0), (2, 3.0))]), CurveGroup("alpha 5", [])])
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance after WCAG 2.2."""
-    channels = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
-    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-
-
-def contrast(one: str, other: str) -> float:
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

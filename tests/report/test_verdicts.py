@@ -83,6 +83,15 @@ def test_one_seed_is_a_caution() -> None:
     assert not any("single seed" in note.text for note in blocks_of(Note, study(seeds=(0, 1))))
 
 
+def test_each_finding_says_how_many_seeds_it_is_of() -> None:
+    result = study(seeds=(0, 1))
+    result["comparisons"][0]["n_seeds"] = 1
+    assert [item.subject for item in findings(result)] == [
+        "alpha 5 against alpha 0, 1 seed",
+        "alpha 15 against alpha 0, 2 seeds",
+    ]
+
+
 def test_several_comparisons_are_a_caution() -> None:
     assert any("2 comparisons" in note.text and "one in 20" in note.text for note in blocks_of(Note, study()))
     assert not any("comparisons" in note.text for note in blocks_of(Note, study(alphas=(0, 5))))

@@ -12,8 +12,20 @@ if TYPE_CHECKING:
     from lightning_neft.report.difference import Difference
     from lightning_neft.report.plots.theme import Theme
 
-__all__ = ["Answer", "Answers", "Block", "Chart", "Exchange", "Finding", "Findings", "Heading", "Note", "Plot"]
-__all__ += ["Section", "Table"]
+__all__ = [
+    "Answer",
+    "Answers",
+    "Block",
+    "Chart",
+    "Exchange",
+    "Finding",
+    "Findings",
+    "Heading",
+    "Note",
+    "Plot",
+    "Section",
+    "Table",
+]
 
 
 @dataclass(frozen=True)

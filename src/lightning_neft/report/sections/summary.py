@@ -38,7 +38,11 @@ def _of_study(study: Study, several: bool) -> list[Block]:
     for metric, comparisons in _by_metric(study).items():
         name = metric_name(metric)
         found = [
-            finding(f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}", metric, _interval(one))
+            finding(
+                f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {_seeds(one.n_seeds)}",
+                metric,
+                _interval(one),
+            )
             for one in comparisons
         ]
         blocks.append(Findings(f"{of}{_headline(name, comparisons, found)}", found))
@@ -74,8 +78,12 @@ def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Find
 def _basis(comparisons: Sequence[Comparison]) -> str:
     seeds = sorted({one.n_seeds for one in comparisons})
     samples = sorted({one.n_samples for one in comparisons if one.n_samples})
-    text = f"Bootstrap intervals over {' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'}"
+    text = f"Bootstrap intervals over {' or '.join([*map(str, seeds[:-1]), _seeds(seeds[-1])])}"
     return text + (f" and {' or '.join(map(str, samples))} samples." if samples else ".")
+
+
+def _seeds(n_seeds: int) -> str:
+    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
 
 
 def _cautions(study: Study, of: str) -> list[Block]:
