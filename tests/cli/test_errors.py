@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +14,14 @@ from lightning_neft.cli.help import VERBS
 from lightning_neft.cli.main import main
 from lightning_neft.errors import DataError
 
-# What is told about a run before it fails.
-_OF_LIGHTNING = r"(INFO: )?(Seed set|Loading weights|GPU available|TPU available)"
-
 
 def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run the program and return the only line that it wrote to stderr."""
+    """Run the program and return its own line, with which stderr ends; what Lightning tells may stand before it."""
     assert main(args) == 2
     captured = capsys.readouterr()
-    (line,) = [found for found in captured.err.splitlines() if not re.match(_OF_LIGHTNING, found)]
+    *before, line = captured.err.splitlines()
     assert line.startswith("lightning_neft: ")
+    assert not any(found.startswith(("lightning_neft: ", "Traceback")) for found in before)
     assert "usage:" not in captured.out
     return line.removeprefix("lightning_neft: ")
 
