@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import JudgeServer
 
+from judge_server import JudgeServer
 from lightning_neft.evaluation.judge.endpoint import EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.patience import Backoff, Pace

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
-from judge_server import JudgeServer, running
 
+from judge_server import JudgeServer, running
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.evaluation.judge.endpoint import DEFAULT_URL, EndpointJudge, _pause, check_url, read_key
 from lightning_neft.evaluation.judge.ledger import Ledger

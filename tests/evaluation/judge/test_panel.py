@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from judge_server import FAULTS, JudgeServer, running
 
+from judge_server import FAULTS, JudgeServer, running
 from lightning_neft.errors import ModelError
 from lightning_neft.evaluation.judge.endpoint import EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger

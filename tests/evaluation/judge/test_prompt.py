@@ -6,8 +6,8 @@ import hashlib
 from importlib.resources import files
 
 import pytest
-from judge_server import material_of
 
+from judge_server import material_of
 from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION, prompt_text, read_verdict
 from lightning_neft.evaluation.judge.request import JudgeRequest
 
