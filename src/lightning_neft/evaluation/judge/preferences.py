@@ -20,13 +20,11 @@ class Pair:
         instruction: The instruction, with its input below it where there is one.
         answer: The model's.
         baseline: The one that it is compared with.
-        dataset: Where the instruction is from; may be empty.
     """
 
     instruction: str
     answer: str
     baseline: str
-    dataset: str = ""
 
     @property
     def model_first(self) -> JudgeRequest:
