@@ -83,11 +83,15 @@ class EndpointJudge:
         Raises:
             ModelError: If the server refuses the request, or there are too many faults.
         """
+        reason = ""
         for fault in range(self._backoff.attempts):
             self._pace.wait()
+            if self._pace.is_stopped:
+                raise ModelError(f"judge {self.name!r} is not asked any more")
             outcome = self._send(prompt, self._backoff.seed + attempt)
             if isinstance(outcome, Reply):
                 return outcome
+            reason = outcome.reason
             if fault + 1 == self._backoff.attempts:
                 break
             if outcome.pause is None:
@@ -95,9 +99,13 @@ class EndpointJudge:
             else:
                 self._pace.hold(outcome.pause)
         raise ModelError(
-            f"judge {self.name!r} did not answer in {self._backoff.attempts} attempts, the last one: {outcome.reason}; "
+            f"judge {self.name!r} did not answer in {self._backoff.attempts} attempts, the last one: {reason}; "
             "its verdicts so far are kept, run the same command again to go on"
         )
+
+    def stop(self) -> None:
+        """Let requests that wait for another attempt give up."""
+        self._pace.stop()
 
     def _send(self, prompt: str, seed: int) -> Reply | _Fault:
         import openai

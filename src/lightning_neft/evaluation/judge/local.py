@@ -62,6 +62,9 @@ class LocalJudge:
             logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, -1]
         return Reply("A" if logits[first[place]] >= logits[second[place]] else "B", place, 1)
 
+    def stop(self) -> None:
+        """Nothing waits here."""
+
     def _encoded(self, prompt: str) -> tuple[list[int], list[int]]:
         """Return the ids of the prompt with either letter behind it."""
         if self._tokenizer.chat_template:

@@ -48,6 +48,7 @@ class Panel:
         """
         asked = list(requests)
         pool = ThreadPoolExecutor(self.judge.workers, thread_name_prefix="judge")
+        # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
         try:
             futures: list[Future[None]] = [
                 pool.submit(self._ask, key, request) for key, request in self.open_requests(asked).items()
@@ -56,8 +57,10 @@ class Panel:
                 future.result()
                 if on_done is not None:
                     on_done()
+        except BaseException:
+            self.judge.stop()
+            raise
         finally:
-            # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
             pool.shutdown(cancel_futures=True)
         return {request: self.ledger.find(self.key(request)) for request in asked}
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from threading import Lock
+from threading import Event, Lock
 
 __all__ = ["Backoff", "Pace"]
 
@@ -47,20 +47,30 @@ class Pace:
     Args:
         per_minute: The most requests in a minute; no limit by default.
         clock: Seconds that only go up.
-        sleep: Waits for a number of seconds.
+        sleep: Waits for a number of seconds; one that `stop` ends by default.
     """
 
     def __init__(
         self,
         per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
+        self._stopped = Event()
         self._gap = 0.0 if per_minute is None else 60.0 / per_minute
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = sleep or self._stopped.wait
         self._next = 0.0
         self._lock = Lock()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """End all waits, now and later: nobody is to ask any more."""
+        self._stopped.set()
 
     def wait(self) -> None:
         """Wait for the next free turn."""

@@ -66,3 +66,7 @@ class Judge(Protocol):
             ModelError: If there is none to be had.
         """
         ...
+
+    def stop(self) -> None:
+        """Let requests that wait for another attempt give up; there is no way back."""
+        ...
