@@ -106,7 +106,7 @@ class TextStatistics(Metric):
             found[f"n_without_diversity{suffix}"] = rows[:, COLUMNS.index(column)].isnan().sum().double()
         for n in _DISTINCT_ORDERS:
             numbers = _joined(getattr(self, f"ngrams_{n}"), torch.zeros(0, dtype=torch.int64))
-            share = numbers.unique().numel() / len(numbers) if len(numbers) else _UNKNOWN
+            share = torch.unique(numbers).numel() / len(numbers) if len(numbers) else _UNKNOWN
             found[f"distinct_{n}"] = torch.tensor(share, dtype=torch.float64)
         return found
 
@@ -155,17 +155,14 @@ def statistics_of(
     """
     metric = TextStatistics(first_k_tokens)
     metric.update(texts, tokens)
-    found: dict[str, Any] = {name: _plain(value.item()) for name, value in metric.compute().items()}
-    counts = {name: int(value) for name, value in found.items() if name.startswith("n_")}
-    columns = metric.per_text().T.tolist()
-    per_sample = {
-        name: [_plain(value) for value in column]
-        for name, column in zip(COLUMNS, columns, strict=True)
-        if not (name == "tokens" and tokens is None)
-    }
-    for unit in _LENGTHS:
-        if unit in per_sample:
-            per_sample[unit] = [int(value) for value in per_sample[unit]]
+    found = {name: _plain(value.item()) for name, value in metric.compute().items()}
+    counts = {name: int(value) for name, value in found.items() if value is not None and name.startswith("n_")}
+    per_sample: dict[str, list[Any]] = {}
+    for name, column in zip(COLUMNS, metric.per_text().T.tolist(), strict=True):
+        if name not in _LENGTHS:
+            per_sample[name] = [_plain(value) for value in column]
+        elif name != "tokens" or tokens is not None:
+            per_sample[name] = [int(value) for value in column]
     return {**found, **counts, "first_k_tokens": first_k_tokens, "per_sample": per_sample}
 
 

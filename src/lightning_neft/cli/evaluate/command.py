@@ -61,8 +61,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     given = [argument.partition("=")[0] for argument in args]
     name = next((module for option, module in _KINDS.items() if option in given), None)
     if name is None:
-        near = next((near[0] for option in given if (near := get_close_matches(option, _KINDS, n=1))), None)
-        hint = f"did you mean {near}?" if near else "see lightning_neft evaluate --help"
+        near = [match for option in given for match in get_close_matches(option, _KINDS, n=1)]
+        hint = f"did you mean {near[0]}?" if near else "see lightning_neft evaluate --help"
         raise ConfigError(f"evaluate needs to know what: one of {', '.join(_KINDS)}; {hint}")
     kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{name}"))
     parser = VerbParser(verb)
@@ -70,7 +70,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--out")
     parser.add_argument("--json", action="store_true")
     if kind.takes_config:
-        options, options.rest = parser.parse_known(args)
+        options, rest = parser.parse_known(args)
+        options.rest = rest
     else:
         options = parser.parse(args)
     check_out(options.out)

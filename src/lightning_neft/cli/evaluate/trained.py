@@ -75,8 +75,8 @@ class TrainedProgram:
         one = DataLoader(
             PlannedSamples(prepared.train),
             batch_size=None,
-            sampler=[BatchPlan(((0,),))],  # type: ignore[arg-type]
-            collate_fn=collator,
+            sampler=[BatchPlan(((0,),))],
+            collate_fn=collator,  # type: ignore[arg-type]
         )
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens

@@ -17,8 +17,8 @@ what is measured
   --outputs FILE...        length, repetition and diversity of answers; AlpacaEval's outputs file: a JSON list, or JSON
                            Lines, of instruction, output and generator
   --annotations FILE...    win rate of generator_2 over generator_1, raw and at equal length, from AlpacaEval's
-                           annotations; with several also the difference of each further model and the first, on the same
-                           instructions
+                           annotations; with several files also the difference of each further model and the first, on
+                           the same instructions
   --memorization           ROUGE-L and BLEU-4 of answers against the references of the training data
   --clean-loss             loss without noise over training and held-out samples, of a config and its checkpoint
 
