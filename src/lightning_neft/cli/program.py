@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -164,6 +165,24 @@ class Program(LightningCLI):
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
+
+    def checkpoint(self) -> Path | None:
+        """Return the checkpoint that `--ckpt_path` names, a file or the folder of a sharded one; None without it.
+
+        Raises:
+            ConfigError: If there is none, or only a part of one.
+        """
+        given = self.config.ckpt_path
+        if given is None:
+            return None
+        if given == "last":
+            return newest_checkpoint(Path(self.trainer.default_root_dir), self.config.name)
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
+        return path
 
     def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
         # First, because others may draw random numbers.

@@ -50,6 +50,11 @@ class Answerer:
         """Ids that end an answer."""
 
     @property
+    def positions(self) -> int:
+        """How many positions the model has; 0 where there is no limit."""
+        return max(0, getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What decides the answers besides the weights, as plain values."""
         parameter = next(self.model.parameters())
@@ -162,8 +167,7 @@ class Answerer:
 
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:
         """Return the most tokens that the answer may have."""
-        config = self.model.config
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
+        config, positions = self.model.config, self.positions
         # A decoder of its own begins with one token, and reads nothing of the prompt.
         used = 1 if config.is_encoder_decoder else len(prompt)
         wanted = MOST_TOKENS - used if max_new_tokens is None else max_new_tokens

@@ -46,9 +46,14 @@ class SequenceClassifier(FineTuner):
         """Names of the classes, by index; known once the model is built."""
 
     @override
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "labels": self.label_names}
+
+    @override
     def config_options(self) -> dict[str, Any]:
         datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
-        names = [str(name) for name in getattr(datamodule, "label_names", None) or ()]
+        # Without data they may be those of a checkpoint.
+        names = [str(name) for name in getattr(datamodule, "label_names", None) or self.label_names]
         if not names and self.num_labels is None:
             raise ConfigError("the number of classes is unknown: give model.num_labels, or data with labels")
         if names and self.num_labels not in (None, len(names)):
