@@ -147,7 +147,7 @@ class Answerer:
             # Those that go on have all written the same number of tokens.
             lacking = min(most, max(0, least - len(written[unfinished[0]])))
             still = []
-            for row, ids in zip(unfinished, self._write(read, most, lacking), strict=True):
+            for row, ids in zip(unfinished, self._write(read, most, least=lacking), strict=True):
                 found = before_end(ids, self.ends)
                 written[row] += found
                 whole = self.tokenizer.decode(written[row], skip_special_tokens=True)
