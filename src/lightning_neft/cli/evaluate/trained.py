@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -81,8 +83,12 @@ class TrainedProgram:
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
-        trainer.callbacks.append(call)  # type: ignore[attr-defined]
-        with quiet():
+        # Without the one that writes the config of a run into its folder.
+        others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
+        with quiet(), warnings.catch_warnings():
+            # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
         found: _T = call.found
