@@ -44,7 +44,8 @@ def test_the_letter_is_the_likelier_one(answers: tuple[str, str], judge: LocalJu
 def test_a_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
     folder = tmp_path / "chat"
     shutil.copytree(TINY, folder)
-    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    messages = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    template = messages + "{% if add_generation_prompt %}<assistant>{% endif %}"
     (folder / "chat_template.jinja").write_text(template)
     judge = LocalJudge(str(folder))
     first, second = judge._encoded("Which?")
