@@ -79,6 +79,18 @@ def test_a_run_writes_result_and_annotations_that_agree(
         assert again[name] == found[name]
 
 
+def test_a_judge_who_goes_by_the_order_alone_is_called_that(
+    files: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "plain.json", "plain", [50] * 10)
+    with running(JudgeServer()) as server:
+        assert main(judged(server, files)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "0 wins, 0 losses, 10 draws" in shown
+    assert "shown first won 100.0 % of the time" in shown
+    assert "no verdict outlived the change of order" in shown
+
+
 def test_a_second_run_costs_nothing(files: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(JudgeServer()) as server:
         results = []
@@ -122,7 +134,12 @@ def test_the_key_is_nowhere(
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with running(JudgeServer(["429"])) as server:
-        assert main(judged(server, files, "--judge-key-env", "MY_KEY", "--requests-per-minute", "60000")) == 0
+        assert (
+            main(
+                judged(server, files, "--judge-key-env", "MY_KEY", "--workers", "20", "--requests-per-minute", "60000")
+            )
+            == 0
+        )
         assert server.keys == {f"Bearer {KEY}"}
         server.refuse = (401, {"error": {"message": f"wrong key {KEY}"}})
         assert main(judged(server, files, "--judge-key-env", "MY_KEY", "--verdicts", "new.sqlite")) == 2

@@ -21,12 +21,13 @@ PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'
 KEY = "sk-planted-1234567890"
 
 
-def test_retry_after_is_what_is_waited(judge_at: JudgeAt, waits: list[float]) -> None:
+def test_nobody_asks_before_the_time_that_retry_after_names(judge_at: JudgeAt, waits: list[float]) -> None:
     server = JudgeServer(["429"])
     server.retry_after = "17"
     with running(server):
         assert judge_at(server).ask(PROMPT, "key", 0).text == "A"
-    assert waits == [pytest.approx(17, abs=0.5)]
+    # The clock stands still while the test waits, so that the second wait is the whole pause.
+    assert waits == [Backoff().seconds("key", 0), pytest.approx(17, abs=0.5)]
 
 
 def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:

@@ -21,6 +21,7 @@ from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.patience import Backoff
 from lightning_neft.evaluation.judge.preferences import Judged, Pair, combine, requests_of
+from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION
 from lightning_neft.evaluation.judge.request import Reply
 
 JudgeAt = Callable[..., EndpointJudge]
@@ -149,6 +150,15 @@ def test_what_is_no_verdict_is_asked_again_and_then_left_out(
             assert found.first_position_share is None
         # Three times each; the second run knows that.
         assert set(server.answered.values()) == {3}
+
+
+def test_attempts_of_a_run_before_count(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
+    with running(JudgeServer(["prose"] * 9)) as server:
+        panel = Panel(judge_at(server, workers=1), ledger)
+        for request in requests_of(pairs[:1]):
+            ledger.add(panel.key(request), 0, "fake", PROMPT_VERSION, Reply("Both are fine."))
+        assert judged(panel, pairs[:1]).preferences == (None,)
+        assert [body["seed"] for body in server.bodies] == [1, 2, 1, 2]
 
 
 def test_equal_answers_are_asked_once_and_are_a_draw(judge_at: JudgeAt, ledger: Ledger) -> None:

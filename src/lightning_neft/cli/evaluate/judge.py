@@ -200,6 +200,9 @@ def show(result: dict[str, Any], console: Console) -> None:
             f"was shown first won {100 * share:.1f} % of the time"
         )
     )
+    if result["n_inconsistent"] == result["n_total"]:
+        warning = "no verdict outlived the change of order: this judge says nothing about these answers"
+        console.print(Text(warning, style="yellow"))
     if result["n_malformed"]:
         console.print(Text(f"{result['n_malformed']} requests without a verdict", style="yellow"))
     paid, total = result["usage_this_run"], result["usage"]

@@ -94,10 +94,10 @@ class EndpointJudge:
             reason = outcome.reason
             if fault + 1 == self._backoff.attempts:
                 break
-            if outcome.pause is None:
-                self._pace.rest(self._backoff.seconds(key, fault))
-            else:
+            if outcome.pause is not None:
                 self._pace.hold(outcome.pause)
+            # Also after a pause: servers name very short ones, and each attempt counts.
+            self._pace.rest(self._backoff.seconds(key, fault))
         raise ModelError(
             f"judge {self.name!r} did not answer in {self._backoff.attempts} attempts, the last one: {reason}; "
             "its verdicts so far are kept, run the same command again to go on"

@@ -74,8 +74,9 @@ class LocalJudge:
         else:
             lead = leading_ids(self._tokenizer)
             texts = (f"{prompt}{_LEAD} A", f"{prompt}{_LEAD} B")
-        first, second = (lead + self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-        return first, second
+        # Not verbose: what is too long is said elsewhere.
+        first, second = (self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts)
+        return lead + first, lead + second
 
 
 def _identity(base: str, config: Any) -> str:
