@@ -187,6 +187,14 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
             ["--clean-loss", "--config=quickstart", "--data.sorce=x"],
             "unknown key data.sorce; did you mean data.source?",
         ),
+        (
+            ["--clean-loss", "--data.source=outputs.json", "--data.val_size=0"],
+            "there are no held-out samples to compare",
+        ),
+        (
+            ["--memorization", "--data.source=texts.csv", "--task=sequence_classification"],
+            "has no conversation that ends",
+        ),
         (["--clean-loss", "--config=quickstart", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
     ],
 )
@@ -194,6 +202,7 @@ def test_what_is_wrong_is_one_line(
     args: list[str], message: str, outputs: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "bare.json").write_text('[{"instruction": "a", "output": "b"}]')
+    (folder / "texts.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 20)
     assert main(["evaluate", *args]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
     assert message in line

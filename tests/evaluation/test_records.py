@@ -99,8 +99,17 @@ def test_a_win_rate_has_what_a_reader_needs_beside_it(tmp_path: Path) -> None:
     assert found["per_sample"] == [1, 0, 0.5, 1]
     assert found["mean_characters"] == pytest.approx((4 + 5 + 6 + 7) / 4)
     assert found["baseline_mean_characters"] == 4
-    # The model that is measured is output_2, and no answer of it is shorter.
     assert found["length_controlled_win_rate"] is not None
+
+
+def test_the_length_is_that_of_the_model_minus_the_baselines(tmp_path: Path) -> None:
+    # Longer answers of output_2 win more often.
+    lengths = [1, 2, 3, 4, 5, 6, 7, 8]
+    records = [
+        annotation(n, preference, output_2="x" * n, output_1="four")
+        for n, preference in zip(lengths, [1, 1, 2, 1, 2, 1, 2, 2], strict=True)
+    ]
+    assert win_rate_result(read_judged(written(tmp_path / "a.json", records)))["length_effect"] > 1
 
 
 def test_files_of_several_models_and_without_verdicts_are_refused(tmp_path: Path) -> None:
@@ -119,7 +128,9 @@ def test_differences_pair_by_instruction_whatever_the_order(tmp_path: Path) -> N
     found = difference_result(first, read_judged(written(tmp_path / "b.json", noisy[::-1])))
     assert (found["label"], found["baseline_label"], found["n_total"]) == ("alpha5", "plain", 4)
     assert found["difference"] == pytest.approx(100 * (1 + 0 + 0 + 0.5) / 4)
-    assert found["low"] <= found["difference"] <= found["high"]
+    same = difference_result(first, read_judged(written(tmp_path / "c.json", noisy)))
+    assert (found["low"], found["high"]) == (same["low"], same["high"])
+    assert found["low"] < found["difference"] < found["high"]
     assert [item["name"] for item in found["provenance"]["inputs"]] == ["a.json", "b.json"]
 
 

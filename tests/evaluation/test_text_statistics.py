@@ -53,7 +53,8 @@ def test_the_first_words_decide_diversity_and_whole_texts_the_length() -> None:
 
 
 def test_a_text_of_exactly_k_words_is_kept() -> None:
-    assert statistics_of(["a b c d e"], first_k_tokens=5)["n_short"] == 0
+    found = statistics_of(["a b c d e"], first_k_tokens=5)
+    assert (found["n_short"], found["n_without_diversity"], found["distinct_1"]) == (0, 0, 1)
 
 
 def test_there_are_no_numbers_where_nothing_can_be_counted() -> None:

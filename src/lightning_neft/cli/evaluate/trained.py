@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.program import Program
+from lightning_neft.cli.program import WITHOUT_TRAINING, Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -25,15 +25,9 @@ from lightning_neft.models.finetuner import FineTuner
 __all__ = ["TrainedProgram"]
 
 _T = TypeVar("_T")
-# On one device, the config's, and without what belongs to a run.
+# On the device and in the precision of the config.
 _LOOKING = (
-    "--trainer.devices=1",
-    "--trainer.num_nodes=1",
-    "--trainer.strategy=auto",
-    "--trainer.logger=false",
-    "--trainer.enable_checkpointing=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
+    *(option for option in WITHOUT_TRAINING if not option.startswith("--trainer.accelerator=")),
     "--trainer.limit_val_batches=1",
     "--samples=0",
 )
