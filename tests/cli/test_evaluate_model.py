@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 
 VARIANTS = ["plain", "long", "comprehensive", "long_comprehensive", "min_new_tokens"]
@@ -97,3 +100,13 @@ def test_mistakes_are_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize("kind", ["judge", "length_ablation", "capability"])
+def test_the_help_names_every_option(kind: str) -> None:
+    parser = VerbParser("evaluate")
+    import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
+    text = static_help(["evaluate", "--help"])
+    assert text is not None
+    for action in parser._actions:
+        assert action.option_strings[0] in text

@@ -112,7 +112,7 @@ def _variant(
 
 def show(result: dict[str, Any], console: Console) -> None:
     """Print a result for people."""
-    table = Table("variant", "characters", "words", "tokens", "2-gram repetition", "outputs", box=None)
+    table = Table("variant", "characters", "words", "tokens", "repetition", box=None)
     for one in result["variants"]:
         repetition = one["repetition_2"]
         table.add_row(
@@ -121,7 +121,9 @@ def show(result: dict[str, Any], console: Console) -> None:
             f"{one['mean_words']:.1f}",
             f"{one['mean_tokens']:.1f}",
             "-" if repetition is None else f"{100 * repetition:.2f} %",
-            Text(one["outputs"]),
         )
     console.print(Text(f"{result['label']}: mean length of the answers to {result['variants'][0]['n_total']} prompts"))
     console.print(table)
+    console.print(Text("repetition: share of 2-grams that occurred before; the answers of each variant:"))
+    for one in result["variants"]:
+        console.print(Text(f"  {one['outputs']}"), soft_wrap=True)
