@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lightning_neft.models.answering import Answerer
     from lightning_neft.models.facts import ModelFacts
 
-__all__ = ["add_model_options", "answerer_of", "trained_program"]
+__all__ = ["DTYPES", "add_model_options", "answerer_of", "trained_program"]
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -69,13 +69,16 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
     return module_answerer(program.model, facts.template, name=name, device=options.device)
 
 
-def trained_program(verb: str, options: Namespace, rest: Sequence[str]) -> tuple[Program, ModelFacts]:
+def trained_program(
+    verb: str, options: Namespace, rest: Sequence[str], *, without_quantization: bool = False
+) -> tuple[Program, ModelFacts]:
     """Build the model of a config as training did, with the weights of `--ckpt_path` if that is given.
 
     Args:
         verb: The verb, for messages.
         options: Those of `add_model_options`, or of them `template`, `dtype` and `trust_remote_code`.
         rest: The program's options.
+        without_quantization: Whether a base in 4 bits is loaded in bfloat16 instead.
 
     Raises:
         ConfigError: If an option is wrong.
@@ -84,6 +87,7 @@ def trained_program(verb: str, options: Namespace, rest: Sequence[str]) -> tuple
     """
     from dataclasses import replace
 
+    from lightning_neft.cli.checkpoint_option import checkpoint_of
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.data.prepare import template_of
     from lightning_neft.models.answer_sources import build_module
@@ -93,7 +97,9 @@ def trained_program(verb: str, options: Namespace, rest: Sequence[str]) -> tuple
     given = [f"--model.dtype={options.dtype}"] if options.dtype else []
     given += ["--model.trust_remote_code=true"] if options.trust_remote_code else []
     program = Program(verb, [*rest, *given, *WITHOUT_TRAINING])
-    module, checkpoint = program.model, program.checkpoint()
+    if without_quantization and program.model.quantization is not None:
+        program.model.quantization, program.model.weights_dtype = None, options.dtype or "bfloat16"
+    module, checkpoint = program.model, checkpoint_of(program)
     facts = None if checkpoint is None else checkpoint_facts(checkpoint)
     template = options.template or (facts.template if facts else None)
     if facts is not None and facts.labels:

@@ -43,12 +43,12 @@ class VerbParser(ArgumentParser):
         Raises:
             ConfigError: If an option is unknown or missing, or has a value that it cannot have.
         """
-        options, unknown = self.parse_own(args)
+        options, unknown = self.parse_known(args)
         if unknown:
             raise ConfigError(f"{self.verb}: {self._unknown(unknown[0])}")
         return options
 
-    def parse_own(self, args: Sequence[str]) -> tuple[Namespace, list[str]]:
+    def parse_known(self, args: Sequence[str]) -> tuple[Namespace, list[str]]:
         """Return the options of a command line, and what is left of it for another parser.
 
         Args:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
@@ -53,7 +54,7 @@ def _run(verb: str, program: Program) -> Any:
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         result = getattr(program.trainer, verb)(
-            program.model, datamodule=program.datamodule, ckpt_path=program.checkpoint(), weights_only=True
+            program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
         )
     except SIGTERMException:
         # Lightning's own stop, before the first step: there is nothing to save.

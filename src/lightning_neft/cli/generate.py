@@ -44,7 +44,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--max_new_tokens", type=int)
     parser.add_argument("--overwrite", action="store_true")
-    options, rest = parser.parse_own(args)
+    options, rest = parser.parse_known(args)
     _check(options)
     from lightning_neft.cli.prompt_file import read_prompts
     from lightning_neft.cli.quiet import quiet

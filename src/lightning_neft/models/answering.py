@@ -11,7 +11,14 @@ from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.templates.base import Exchange, Template, begins
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.models.answer_text import AnswerText, StopTexts, before_stop
-from lightning_neft.models.generation import REPETITION_PENALTY, before_end, decoding, end_ids, write_tokens
+from lightning_neft.models.generation import (
+    REPETITION_PENALTY,
+    before_end,
+    decoding,
+    empty_prompt,
+    end_ids,
+    write_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -129,7 +136,8 @@ class Answerer:
     def prompt_ids(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Return the ids that the model reads for each conversation: those of training."""
         if not self.model.config.is_encoder_decoder:
-            return encode_prompts(self.tokenizer, self.template, conversations)
+            ids = encode_prompts(self.tokenizer, self.template, conversations)
+            return [prompt or empty_prompt(self.tokenizer) for prompt in ids]
         texts = []
         for conversation in conversations:
             earlier, prompt = self.template.prompt(conversation)

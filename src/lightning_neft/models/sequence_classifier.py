@@ -68,12 +68,15 @@ class SequenceClassifier(FineTuner):
             "label2id": {name: index for index, name in enumerate(self.label_names)},
             # Decoders find the last token of a text by it.
             "pad_token_id": pad_id(self.tokenizer()),
-            "use_cache": False,
         }
 
     @override
     def on_model_built(self) -> None:
         super().on_model_built()
+        config = self.model.config.get_text_config()
+        # Encoders may have no such entry, and their classes would not take one.
+        if hasattr(config, "use_cache"):
+            config.use_cache = False
         options: dict[str, Any] = {
             "num_classes": len(self.label_names),
             "ignore_index": IGNORED,

@@ -70,7 +70,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--out")
     parser.add_argument("--json", action="store_true")
     if kind.takes_config:
-        options, rest = parser.parse_own(args)
+        options, rest = parser.parse_known(args)
         options.rest = rest
     else:
         options = parser.parse(args)
