@@ -97,6 +97,40 @@ def test_a_run_that_breaks_off_goes_on_and_pays_once(pairs: list[Pair], judge_at
     assert set(server.answered.values()) == {1}
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_does_not_wait_for_further_attempts(pairs: list[Pair], ledger: Ledger) -> None:
+    # Half of the requests fail once, and would be sent again after half a minute or more.
+    with running(JudgeServer(["500"], spread=True)) as server:
+        judge = EndpointJudge("fake", url=server.url, key="k", workers=24, backoff=Backoff(first=60.0))
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            Panel(judge, ledger).ask_all(requests_of(pairs), on_done=interrupt)
+        assert time.monotonic() - start < 25
+    assert server.done["500"]
+
+
+def test_after_an_interruption_nobody_else_is_asked(pairs: list[Pair], ledger: Ledger) -> None:
+    class Slow:
+        name, is_paid, workers, tries = "slow", False, 1, 1
+        asked = 0
+
+        def ask(self, prompt: str, key: str, attempt: int) -> Reply:
+            self.asked += 1
+            time.sleep(0.02)
+            return Reply("A")
+
+        def stop(self) -> None:
+            """It has nothing to wait for."""
+
+    judge = Slow()
+    with pytest.raises(KeyboardInterrupt):
+        Panel(judge, ledger).ask_all(requests_of(pairs), on_done=interrupt)
+    assert judge.asked < 24
+
+
 def test_a_killed_process_loses_no_verdict(pairs: list[Pair], judge_at: JudgeAt, tmp_path: Path) -> None:
     program = """
         import sys
