@@ -36,6 +36,8 @@ OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours_random": {"data": {"batching": "random"}},
     "ours_packed": {"data": {"batching": "packed"}},
+    # The precision of TRL's defaults.
+    "ours_bf16": {"trainer": {"precision": "bf16-mixed"}},
     "ours_clean": {"neftune": {"alpha": 0}},
 }
 
@@ -47,7 +49,7 @@ def run_side(side: str, folder: Path, gpu: bool) -> dict[str, Any]:
         side: A name from the tables above.
         folder: What `workload.prepare` wrote.
         gpu: Whether to train on the GPU, in bf16 autocast over float32 weights, which is TRL's default, or on the CPU:
-            in float32, but for TRL, whose default is bf16 autocast there too.
+            in float32, but for TRL, whose default is bf16 autocast there too, and for `ours_bf16`.
     """
     if side in TRL:
         return _trl(folder, gpu, TRL[side])

@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 CPU_SIDES = (
     *("trl", "trl_packed", "trl_grouped", "trl_tuned", "trl_tuned_fp32"),
     *("hand_random", "hand_grouped"),
-    *("ours", "ours_random", "ours_packed"),
+    *("ours", "ours_random", "ours_packed", "ours_bf16"),
 )
 GPU_SIDES = ("trl", "trl_packed", "trl_grouped", "trl_tuned", "hand_grouped", "ours", "ours_packed", "ours_clean")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "lightning", "lightning-neft")

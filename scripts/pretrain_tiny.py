@@ -1,8 +1,10 @@
 """Make the tiny base model of the quick start: train its tokenizer, pretrain it on toy prose, write it as a folder.
 
     python scripts/pretrain_tiny.py
+    python scripts/pretrain_tiny.py --width 64 --steps 1000 --documents 30000 --out FOLDER    # another, smaller one
 
-writes src/lightning_neft/models/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed is fixed.
+The first writes src/lightning_neft/models/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed
+is fixed.
 It took 14 minutes on two CPU cores that others used as well.
 """
 
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--documents", type=int, default=115_000)
     parser.add_argument("--vocabulary", type=int, default=1024)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--out", type=Path, default=HOME)
     arguments = parser.parse_args()
 
@@ -173,8 +176,8 @@ def main() -> None:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=384,
+            hidden_size=arguments.width,
+            intermediate_size=3 * arguments.width,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=4,

@@ -105,9 +105,10 @@ def _card_lines(recipe: Recipe) -> Iterator[str]:
 def _estimate_lines(details: Details) -> Iterator[str]:
     found, taken = details.estimate, details.run
     parts = ", ".join(f"{part} {getattr(found, part) / 1e9:.1f}" for part in _PARTS[:-1])
+    where = "one device" if taken.devices == 1 else f"each of {taken.devices} devices"
     yield (
-        f"estimate: {found.total / 1e9:.1f} GB on {f'each of {taken.devices} devices' if taken.devices > 1 else 'one device'}"
-        f" ({parts}), with {taken.rows} rows of {taken.length} tokens at a time"
+        f"estimate: {found.total / 1e9:.1f} GB on {where} ({parts}), "
+        f"with {taken.rows} rows of {taken.length} tokens at a time"
     )
     if details.hours is not None:
         yield f"          at most {details.hours:.1f} hours on A100s; docs/recipes.md has the formulas"

@@ -21,9 +21,9 @@ from lightning_neft.zoo.base_models import base_models
 from lightning_neft.zoo.tiny_data import TINY_SAMPLES, tiny_file
 from lightning_neft.zoo.tiny_models import tiny_model
 
-__all__ = ["FLAG", "say_what_is_tiny", "with_tiny"]
+__all__ = ["say_what_is_tiny", "with_tiny", "without_flag"]
 
-FLAG = "--tiny"
+_FLAG = "--tiny"
 
 # Below the positions of the tiny models, and so short that the longest samples have to be cut.
 _MAX_LENGTH = 256
@@ -61,11 +61,28 @@ _RUN: dict[str, Any] = {
 }
 
 
+def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
+    """Return a command line without `--tiny`, and whether it was there.
+
+    Raises:
+        ConfigError: If it has a value.
+
+    Example:
+        >>> without_flag(["--config", "quickstart", "--tiny"])
+        (['--config', 'quickstart'], True)
+    """
+    for argument in args:
+        if argument.startswith(f"{_FLAG}="):
+            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or leave it away")
+    rest = [argument for argument in args if argument != _FLAG]
+    return rest, len(rest) < len(args)
+
+
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
-    """Return a command line with the options of the smoke run behind its config files, so that what is given wins.
+    """Return a command line with the options of the smoke run, but for those that are given there already.
 
     Args:
-        args: The command line without `--tiny`, with each config as `--config=FILE`.
+        args: The command line without `--tiny`.
         config: What it and its files say.
 
     Raises:
@@ -83,9 +100,8 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
     for name in ("max_length", "max_target_length"):
         if (length := config.data[name]) is not None:
             options[f"data.{name}"] = min(length, _MAX_LENGTH)
-    start = 1 + max((place for place, arg in enumerate(args) if arg.startswith("--config=")), default=-1)
     tiny = [f"--{key}={_written(value)}" for key, value in options.items() if not _is_given(key, given)]
-    return [*args[:start], *tiny, *args[start:]]
+    return [*args, *tiny]
 
 
 def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
@@ -142,7 +158,7 @@ def _format(config: Namespace) -> str:
         return entry.format
     if source != "toy" and not Path(source).expanduser().exists():
         raise ConfigError(
-            f"{FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
+            f"{_FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"
         )
     records = open_source(source, split=config.data.split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -82,6 +83,10 @@ class Section:
         value = self._get(name)
         if value is None or type(value) is datetime.date:
             return value
+        if isinstance(value, str):
+            # In the saved config of a run it is a text.
+            with suppress(ValueError):
+                return datetime.date.fromisoformat(value)
         self.complain(name, f"got {value!r}, expected a date such as 2026-01-31")
         return None
 

@@ -22,7 +22,7 @@ takes_config = True
 
 _SPLITS: tuple[Split, ...] = ("train", "held_out")
 _BINS = 10
-_BAR = 40
+_BAR = 24
 
 
 def add_options(parser: VerbParser) -> None:

@@ -1,0 +1,161 @@
+"""The verb recipes: what it lists, shows and copies, and how fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_neft.cli.main import main
+from lightning_neft.zoo.locate import find_recipe, recipe_names
+
+
+def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> list[str]:
+    assert main(["recipes", "list", "--json", *filters]) == 0
+    return [recipe["name"] for recipe in json.loads(capsys.readouterr().out)]
+
+
+def error(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(["recipes", *args]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err.removeprefix("lightning_neft: ").strip()
+
+
+def test_all_recipes_are_listed_with_what_decides_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "list", "--json"]) == 0
+    recipes = {recipe["name"]: recipe for recipe in json.loads(capsys.readouterr().out)}
+    assert sorted(recipes) == recipe_names()
+    found = recipes["llama-2-7b/evol-instruct"]
+    keys = ("model", "base", "dataset", "alpha", "alpha_source", "method", "status", "gated", "task")
+    assert [found[key] for key in keys] == [
+        *("llama-2-7b", "meta-llama/Llama-2-7b-hf", "evol-instruct-70k", 5, "paper", "full", "smoke", True),
+        "causal_lm",
+    ]
+    assert "70.34 -> 79.60" in found["alpha_reference"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["--model", "opt-6.7b"], {"alpaca", "evol-instruct", "openplatypus", "sharegpt"}),
+        (["--model=opt-6.7b", "--dataset=evol-instruct"], {"evol-instruct"}),
+        (["--model=opt-6.7b", "--dataset=evol-instruct-70k"], {"evol-instruct"}),
+        (["--model=llama-2-13b", "--method=qlora"], {"alpaca-qlora", "evol-instruct-qlora"}),
+        (["--model=opt*", "--status=smoke", "--method=full", "--dataset=imd?"], {"imdb"}),
+    ],
+)
+def test_filters_leave_what_matches_them_all(
+    filters: list[str], expected: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = listed(capsys, *filters)
+    assert {name.partition("/")[2] for name in names if "/" in name} == expected
+
+
+def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert [name for name in recipe_names() if f" {name} " not in printed] == []
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "recipes: give one of list, show, copy"),
+        (["lst"], "recipes: there is no 'lst'; did you mean list?"),
+        (["list", "--modl", "x"], "recipes list: unknown option --modl; did you mean --model?"),
+        (["list", "--method", "qlor"], "recipes list: there is none with --method qlor; did you mean qlora"),
+        (["list", "--model", "zzz"], "recipes list: there is none with --model zzz; choose among "),
+        (["show"], "recipes show: the following arguments are required: name"),
+        (["show", "llama-2-7b/alpca"], "'llama-2-7b/alpca' is neither a file (from "),
+        (["copy", "quikstart"], "'quikstart' is neither a file (from "),
+    ],
+)
+def test_what_is_wrong_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = error(capsys, *args)
+    assert line.startswith(message)
+    assert "\n" not in line
+
+
+def test_near_names_are_in_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "recipes: llama-2-7b/alpaca, " in error(capsys, "copy", "llama-2-7b/alpca")
+
+
+def test_show_tells_card_estimate_and_resolved_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "show", "llama-2-70b/evol-instruct"]) == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "Llama 2 Community License; gated",
+        "alpha:    15, paper: ",
+        "on each of 16 devices",
+        "GB",
+        "learning_rate: 2.0e-05",
+        "warmup_ratio: 0.03",
+    ):
+        assert part in printed
+    assert "card:" not in printed
+
+
+def test_show_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "show", "llama-2-7b/alpaca", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["alpha"]) == ("llama-2-7b/alpaca", 5)
+    assert found["config"]["trainer"]["max_epochs"] == 3
+    assert found["estimate"]["weights_bytes"] == 2 * 6_738_415_616
+
+
+def test_show_takes_a_file_of_the_user_and_says_what_is_wrong_with_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = find_recipe("quickstart").read_text()
+    Path("mine.yaml").write_text(text.replace("learning_rate:", "learnin_rate:"))
+    assert "mine.yaml, line" in error(capsys, "show", "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dest", "path"),
+    [(None, "llama-2-7b-alpaca.yaml"), ("mine.yaml", "mine.yaml"), ("new/", "new/llama-2-7b-alpaca.yaml")],
+)
+def test_copy_writes_the_file_as_it_is(
+    dest: str | None, path: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipes", "copy", "llama-2-7b/alpaca", *([dest] if dest else [])]) == 0
+    assert Path(path).read_bytes() == find_recipe("llama-2-7b/alpaca").read_bytes()
+    assert f"lightning_neft fit --config {path}" in capsys.readouterr().out
+    assert [file for file in folder.rglob("*") if file.is_file()] == [folder / path]
+
+
+def test_copy_into_a_folder_keeps_the_name(folder: Path) -> None:
+    Path("here").mkdir()
+    assert main(["recipes", "copy", "quickstart", "here"]) == 0
+    assert Path("here/quickstart.yaml").is_file()
+
+
+def test_copy_never_replaces_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("quickstart.yaml").write_text("precious")
+    line = error(capsys, "copy", "quickstart")
+    assert line == "recipes copy: quickstart.yaml is there already; give another DEST"
+    assert Path("quickstart.yaml").read_text() == "precious"
+    assert list(folder.iterdir()) == [folder / "quickstart.yaml"]
+
+
+def test_a_copy_that_is_edited_runs_under_its_own_name(folder: Path, short: list[str]) -> None:
+    assert main(["recipes", "copy", "quickstart", "mine.yaml"]) == 0
+    path = Path("mine.yaml")
+    path.write_text(path.read_text().replace("alpha: 5", "alpha: 7"))
+    assert main(["fit", "--config", "mine.yaml", *short]) == 0
+    saved = (folder / "runs/mine/version_0/config.yaml").read_text()
+    assert "  alpha: 7.0\n" in saved
+
+
+def test_list_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from lightning_neft.cli.main import main; main(['recipes', 'list']);"
+        "print(sorted({'torch', 'lightning', 'transformers', 'jsonargparse', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

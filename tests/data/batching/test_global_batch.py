@@ -1,0 +1,123 @@
+"""The global batch: from the rows of a step to those of each device, and runs that it decides."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_neft.cli.main import main
+from lightning_neft.data.batching.global_batch import split_batch
+from lightning_neft.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("size", "ranks", "most", "expected"),
+    [
+        (128, 1, 16, (16, 8)),
+        (128, 8, 16, (16, 1)),
+        (128, 16, 16, (8, 1)),
+        (8, 1, 16, (8, 1)),
+        (24, 1, 16, (12, 2)),
+        (21, 3, 4, (1, 7)),
+        (1, 1, 1, (1, 1)),
+    ],
+)
+def test_the_rows_are_shared_exactly_in_batches_as_large_as_may_be(
+    size: int, ranks: int, most: int, expected: tuple[int, int]
+) -> None:
+    assert split_batch(size, ranks, most) == expected
+
+
+def test_each_split_is_exact_and_the_largest() -> None:
+    for each in range(1, 50):
+        for most in range(1, 20):
+            rows, times = split_batch(3 * each, 3, most)
+            assert rows * times == each
+            assert not [larger for larger in range(rows + 1, most + 1) if each % larger == 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (3, "global_batch_size=3 is less than a row for each of the 4 data-parallel processes; give 4 or more"),
+        (130, "global_batch_size=130 cannot be shared evenly by 4 data-parallel processes; give 128 or 132"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(size: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split_batch(size, 4, 16)
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run of 24 samples, some long, one epoch."""
+    monkeypatch.chdir(tmp_path)
+    records = [{"instruction": f"Say {n}.", "output": "word " * (1 + n % 7)} for n in range(26)]
+    Path("data.json").write_text(json.dumps(records))
+    return [
+        *("--data.source=data.json", "--data.val_size=2", "--data.cache_dir=cache", "--model.learning_rate=1e-3"),
+        *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
+        *("--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1", "--samples=0", "--clean_loss=0"),
+        *("--trainer.num_sanity_val_steps=0", "--neftune=null"),
+    ]
+
+
+def weights(name: str) -> dict[str, torch.Tensor]:
+    return torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_run_is_the_one_with_the_accumulation_that_it_says(
+    options: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert main(["fit", *options, "--name=derived", "--global_batch_size=12", "--data.batch_size=5"]) == 0
+    assert "global_batch_size 12 = 1 device x 4 rows x 3 batches a step" in caplog.text
+    by_hand = ["--trainer.accumulate_grad_batches=3", "--data.batch_size=4"]
+    assert main(["fit", *options, "--name=by_hand", *by_hand]) == 0
+    derived, given = weights("derived"), weights("by_hand")
+    assert [name for name in given if not torch.equal(derived[name], given[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--global_batch_size=0"], "global_batch_size must be 1 or more, got 0"),
+        (
+            ["--global_batch_size=8", "--trainer.accumulate_grad_batches=2"],
+            "global_batch_size=8 decides trainer.accumulate_grad_batches, which is 2; leave one of the two away",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(
+    more: list[str], message: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *options, *more]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_steps_of_one(options: list[str]) -> None:
+    options = [*options, "--data.batching=random"]  # the order of grouped batches depends on the devices
+    assert main(["fit", *options, "--name=one", "--global_batch_size=8"]) == 0
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "lightning_neft", "fit", *options, "--name=two", "--global_batch_size=8"),
+            *("--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr.count("global_batch_size 8 = 2 devices x 2 rows x 2 batches a step") == 1
+    one, two = weights("one"), weights("two")
+    # The same rows in each step: other batches only round differently.
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
