@@ -168,7 +168,7 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "evaluate needs to know what: one of --clean-loss, --memorization, --annotations, --outputs; see"),
+        ([], "evaluate needs to know what: one of --clean-loss, --memorization, --judge, --ablation, --tasks, --an"),
         (["--output", "x"], "did you mean --outputs?"),
         (["--outputs"], "--outputs: expected at least one argument"),
         (["--outputs", "outputs.json", "--jsn"], "evaluate: unknown option --jsn; did you mean --json?"),

@@ -34,6 +34,8 @@ class Conversation:
 
     >>> Conversation.exchange("Add.", "3", context="1 and 2").answer
     '3'
+    >>> Conversation.exchange("Add.", "").prompt.messages
+    (Message(role='user', content='Add.', context=''),)
     """
 
     messages: tuple[Message, ...]
@@ -47,7 +49,8 @@ class Conversation:
     @property
     def prompt(self) -> Conversation:
         """The conversation without its last message, if that is the assistant's: what generation starts from."""
-        return Conversation(self.messages[:-1]) if self.answer else self
+        is_answered = bool(self.messages) and self.messages[-1].role == "assistant"
+        return Conversation(self.messages[:-1]) if is_answered else self
 
     @property
     def answer(self) -> str:

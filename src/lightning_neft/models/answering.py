@@ -78,6 +78,7 @@ class Answerer:
         conversations: Sequence[Conversation],
         *,
         max_new_tokens: int | None = None,
+        min_new_tokens: int = 0,
         batch_size: int = 8,
         on_done: Callable[[int, str], None] | None = None,
     ) -> list[str]:
@@ -87,23 +88,27 @@ class Answerer:
             conversations: Each with or without its last answer, which is not looked at.
             max_new_tokens: The most tokens of an answer, within the positions that the model has; by default as many as
                 make 2048 with the prompt.
+            min_new_tokens: How many tokens an answer has to have before a token may end it; a stop text of the template
+                that is several tokens still may.
             batch_size: Prompts in one forward pass: those of similar length together, the longest first.
             on_done: Called with the number of a conversation and its answer as soon as the batch of it is done.
 
         Raises:
-            ConfigError: If a number is less than 1.
+            ConfigError: If a number is less than 1, min_new_tokens less than 0.
             DataError: If the template has no words for a conversation, or a prompt leaves no room for an answer.
         """
         for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {value!r}")
+        if min_new_tokens < 0:
+            raise ConfigError(f"min_new_tokens must be 0 or more, got {min_new_tokens!r}")
         prompts = self.prompt_ids(conversations)
         rooms = [self._room(*pair, max_new_tokens) for pair in zip(conversations, prompts, strict=True)]
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         answers = [""] * len(prompts)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            texts = self._batch([prompts[index] for index in batch], [rooms[index] for index in batch])
+            texts = self._batch([prompts[index] for index in batch], [rooms[index] for index in batch], min_new_tokens)
             for index, answer in zip(batch, texts, strict=True):
                 answers[index] = answer
                 if on_done is not None:
@@ -139,7 +144,7 @@ class Answerer:
             texts.append(source_text([*earlier, Exchange(prompt, "", end="")], self.tokenizer))
         return list(self.tokenizer(texts)["input_ids"]) if texts else []
 
-    def _batch(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> list[str]:
+    def _batch(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int], least: int) -> list[str]:
         """Return the answers of one batch; those that have more room than the others go on alone."""
         written: list[list[int]] = [[] for _ in prompts]
         texts = [""] * len(prompts)
@@ -147,8 +152,10 @@ class Answerer:
         while unfinished:
             most = min(rooms[row] - len(written[row]) for row in unfinished)
             read = [[*prompts[row], *written[row]] for row in unfinished]
+            # Those that go on have all written the same number of tokens.
+            lacking = min(most, max(0, least - len(written[unfinished[0]])))
             still = []
-            for row, ids in zip(unfinished, self._write(read, most), strict=True):
+            for row, ids in zip(unfinished, self._write(read, most, least=lacking), strict=True):
                 found = before_end(ids, self.ends)
                 written[row] += found
                 whole = self.tokenizer.decode(written[row], skip_special_tokens=True)
@@ -158,13 +165,13 @@ class Answerer:
             unfinished = still
         return [self.template.content(text) for text in texts]
 
-    def _write(self, prompts: Sequence[Sequence[int]], most: int, **options: Any) -> list[list[int]]:
+    def _write(self, prompts: Sequence[Sequence[int]], most: int, least: int = 0, **options: Any) -> list[list[int]]:
         start = 1 if self.model.config.is_encoder_decoder else max(map(len, prompts))
         # Single tokens are among the ends.
         texts = [text for text in self.template.stop if text not in self.tokenizer.get_vocab()]
         if texts:
             options["stopping_criteria"] = [StopTexts(self.tokenizer, texts, start)]
-        return write_tokens(self.model, prompts, decoding(self.tokenizer, self.ends, most), **options)
+        return write_tokens(self.model, prompts, decoding(self.tokenizer, self.ends, most, least or None), **options)
 
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:
         """Return the most tokens that the answer may have."""

@@ -62,7 +62,10 @@ def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def decoding(
-    tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], max_new_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    ends: Sequence[int],
+    max_new_tokens: int | None = None,
+    min_new_tokens: int | None = None,
 ) -> GenerationConfig:
     """Return the pinned decoding in transformers' words.
 
@@ -70,6 +73,7 @@ def decoding(
         tokenizer: Of the model.
         ends: Tokens that end an answer.
         max_new_tokens: The most tokens of an answer.
+        min_new_tokens: How many tokens there have to be before one may end the answer.
     """
     from transformers import GenerationConfig
 
@@ -78,6 +82,7 @@ def decoding(
         num_beams=1,
         repetition_penalty=REPETITION_PENALTY,
         max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
         eos_token_id=list(ends),
         bos_token_id=tokenizer.bos_token_id,
         pad_token_id=pad_id(tokenizer),

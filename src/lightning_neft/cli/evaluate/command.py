@@ -23,6 +23,9 @@ __all__ = ["run"]
 _KINDS = {
     "--clean-loss": "clean_loss",
     "--memorization": "memorization",
+    "--judge": "judge",
+    "--ablation": "length_ablation",
+    "--tasks": "capability",
     "--annotations": "win_rate",
     "--outputs": "text_statistics",
 }

@@ -10,7 +10,7 @@ from typing import Any
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import write_result
 
-__all__ = ["check_out", "write_results"]
+__all__ = ["check_out", "numbered_files", "results_folder", "write_results"]
 
 _FOLDER = "results"
 
@@ -27,7 +27,7 @@ def check_out(out: str | None) -> None:
     path = Path(_FOLDER if out is None else out)
     if _is_file(path) and path.is_dir():
         raise ConfigError(f"--out {out} is a folder; give a file, or a folder whose name does not end with .json")
-    folder = path.parent if _is_file(path) else path
+    folder = results_folder(out)
     blocking = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     if not blocking.is_dir():
         raise ConfigError(f"--out {path}: {blocking} is a file; give another name")
@@ -45,20 +45,32 @@ def write_results(results: Sequence[dict[str, Any]], out: str | None) -> list[Pa
             raise ConfigError(f"--out {out}: there are {len(results)} results; give the name of a folder")
         paths = [path]
     else:
-        paths = []
-        for result in results:
-            # As a file name, also where the model has the name of one in a folder.
-            label = re.sub(r"[^\w.-]+", "-", result["label"]).strip("-.") or "model"
-            name = f"{label}-{result['kind']}"
-            number = 1
-            while (place := path / (f"{name}.json" if number == 1 else f"{name}-{number}.json")) in paths:
-                number += 1
-            paths.append(place)
+        paths = numbered_files(path, [(result["label"], result["kind"]) for result in results])
     try:
         for place, result in zip(paths, results, strict=True):
             write_result(place, result)
     except OSError as error:
         raise ConfigError(f"the results cannot be written to {path}: {error.strerror or error}; give --out") from error
+    return paths
+
+
+def results_folder(out: str | None) -> Path:
+    """Return the folder that the results go to."""
+    path = Path(_FOLDER if out is None else out)
+    return path.parent if _is_file(path) else path
+
+
+def numbered_files(folder: Path, names: Sequence[tuple[str, str]]) -> list[Path]:
+    """Return a file for each name and kind, with a number behind those that occurred before."""
+    paths: list[Path] = []
+    for name, kind in names:
+        # As a file name, also where the model has the name of one in a folder.
+        label = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+        stem = f"{label}-{kind}"
+        number = 1
+        while (place := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")) in paths:
+            number += 1
+        paths.append(place)
     return paths
 
 

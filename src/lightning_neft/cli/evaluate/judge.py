@@ -1,0 +1,217 @@
+"""`evaluate --judge`: win rate of outputs files against a baseline's, judged in both orders by a language model."""
+
+from __future__ import annotations
+
+import json
+import math
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.text import Text
+
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.evaluate import win_rate
+from lightning_neft.cli.evaluate.files import numbered_files, results_folder
+from lightning_neft.errors import ConfigError
+from lightning_neft.files import write_text
+
+if TYPE_CHECKING:
+    from lightning_neft.evaluation.judge.contest import Contest
+    from lightning_neft.evaluation.judge.cost import Price
+    from lightning_neft.evaluation.judge.ledger import Ledger
+    from lightning_neft.evaluation.judge.outcome import Outcome
+    from lightning_neft.evaluation.judge.patience import Pace
+    from lightning_neft.evaluation.judge.request import Judge
+    from lightning_neft.evaluation.judge.sitting import Forecast
+
+__all__ = ["add_options", "run", "show", "takes_config"]
+
+takes_config = False
+
+_LOCAL = "local:"
+_VERDICTS = "verdicts.sqlite"
+
+
+def add_options(parser: VerbParser) -> None:
+    """Add the options of this kind."""
+    parser.add_argument("--judge", required=True, metavar="NAME")
+    parser.add_argument("--final-judge", metavar="NAME")
+    parser.add_argument("--outputs", nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--baseline", required=True, metavar="FILE")
+    parser.add_argument("--judge-url", metavar="URL")
+    parser.add_argument("--judge-key-env", metavar="VARIABLE")
+    parser.add_argument("--verdicts", metavar="FILE")
+    parser.add_argument("--workers", type=int, default=4, metavar="N")
+    parser.add_argument("--requests-per-minute", type=float, metavar="N")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--attempts", type=int, default=8, metavar="N")
+    for name in ("--price-input", "--price-output", "--final-price-input", "--final-price-output"):
+        parser.add_argument(name, type=float, metavar="MONEY")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trust-remote-code", action="store_true")
+
+
+def run(options: Namespace) -> list[dict[str, Any]]:
+    """Return a win rate for each outputs file, then that of the best one by the final judge if there is one.
+
+    Raises:
+        ConfigError: An option is wrong, or there is no key.
+        DataError: A file is none of outputs, or is not about the same instructions.
+        ModelError: A judge cannot be loaded or asked, or gives no verdict at all.
+    """
+    # torch takes its time.
+    from lightning_neft.evaluation.judge.contest import read_contest
+    from lightning_neft.evaluation.judge.cost import Price
+    from lightning_neft.evaluation.judge.ledger import Ledger
+    from lightning_neft.evaluation.judge.patience import Pace
+    from lightning_neft.evaluation.judge.sitting import best_of
+
+    _check(options)
+    contests = [read_contest(Path(name), Path(options.baseline)) for name in options.outputs]
+    folder = results_folder(options.out)
+    ledger = Ledger(Path(options.verdicts) if options.verdicts else folder / _VERDICTS)
+    pace = Pace(options.requests_per_minute)
+    judges = [_open_judge(name, options, pace) for name in (options.judge, options.final_judge) if name]
+    with closing(ledger):
+        first = _hold(contests, judges[0], ledger, Price(options.price_input, options.price_output))
+        outcomes = [(outcome, "first" if len(judges) > 1 else "only") for outcome in first]
+        results = [_result(*one, options) for one in outcomes]
+        if len(judges) > 1:
+            price = Price(options.final_price_input, options.final_price_output)
+            (final,) = _hold([best_of(first).contest], judges[1], ledger, price)
+            outcomes.append((final, "final"))
+            results.append(_result(final, "final", options))
+    _write_annotations(folder, [outcome for outcome, _ in outcomes])
+    return results
+
+
+def _check(options: Namespace) -> None:
+    """Say what is wrong before anything is paid for."""
+    for name, least in (("workers", 1), ("attempts", 1)):
+        if (value := getattr(options, name)) < least:
+            raise ConfigError(f"--{name} must be {least} or more, got {value!r}")
+    for name in ("timeout", "requests_per_minute"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')} must be above 0, got {value!r}")
+    for start in ("", "final_"):
+        prices = [getattr(options, f"{start}price_{side}") for side in ("input", "output")]
+        if any(price is not None and not 0 <= price < math.inf for price in prices):
+            raise ConfigError("a price must be 0 or more, per million tokens")
+        if prices.count(None) == 1:
+            option = f"--{start}price".replace("_", "-")
+            raise ConfigError(f"{option}-input and {option}-output go together")
+    count = len(options.outputs) + bool(options.final_judge)
+    if count > 1 and options.out is not None and Path(options.out).suffix == ".json":
+        raise ConfigError(f"--out {options.out}: there will be {count} results; give the name of a folder")
+
+
+def _open_judge(name: str, options: Namespace, pace: Pace) -> Judge:
+    if name.startswith(_LOCAL):
+        from lightning_neft.cli.quiet import quiet
+        from lightning_neft.evaluation.judge.local import LocalJudge
+
+        with quiet():
+            return LocalJudge(name.removeprefix(_LOCAL), options.trust_remote_code)
+    from lightning_neft.evaluation.judge.endpoint import (
+        DEFAULT_KEY_VARIABLE,
+        DEFAULT_URL,
+        EndpointJudge,
+        check_url,
+        read_key,
+    )
+    from lightning_neft.evaluation.judge.patience import Backoff
+
+    url = options.judge_url or DEFAULT_URL
+    check_url(url)
+    return EndpointJudge(
+        name,
+        url=url,
+        key=read_key(options.judge_key_env, url),
+        key_variable=options.judge_key_env or DEFAULT_KEY_VARIABLE,
+        timeout=options.timeout,
+        workers=options.workers,
+        backoff=Backoff(attempts=options.attempts, seed=options.seed),
+        pace=pace,
+    )
+
+
+def _hold(contests: list[Contest], judge: Judge, ledger: Ledger, price: Price) -> list[Outcome]:
+    from lightning_neft.evaluation.judge.panel import Panel
+    from lightning_neft.evaluation.judge.sitting import hold
+
+    # Beside the result, which may be all of the standard output.
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def begin(forecast: Forecast) -> None:
+            _show_forecast(forecast, console)
+            progress.update(task, total=forecast.usage.requests)
+
+        task = progress.add_task("judging", total=None)
+        return hold(contests, Panel(judge, ledger), price, on_forecast=begin, on_done=lambda: progress.advance(task))
+
+
+def _show_forecast(forecast: Forecast, console: Console) -> None:
+    usage = forecast.usage
+    line = f"judge {forecast.judge}: {forecast.pairs} pairs in both orders, {usage.requests} requests to send"
+    if forecast.kept:
+        line += f", {forecast.kept} verdicts kept from before"
+    if forecast.is_paid and usage.requests:
+        cost = "unknown, give its prices" if usage.cost is None else f"about {usage.cost:.2f}"
+        line += f"; about {usage.input_tokens} tokens to read, {usage.output_tokens} to write, cost {cost}"
+    console.print(Text(line), soft_wrap=True)
+
+
+def _result(outcome: Outcome, stage: str, options: Namespace) -> dict[str, Any]:
+    start = "final_" if stage == "final" else ""
+    settings = {
+        "judge_url": options.judge_url,
+        "price_input": getattr(options, f"{start}price_input"),
+        "price_output": getattr(options, f"{start}price_output"),
+    }
+    return outcome.result(stage, settings, options.seed)
+
+
+def _write_annotations(folder: Path, outcomes: list[Outcome]) -> None:
+    names = [(f"{outcome.contest.label}-{outcome.judge}", "annotations") for outcome in outcomes]
+    for path, outcome in zip(numbered_files(folder, names), outcomes, strict=True):
+        text = json.dumps(outcome.records(), indent=1, ensure_ascii=False, allow_nan=False)
+        try:
+            write_text(path, text + "\n")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror or error}; give --out") from error
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print a result for people."""
+    if result["stage"] == "final":
+        console.print(Text("the best one again, by the final judge", style="bold"))
+    win_rate.show(result, console)
+    share = result["first_position_share"]
+    console.print(
+        Text(
+            f"{result['n_inconsistent']} pairs whose verdict changed with the order count as draws; the answer that "
+            f"was shown first won {100 * share:.1f} % of the time"
+        )
+    )
+    if result["n_inconsistent"] == result["n_total"]:
+        warning = "no verdict outlived the change of order: this judge says nothing about these answers"
+        console.print(Text(warning, style="yellow"))
+    if result["n_malformed"]:
+        console.print(Text(f"{result['n_malformed']} requests without a verdict", style="yellow"))
+    paid, total = result["usage_this_run"], result["usage"]
+    cost = "" if paid["cost"] is None else f", cost {paid['cost']:.4f} (all verdicts together {total['cost']:.4f})"
+    console.print(
+        Text(
+            f"sent in this run: {paid['requests']} of {total['requests']} requests, {paid['input_tokens']} tokens "
+            f"read, {paid['output_tokens']} written{cost}"
+        )
+    )
+    if total["uncounted"]:
+        console.print(Text(f"{total['uncounted']} replies came without a count of tokens", style="yellow"))

@@ -1,0 +1,89 @@
+"""What judging will cost, roughly, before it starts; and what it did cost, by the tokens that the server counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_neft.evaluation.judge.ledger import Record
+from lightning_neft.evaluation.judge.prompt import prompt_text
+from lightning_neft.evaluation.judge.request import JudgeRequest
+
+__all__ = ["Price", "Usage", "estimate", "usage"]
+
+# A rule of thumb for English and the usual vocabularies; the server's own count comes afterwards.
+_CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_VERDICT = 1
+
+
+@dataclass(frozen=True)
+class Price:
+    """Money per million tokens, in any one currency; None where nobody said.
+
+    Attributes:
+        input: Of what the judge reads.
+        output: Of what it writes.
+    """
+
+    input: float | None = None
+    output: float | None = None
+
+    def of(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Return the money for so many tokens, or None without both prices.
+
+        >>> Price(input=10, output=30).of(500_000, 100_000)
+        8.0
+        """
+        if self.input is None or self.output is None:
+            return None
+        return (self.input * input_tokens + self.output * output_tokens) / 1e6
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Requests and their tokens. A difference of two is what came in between.
+
+    Attributes:
+        requests: How many were paid for, or would be.
+        input_tokens: What the judge reads.
+        output_tokens: What it writes.
+        uncounted: Requests whose tokens the server did not report, which the numbers above lack.
+        cost: Money, None without a price.
+    """
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    uncounted: int
+    cost: float | None
+
+    def __sub__(self, other: Usage) -> Usage:
+        cost = None if self.cost is None or other.cost is None else self.cost - other.cost
+        return Usage(
+            self.requests - other.requests,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.uncounted - other.uncounted,
+            cost,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the result has it."""
+        return dict(vars(self))
+
+
+def estimate(requests: Iterable[JudgeRequest], price: Price) -> Usage:
+    """Estimate what requests will cost, if each is answered at the first try."""
+    texts = [prompt_text(request) for request in requests]
+    read = sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts)
+    written = _TOKENS_PER_VERDICT * len(texts)
+    return Usage(len(texts), read, written, 0, price.of(read, written))
+
+
+def usage(records: Iterable[Record], price: Price) -> Usage:
+    """Add up what the verdicts of a run have cost, whenever they were given."""
+    found = list(records)
+    read, written = sum(one.input_tokens for one in found), sum(one.output_tokens for one in found)
+    uncounted = sum(one.uncounted for one in found)
+    return Usage(sum(one.replies for one in found), read, written, uncounted, price.of(read, written))

@@ -1,0 +1,101 @@
+"""The ledger: each reply of a judge, written down as soon as it is there, so that nothing is paid for twice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from lightning_neft.errors import DataError
+from lightning_neft.evaluation.judge.prompt import Verdict, read_verdict
+from lightning_neft.evaluation.judge.request import Reply
+
+__all__ = ["Ledger", "Record"]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, judge TEXT NOT NULL, prompt TEXT NOT NULL, verdict TEXT,
+    input_tokens INTEGER, output_tokens INTEGER, time TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (key, attempt))
+"""
+# Rows are only ever added. Of two runs that asked the same at the same time the first one's reply stays.
+_ADD = """
+INSERT OR IGNORE INTO replies (key, attempt, judge, prompt, verdict, input_tokens, output_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_FIND = "SELECT verdict, input_tokens, output_tokens FROM replies WHERE key = ? ORDER BY attempt"
+# Another run holds the file for the time of one row.
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the ledger has about one request.
+
+    Attributes:
+        replies: How many replies there were.
+        verdict: The first one that is a verdict; None as long as there is none.
+        input_tokens: Of all replies.
+        output_tokens: Of all replies.
+        uncounted: Replies whose tokens the judge did not report.
+    """
+
+    replies: int = 0
+    verdict: Verdict | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted: int = 0
+
+
+class Ledger:
+    """An SQLite file of replies; several threads and several runs may use it at the same time.
+
+    It holds digests, verdicts and token counts: neither answers nor keys.
+
+    Args:
+        path: The file, which is made if it is not there.
+
+    Raises:
+        DataError: If the file is something else or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
+            with self._connection:
+                self._connection.execute(_TABLE)
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f"the file of verdicts {str(path)!r} cannot be used: {error}; give another one") from error
+
+    def find(self, key: str) -> Record:
+        """Return what is known about a request."""
+        with self._lock, closing(self._connection.execute(_FIND, (key,))) as rows:
+            return _record(rows)
+
+    def add(self, key: str, attempt: int, judge: str, prompt_version: str, reply: Reply) -> Record:
+        """Write down a reply, for good, and return what is known now."""
+        row = (key, attempt, judge, prompt_version, read_verdict(reply.text), reply.input_tokens, reply.output_tokens)
+        with self._lock, self._connection:
+            self._connection.execute(_ADD, row)
+        return self.find(key)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _record(rows: Iterable[tuple[Verdict | None, int | None, int | None]]) -> Record:
+    found = list(rows)
+    return Record(
+        replies=len(found),
+        verdict=next((verdict for verdict, _, _ in found if verdict is not None), None),
+        input_tokens=sum(tokens or 0 for _, tokens, _ in found),
+        output_tokens=sum(tokens or 0 for _, _, tokens in found),
+        uncounted=sum(first is None or second is None for _, first, second in found),
+    )

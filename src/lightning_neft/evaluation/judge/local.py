@@ -1,0 +1,90 @@
+"""A judge on this machine: the letter that a causal language model finds more likely as the start of its reply."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_neft.data.tokenizer import leading_ids, load_tokenizer
+from lightning_neft.evaluation.judge.request import Reply
+from lightning_neft.evaluation.result import InputFile
+from lightning_neft.models.base import resolve_base
+from lightning_neft.models.modes import evaluating
+from lightning_neft.models.weights import load_weights
+
+__all__ = ["LocalJudge"]
+
+# For models without a chat template: what their reply stands behind.
+_LEAD = "\n\nBetter answer:"
+_DIGITS = 12
+
+
+class LocalJudge:
+    """A model of transformers that says A or B, whichever has the higher probability as its next token.
+
+    A small model asked to write would seldom write a letter alone. Of two letters one is always more likely, so that
+    there is a verdict on every pair that fits into the model's context, and the same one each time. A pair that does
+    not fit has none.
+
+    Args:
+        base: A folder, a hub id, or `tiny`.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        ModelError: If there is no such model or tokenizer.
+    """
+
+    is_paid = False
+    workers = 1
+    # The second reply would be the first one again.
+    tries = 1
+
+    def __init__(self, base: str, trust_remote_code: bool = False) -> None:
+        self._tokenizer = load_tokenizer(base, trust_remote_code)
+        self._model, _ = load_weights("AutoModelForCausalLM", base, dtype="auto", trust_remote_code=trust_remote_code)
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = f"local:{base}@{_identity(resolve_base(base), self._model.config)}"
+
+    @torch.no_grad()
+    def ask(self, prompt: str, key: str, attempt: int) -> Reply:
+        """Return the more likely letter; an empty reply where the prompt is longer than the model's context."""
+        first, second = self._encoded(prompt)
+        place = next(index for index, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+        longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if longest is not None and place > longest:
+            return Reply("", place, 0)
+        # Up to the letter the two are the same.
+        ids = torch.tensor([first[:place]], device=self._model.device)
+        with evaluating(self._model):
+            logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, -1]
+        return Reply("A" if logits[first[place]] >= logits[second[place]] else "B", place, 1)
+
+    def stop(self) -> None:
+        """Nothing waits here."""
+
+    def _encoded(self, prompt: str) -> tuple[list[int], list[int]]:
+        """Return the ids of the prompt with either letter behind it."""
+        if self._tokenizer.chat_template:
+            messages = [{"role": "user", "content": prompt}]
+            asked: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            lead, texts = [], (f"{asked}A", f"{asked}B")
+        else:
+            lead = leading_ids(self._tokenizer)
+            texts = (f"{prompt}{_LEAD} A", f"{prompt}{_LEAD} B")
+        # Not verbose: what is too long is said elsewhere.
+        first, second = (self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts)
+        return lead + first, lead + second
+
+
+def _identity(base: str, config: Any) -> str:
+    """Return what tells this model from another one of the same name: its commit at the hub, or its files' digest."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return str(config._commit_hash)[:_DIGITS]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")):
+        digest.update(f"{path.name} {InputFile.read('judge', path).sha256}\n".encode())
+    return digest.hexdigest()[:_DIGITS]

@@ -1,0 +1,74 @@
+"""Ask a judge many requests: several at a time, each one paid for once, those of an interrupted run not again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from lightning_neft.evaluation.judge.ledger import Ledger, Record
+from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION, prompt_text
+from lightning_neft.evaluation.judge.request import Judge, JudgeRequest
+
+__all__ = ["Panel"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge and the ledger of what it said.
+
+    Attributes:
+        judge: Who is asked.
+        ledger: Where the replies are kept.
+    """
+
+    judge: Judge
+    ledger: Ledger
+
+    def key(self, request: JudgeRequest) -> str:
+        """Return the key of a request to this judge."""
+        return request.key(self.judge.name, PROMPT_VERSION)
+
+    def open_requests(self, requests: Iterable[JudgeRequest]) -> dict[str, JudgeRequest]:
+        """Return by key the requests that the judge still has to be asked, each once."""
+        unique = {self.key(request): request for request in requests}
+        return {key: request for key, request in unique.items() if not self._is_done(self.ledger.find(key))}
+
+    def ask_all(
+        self, requests: Iterable[JudgeRequest], on_done: Callable[[], None] | None = None
+    ) -> dict[JudgeRequest, Record]:
+        """Ask what is still open and return what the ledger then has about each request.
+
+        Args:
+            requests: The requests; those that occur twice are asked once.
+            on_done: Called in this thread after each one that was asked.
+
+        Raises:
+            ModelError: If the judge cannot be asked; what it said until then is kept.
+        """
+        asked = list(requests)
+        pool = ThreadPoolExecutor(self.judge.workers, thread_name_prefix="judge")
+        # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
+        try:
+            futures: list[Future[None]] = [
+                pool.submit(self._ask, key, request) for key, request in self.open_requests(asked).items()
+            ]
+            for future in as_completed(futures):
+                future.result()
+                if on_done is not None:
+                    on_done()
+        except BaseException:
+            self.judge.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return {request: self.ledger.find(self.key(request)) for request in asked}
+
+    def _ask(self, key: str, request: JudgeRequest) -> None:
+        record = self.ledger.find(key)
+        while not self._is_done(record):
+            reply = self.judge.ask(prompt_text(request), key, record.replies)
+            record = self.ledger.add(key, record.replies, self.judge.name, PROMPT_VERSION, reply)
+
+    def _is_done(self, record: Record) -> bool:
+        return record.verdict is not None or record.replies >= self.judge.tries

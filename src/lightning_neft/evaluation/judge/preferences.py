@@ -1,0 +1,80 @@
+"""Both orders of each pair, and the preference that they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lightning_neft.evaluation.judge.ledger import Record
+from lightning_neft.evaluation.judge.prompt import Verdict
+from lightning_neft.evaluation.judge.request import JudgeRequest
+
+__all__ = ["Judged", "Pair", "combine", "requests_of"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one instruction.
+
+    Attributes:
+        instruction: The instruction, with its input below it where there is one.
+        answer: The model's.
+        baseline: The one that it is compared with.
+    """
+
+    instruction: str
+    answer: str
+    baseline: str
+
+    @property
+    def model_first(self) -> JudgeRequest:
+        """The request that shows the model's answer first."""
+        return JudgeRequest(self.instruction, self.answer, self.baseline)
+
+    @property
+    def baseline_first(self) -> JudgeRequest:
+        """The request that shows the baseline's answer first."""
+        return JudgeRequest(self.instruction, self.baseline, self.answer)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out over all pairs.
+
+    Attributes:
+        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 where the two orders disagree, None where one of
+            them has no verdict: such a pair is left out.
+        n_malformed: Requests without a verdict.
+        n_inconsistent: Pairs whose verdict changed with the order.
+        first_position_share: How often the answer that is shown first won, 0.5 for a judge whom the order leaves cold;
+            None without a verdict.
+    """
+
+    preferences: tuple[float | None, ...]
+    n_malformed: int
+    n_inconsistent: int
+    first_position_share: float | None
+
+
+def requests_of(pairs: Sequence[Pair]) -> list[JudgeRequest]:
+    """Return both orders of each pair."""
+    return [request for pair in pairs for request in (pair.model_first, pair.baseline_first)]
+
+
+def combine(pairs: Sequence[Pair], records: Mapping[JudgeRequest, Record]) -> Judged:
+    """Make one preference of the two verdicts on each pair."""
+    verdicts = [(records[pair.model_first].verdict, records[pair.baseline_first].verdict) for pair in pairs]
+    preferences = tuple(_preference(first, second) for first, second in verdicts)
+    given = [verdict for both in verdicts for verdict in both if verdict is not None]
+    return Judged(
+        preferences=preferences,
+        n_malformed=2 * len(pairs) - len(given),
+        n_inconsistent=sum(preference == 0.5 for preference in preferences),
+        first_position_share=given.count("A") / len(given) if given else None,
+    )
+
+
+def _preference(model_first: Verdict | None, baseline_first: Verdict | None) -> float | None:
+    if model_first is None or baseline_first is None:
+        return None
+    return ((model_first == "A") + (baseline_first == "B")) / 2

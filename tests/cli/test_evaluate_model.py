@@ -1,0 +1,112 @@
+"""`evaluate --ablation` and `evaluate --tasks`: a model that answers, its files, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.help import static_help
+from lightning_neft.cli.main import main
+
+VARIANTS = ["plain", "long", "comprehensive", "long_comprehensive", "min_new_tokens"]
+
+
+@pytest.fixture
+def prompts(folder: Path) -> str:
+    records = [{"instruction": f"Say {word}.", "dataset": "toy"} for word in ("cat", "dog", "hen")]
+    (folder / "prompts.json").write_text(json.dumps(records))
+    return "prompts.json"
+
+
+@pytest.fixture
+def task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    documents = [{"question": "Say cat.", "choices": ["cat", "dog"], "answer": index % 2} for index in range(4)]
+    (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    config = {
+        "task": "toy_choice",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "documents.jsonl"}},
+        "output_type": "multiple_choice",
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (folder / "toy.yaml").write_text(yaml.safe_dump(config))
+    return "toy.yaml"
+
+
+def test_the_ablation_writes_a_result_and_outputs_that_evaluate_reads(
+    prompts: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["evaluate", "--ablation", "--model", "tiny", "--template", "alpaca", "--prompts", prompts]
+    assert main([*args, "--limit", "2", "--max-new-tokens", "24", "--min-new-tokens", "20"]) == 0
+    assert "mean length of the answers to 2 prompts" in capsys.readouterr().out
+    result = json.loads((folder / "results/tiny-length_ablation.json").read_text())
+    assert (result["kind"], result["label"]) == ("length_ablation", "tiny")
+    assert [one["name"] for one in result["variants"]] == VARIANTS
+    assert result["variants"][-1]["min_new_tokens"] == 20
+    assert result["provenance"]["inputs"][0]["role"] == "prompts"
+    for one in result["variants"]:
+        outputs = json.loads((folder / "results" / one["outputs"]).read_text())
+        assert [row["instruction"] for row in outputs] == ["Say cat.", "Say dog."]
+        assert outputs[0]["generator"] == f"tiny ({one['name']})"
+        assert one["mean_characters"] == pytest.approx(sum(len(row["output"]) for row in outputs) / 2)
+    assert main(["evaluate", "--outputs", "results/tiny-min_new_tokens-outputs.json", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mean_characters"] == result["variants"][-1]["mean_characters"]
+
+
+def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--tasks", task, "--model", "tiny", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Every other answer is the right one, whichever the model prefers.
+    assert found["tasks"] == {"toy_choice": {"acc": 0.5, "acc_stderr": pytest.approx(0.2886751)}}
+    assert found["provenance"]["inputs"][0]["name"] == "toy.yaml"
+    assert main(["evaluate", "--tasks", task, "--model", "tiny", "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "toy_choice" in shown
+    assert "no number to compare with published ones" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--ablation", "--model", "tiny"], "the following arguments are required: --prompts"),
+        (["--ablation", "--prompts", "prompts.json"], "evaluate needs a model: --model"),
+        (["--ablation", "--prompts", "none.json", "--model", "tiny"], "none.json"),
+        (
+            ["--ablation", "--prompts", "prompts.json", "--model", "tiny", "--max-new-tokens", "9"],
+            "--max-new-tokens 9 is less than the 250 tokens",
+        ),
+        (["--ablation", "--prompts", "prompts.json", "--limit", "0"], "--limit must be 1 or more, got 0"),
+        (["--tasks", "none.yaml", "--model", "tiny"], "--tasks: there is no file 'none.yaml'"),
+        (["--tasks", "none.yaml", "--model", "tiny", "--template", "alpaca"], "does not go with --tasks"),
+        (["--tasks", "none.yaml", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
+    ],
+)
+def test_mistakes_are_one_line(
+    args: list[str], message: str, prompts: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *args]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize("kind", ["judge", "length_ablation", "capability"])
+def test_the_help_names_every_option(kind: str) -> None:
+    parser = VerbParser("evaluate")
+    import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
+    text = static_help(["evaluate", "--help"])
+    assert text is not None
+    for action in parser._actions:
+        assert action.option_strings[0] in text

@@ -1,0 +1,146 @@
+"""The judge at an endpoint: waits, refusals, and a key that nothing repeats."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from email.utils import formatdate
+
+import pytest
+
+from judge_server import JudgeServer, running
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.evaluation.judge.endpoint import DEFAULT_URL, EndpointJudge, _pause, check_url, read_key
+from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.panel import Panel
+from lightning_neft.evaluation.judge.patience import Backoff, Pace
+from lightning_neft.evaluation.judge.preferences import Pair, requests_of
+
+JudgeAt = Callable[..., EndpointJudge]
+PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'
+KEY = "sk-planted-1234567890"
+
+
+def test_nobody_asks_before_the_time_that_retry_after_names(judge_at: JudgeAt, waits: list[float]) -> None:
+    server = JudgeServer(["429"])
+    server.retry_after = "17"
+    with running(server):
+        assert judge_at(server).ask(PROMPT, "key", 0).text == "A"
+    # The clock stands still while the test waits, so that the second wait is the whole pause.
+    assert waits == [Backoff().seconds("key", 0), pytest.approx(17, abs=0.5)]
+
+
+def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:
+    for _ in range(2):
+        with running(JudgeServer(["500"] * 4)) as server:
+            judge_at(server).ask(PROMPT, "key", 0)
+    assert waits[:4] == waits[4:]
+    assert all(2**index / 2 <= seconds <= 2**index for index, seconds in enumerate(waits[:4]))
+    assert Backoff(seed=1).seconds("key", 0) != waits[0] == Backoff(seed=0).seconds("key", 0)
+    assert Backoff(most=5).seconds("key", 30) <= 5
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("3.5", 3.5),
+        ("-4", 0.0),
+        ("nan", None),
+        ("soon", None),
+        ("1e9", 600.0),
+        (formatdate(1030, usegmt=True), 30.0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert _pause(header, lambda: 1000.0) == seconds
+
+
+def test_the_rate_is_never_exceeded() -> None:
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    pace = Pace(per_minute=30, clock=lambda: now[0], sleep=sleep)
+    for _ in range(3):
+        pace.wait()
+    assert slept == [2.0, 2.0]
+    pace.hold(9)
+    pace.wait()
+    assert slept[-1] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (401, {"message": f"Incorrect API key provided: {KEY}"}, r"refuses the key in \$MY_KEY \(status 401\)"),
+        (400, {"message": f"no temperature for {KEY}"}, r"refuses the request .*no temperature for \[key\]"),
+        (404, {"message": "no such model"}, "refuses the request .*no such model"),
+        (429, {"message": "no money", "code": "insufficient_quota"}, "refuses the request .*no money"),
+        (500, {"message": f"crash with {KEY}"}, r"did not answer in 2 attempts, .*crash with \[key\]"),
+    ],
+)
+def test_refusals_are_one_line_without_the_key(
+    status: int, error: dict[str, str], message: str, judge_at: JudgeAt, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = JudgeServer()
+    server.refuse = (status, {"error": error})
+    with running(server), pytest.raises(ModelError, match=message) as raised:
+        judge_at(server, key_variable="MY_KEY", backoff=Backoff(attempts=2)).ask(PROMPT, "key", 0)
+    assert server.keys == {f"Bearer {KEY}"}, "the test would pass without a key"
+    assert "\n" not in str(raised.value)
+    assert KEY not in str(raised.value) + caplog.text
+    assert len(server.bodies) == (2 if status == 500 else 1)
+
+
+def test_the_ledger_has_neither_key_nor_answers(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
+    with running(JudgeServer(["prose"])) as server:
+        Panel(judge_at(server), ledger).ask_all(requests_of(pairs[:2]))
+    ledger.close()
+    written = ledger.path.read_bytes()
+    assert b"fake" in written
+    assert KEY.encode() not in written
+    assert b"mmmm" not in written
+    assert b"Question" not in written
+
+
+def test_tokens_that_the_server_does_not_count_are_unknown(judge_at: JudgeAt) -> None:
+    server = JudgeServer()
+    server.with_usage = False
+    with running(server):
+        reply = judge_at(server).ask(PROMPT, "key", 0)
+    assert (reply.input_tokens, reply.output_tokens) == (None, None)
+
+
+def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="needs a key in the environment variable OPENAI_API_KEY"):
+        read_key(None, DEFAULT_URL)
+    assert read_key(None, "http://localhost:8000/v1") == "no-key"
+    with pytest.raises(ConfigError, match="environment variable MINE"):
+        read_key("MINE", "http://localhost:8000/v1")
+    monkeypatch.setenv("MINE", " secret\n")
+    assert read_key("MINE", DEFAULT_URL) == "secret"
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret"])
+def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="must hold neither user, password nor query") as raised:
+        check_url(url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", ""])
+def test_an_address_has_to_be_one(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of a judge"):
+        check_url(url)
+
+
+def test_without_the_client_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_neft.evaluation.judge.endpoint.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'lightning-neft\[judge\]'"):
+        EndpointJudge("fake", key="k")
