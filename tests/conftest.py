@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+# Lightning's log handler takes the standard error that it finds when it is imported: in a test that would be a captured
+# one, closed for all later tests.
+import lightning.pytorch  # noqa: F401
 import pytest
 import torch
 
