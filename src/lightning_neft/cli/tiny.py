@@ -62,10 +62,10 @@ _RUN: dict[str, Any] = {
 
 
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
-    """Return a command line with the options of the smoke run behind its config files, so that what is given wins.
+    """Return a command line with the options of the smoke run, but for those that are given there already.
 
     Args:
-        args: The command line without `--tiny`, with each config as `--config=FILE`.
+        args: The command line without `--tiny`.
         config: What it and its files say.
 
     Raises:
@@ -83,9 +83,8 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
     for name in ("max_length", "max_target_length"):
         if (length := config.data[name]) is not None:
             options[f"data.{name}"] = min(length, _MAX_LENGTH)
-    start = 1 + max((place for place, arg in enumerate(args) if arg.startswith("--config=")), default=-1)
     tiny = [f"--{key}={_written(value)}" for key, value in options.items() if not _is_given(key, given)]
-    return [*args[:start], *tiny, *args[start:]]
+    return [*args, *tiny]
 
 
 def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
