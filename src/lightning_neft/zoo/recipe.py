@@ -126,7 +126,8 @@ def read_card_of_file(path: Path) -> Card | None:
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping of sections such as card, model, data")
     node = next((value for key, value in root.value if key.value == "card"), None)
-    return None if node is None else read_card(node, str(path))
+    # The saved config of a run without a recipe says null.
+    return None if node is None or node.tag.endswith(":null") else read_card(node, str(path))
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:
