@@ -124,6 +124,11 @@ def test_what_cannot_be_made_tiny_is_a_line(
     assert error.count("\n") == 1
 
 
+def test_the_flag_takes_no_value(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config=quickstart", "--tiny=true"]) == 2
+    assert "--tiny takes no value; give --tiny alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", ["preview", "doctor"])
 def test_verbs_that_only_look_take_it_too(verb: str, large: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, *large, "--json"]) == 0

@@ -20,7 +20,7 @@ from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
-from lightning_neft.cli.tiny import FLAG, say_what_is_tiny, with_tiny
+from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
@@ -88,8 +88,8 @@ class Program(LightningCLI):
     """
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
-        self._is_tiny = FLAG in args
-        args, self._files = resolve_configs([argument for argument in args if argument != FLAG])
+        args, self._is_tiny = without_flag(args)
+        args, self._files = resolve_configs(args)
         super().__init__(
             MODELS[task_of(args)],
             TextData,

@@ -21,9 +21,9 @@ from lightning_neft.zoo.base_models import base_models
 from lightning_neft.zoo.tiny_data import TINY_SAMPLES, tiny_file
 from lightning_neft.zoo.tiny_models import tiny_model
 
-__all__ = ["FLAG", "say_what_is_tiny", "with_tiny"]
+__all__ = ["say_what_is_tiny", "with_tiny", "without_flag"]
 
-FLAG = "--tiny"
+_FLAG = "--tiny"
 
 # Below the positions of the tiny models, and so short that the longest samples have to be cut.
 _MAX_LENGTH = 256
@@ -59,6 +59,23 @@ _RUN: dict[str, Any] = {
     "data.val_size": _HELD_OUT,
     "data.val_split": None,
 }
+
+
+def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
+    """Return a command line without `--tiny`, and whether it was there.
+
+    Raises:
+        ConfigError: If it has a value.
+
+    Example:
+        >>> without_flag(["--config", "quickstart", "--tiny"])
+        (['--config', 'quickstart'], True)
+    """
+    for argument in args:
+        if argument.startswith(f"{_FLAG}="):
+            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or leave it away")
+    rest = [argument for argument in args if argument != _FLAG]
+    return rest, len(rest) < len(args)
 
 
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
@@ -141,7 +158,7 @@ def _format(config: Namespace) -> str:
         return entry.format
     if source != "toy" and not Path(source).expanduser().exists():
         raise ConfigError(
-            f"{FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
+            f"{_FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"
         )
     records = open_source(source, split=config.data.split)
