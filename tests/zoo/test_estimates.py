@@ -47,6 +47,13 @@ def test_quantised_weights_take_half_a_byte_and_a_little() -> None:
     assert found.weights == pytest.approx(6.476e9 * 4.127 / 8 + 0.262e9 * 4 + 0.160e9 * 4, rel=1e-3)
 
 
+def test_a_classic_block_keeps_what_its_paper_counts() -> None:
+    # Korthikanti et al., section 4.1: 34 bytes a token and width, two of which are the masks of dropout.
+    entry = find_base_model("opt-6.7b")
+    one, two = (estimate(replace(entry, layers=layers), FULL).activations for layers in (1, 2))
+    assert two - one == 32 * 4 * 512 * entry.width
+
+
 @pytest.mark.parametrize("is_checkpointed", [False, True])
 def test_activations_are_about_what_a_model_keeps(is_checkpointed: bool) -> None:
     entry = replace(
