@@ -72,7 +72,7 @@ def _sources(recipes: list[Recipe]) -> Iterator[str]:
             notes = f" {recipe.card.notes}" if recipe.card.notes else ""
             yield f"- `{recipe.name}`: {recipe.alpha_source.reference}.{notes}"
     yield ""
-    yield "Licences of the base models, as their publishers state them:"
+    yield "Licences of the base models as far as they are known; the hub itself was not asked:"
     yield ""
     for name in sorted({recipe.card.model for recipe in recipes}):
         model = find_base_model(name)
