@@ -390,7 +390,7 @@ _ENTRIES = (
         architecture="GraniteForCausalLM",
         is_tied=True,
         notes=(
-            "Multiplies by 12 what the embedding returns, noise included. The size of its vocabulary could not be checked."
+            "Multiplies by 12 what the embedding returns, noise included. Its vocabulary's size could not be checked."
         ),
     ),
     BaseModel(
