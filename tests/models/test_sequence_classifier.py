@@ -17,7 +17,7 @@ from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.sequence_classifier import SequenceClassifier
-from lightning_neft.zoo.tiny_models import save_tiny_model
+from lightning_neft.models.tiny_models import save_tiny_model
 from models.words import fit
 from tiny import trainer
 

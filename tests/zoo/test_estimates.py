@@ -47,6 +47,13 @@ def test_quantised_weights_take_half_a_byte_and_a_little() -> None:
     assert found.weights == pytest.approx(6.476e9 * 4.127 / 8 + 0.262e9 * 4 + 0.160e9 * 4, rel=1e-3)
 
 
+def test_a_classic_block_keeps_what_its_paper_counts() -> None:
+    # Korthikanti et al., section 4.1: 34 bytes a token and width, two of which are the masks of dropout.
+    entry = find_base_model("opt-6.7b")
+    one, two = (estimate(replace(entry, layers=layers), FULL).activations for layers in (1, 2))
+    assert two - one == 32 * 4 * 512 * entry.width
+
+
 @pytest.mark.parametrize("is_checkpointed", [False, True])
 def test_activations_are_about_what_a_model_keeps(is_checkpointed: bool) -> None:
     entry = replace(
@@ -84,6 +91,11 @@ def test_activations_are_about_what_a_model_keeps(is_checkpointed: bool) -> None
     assert found <= sum(kept.values()) <= 2 * found
 
 
+def test_a_classifier_has_no_logits_of_tokens() -> None:
+    with_logits, without = estimate(LLAMA, FULL), estimate(LLAMA, replace(FULL, has_logits=False))
+    assert with_logits.activations - without.activations == 4 * 512 * 32000 * 8
+
+
 def test_time_is_six_operations_a_weight_and_token_and_less_with_frozen_weights() -> None:
     found = estimate(LLAMA, FULL)
     assert found.seconds == pytest.approx(
@@ -102,6 +114,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "data": {"batch_size": 16, "max_length": 512},
         "trainer": {"devices": "auto", "num_nodes": 1, "strategy": "auto", "precision": None, "max_epochs": 3},
         "global_batch_size": None,
+        "task": "causal_lm",
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -118,6 +131,7 @@ def config(**changes: Any) -> dict[str, Any]:
         ({}, Run(16, 512, 4, 4, samples=7)),
         ({"trainer__precision": "bf16-mixed"}, Run(16, 512, 4, 2, samples=7)),
         ({"trainer__precision": "bf16-true", "global_batch_size": 8}, Run(8, 512, 2, 2, samples=7)),
+        ({"task": "sequence_classification"}, Run(16, 512, 4, 4, samples=7, has_logits=False)),
         (
             {"model__lora": {"r": 8}, "model__dtype": "bfloat16", "trainer__precision": "bf16-mixed"},
             Run(16, 512, 2, 2, lora_rank=8, samples=7),

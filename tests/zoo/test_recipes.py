@@ -110,7 +110,7 @@ def test_the_header_has_its_command(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"card": None}, r"mine.yaml, line \d+: card is a section"),
+        ({"card": 5}, r"mine.yaml, line \d+: card is a section"),
         ({"neftune": None}, r"mine.yaml: no recipe: neftune.alpha must be given"),
         ({"data": {}, "model": {}}, r"mine.yaml: no recipe: model.base, data.source must be given"),
     ],
@@ -122,8 +122,9 @@ def test_a_file_that_is_no_recipe_is_refused(change: dict[str, Any], message: st
         load_recipe(tmp_path / "mine.yaml")
 
 
-def test_a_file_without_a_card_is_no_recipe_but_a_config(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("neftune: {alpha: 3}\n")
+@pytest.mark.parametrize("card", ["", "card: null\n"])
+def test_a_file_without_a_card_is_no_recipe_but_a_config(card: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{card}neftune: {{alpha: 3}}\n")
     with pytest.raises(ConfigError, match="the section card is missing"):
         load_recipe(tmp_path / "mine.yaml")
     with quiet():

@@ -65,7 +65,8 @@ def recipe_details(recipe: Recipe) -> Details:
     config: dict[str, Any] = yaml.safe_load(printed.getvalue())
     del config["card"]
     entry = find_entry(recipe.dataset)
-    taken = run_of(config, None if entry is None else entry.samples)
+    # How many pieces come of conversations that are cut is not known.
+    taken = run_of(config, None if entry is None or entry.cut_conversations else entry.samples)
     return Details(config, taken, estimate(find_base_model(recipe.card.model), taken))
 
 

@@ -29,7 +29,7 @@ def resolve_base(base: str) -> str:
         return str(TINY)
     if base == RANDOM_T5:
         # The module needs the tokenizer of TINY.
-        from lightning_neft.zoo.tiny_models import tiny_model
+        from lightning_neft.models.tiny_models import tiny_model
 
         return str(tiny_model("t5", cache_folder() / "tiny"))
     if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():

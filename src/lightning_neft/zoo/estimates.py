@@ -38,6 +38,7 @@ class Run:
         devices: How many devices share the samples.
         samples: Samples of an epoch; None where that is not known.
         epochs: How often each is seen.
+        has_logits: Whether there is a prediction for each token.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Run:
     devices: int = 1
     samples: int | None = None
     epochs: int = 3
+    has_logits: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _activations(model: BaseModel, run: Run) -> float:
     kept = model.layers * model.width + block if run.is_checkpointed else model.layers * block
     tokens = run.rows * run.length
     # Logits and their gradient in float32, as if each token were trained.
-    return tokens * (kept * run.activation_bytes + 2 * 4 * model.vocabulary)
+    logits = 2 * 4 * model.vocabulary if run.has_logits else 0
+    return tokens * (kept * run.activation_bytes + logits)
 
 
 def _seconds(model: BaseModel, run: Run, tables: int) -> float | None:
@@ -174,4 +177,5 @@ def run_of(config: Mapping[str, Any], samples: int | None) -> Run:
         devices=devices,
         samples=samples,
         epochs=trainer["max_epochs"],
+        has_logits=config["task"] != "sequence_classification",
     )

@@ -126,6 +126,6 @@ def _value(node: yaml.Node) -> Any:
     """Return what a node stands for, as `yaml.safe_load` would."""
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return loader.construct_document(node)
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()

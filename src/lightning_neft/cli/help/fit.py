@@ -49,6 +49,7 @@ data
 training
   --trainer.max_epochs INT
   --trainer.max_steps INT
+  --global_batch_size INT  rows of an optimiser step over all devices; sets trainer.accumulate_grad_batches
   --trainer.accumulate_grad_batches INT
   --trainer.precision      such as bf16-mixed
   --trainer.devices INT

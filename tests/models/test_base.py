@@ -1,0 +1,33 @@
+"""Names of base models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+from transformers import AutoConfig, AutoTokenizer
+
+from lightning_neft.errors import ModelError
+from lightning_neft.models.base import RANDOM_T5, TINY, resolve_base
+
+
+def test_tiny_is_the_folder_in_the_package() -> None:
+    assert resolve_base("tiny") == resolve_base("tiny-llama") == str(TINY)
+
+
+def test_the_random_encoder_decoder_is_made_once_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    folder = Path(resolve_base(RANDOM_T5))
+    assert folder.is_relative_to(tmp_path)
+    assert AutoConfig.from_pretrained(folder).is_encoder_decoder
+    assert AutoTokenizer.from_pretrained(folder)("Say cat.")["input_ids"]
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert resolve_base(RANDOM_T5) == str(folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+
+def test_a_hub_id_stays_as_it_is_and_a_folder_has_to_be_there(tmp_path: Path) -> None:
+    assert resolve_base("owner/tiny-t5") == "owner/tiny-t5"
+    with pytest.raises(ModelError, match="no such folder"):
+        resolve_base(str(tmp_path / "none"))
