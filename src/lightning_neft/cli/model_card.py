@@ -121,7 +121,7 @@ def _what(facts: ModelFacts) -> str:
         if facts.alpha
         else "without noise on its embeddings"
     )
-    return f"{_code(facts.base)}, fine-tuned {noise}, with [lightning_neft](https://pypi.org/project/lightning-neft)."
+    return f"{_code(facts.base)}, fine-tuned {noise}, with lightning_neft."
 
 
 def _use(facts: ModelFacts, has_chat_template: bool) -> str:
