@@ -48,8 +48,8 @@ class AnswerJournal:
         if known == identity:
             self.answers = {line["index"]: line["output"] for line in lines[1:]}
         # Without the line that was cut short.
-        kept = [{"index": index, "output": answer} for index, answer in self.answers.items()]
-        write_text(self.path, "".join(map(_line, [{"fingerprint": identity}, *kept])))
+        kept = "".join(_line({"index": index, "output": answer}) for index, answer in self.answers.items())
+        write_text(self.path, _line({"fingerprint": identity}) + kept)
         self._file = self.path.open("a", encoding="utf-8")
 
     def add(self, index: int, answer: str) -> None:
