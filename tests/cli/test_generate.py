@@ -180,24 +180,35 @@ def test_an_interrupted_file_goes_on_and_ends_as_the_unbroken_one(
 def test_other_answers_are_never_mixed(
     prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch, change: list[str]
 ) -> None:
-    import torch
-
-    from lightning_neft.models.weights import load_weights
-
-    model, _ = load_weights("AutoModelForCausalLM", "tiny")
-    with torch.no_grad():
-        model.model.layers[3].mlp.up_proj.weight.mul_(1.001)
-    model.save_pretrained("other")
-    open_answerer("tiny", template="alpaca", device="cpu").tokenizer.save_pretrained("other")
+    other = open_answerer("tiny", template="alpaca", device="cpu")
+    other.tokenizer.save_pretrained("other")
+    other.model.save_pretrained("other")
     (folder / "q.json").write_text(json.dumps([{"instruction": word} for word in WORDS]))
     command = [*TINY, "--input", prompts, "--output=o.json", "--batch_size=1"]
     with monkeypatch.context() as patch:
         Interrupted(patch, after=2)
         assert main(command) == 130
-        # The place of a model is no part of it, but the name of it is in the answers.
+        # Of a copy of the model the name is another one, and it is in the answers.
         assert main([*command, *change]) == 2
     assert main([*command, *change, "--overwrite"]) == 0
     assert len(outputs("o.json")) == len(WORDS)
+
+
+def test_other_weights_under_the_same_name_are_another_model(
+    prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    answerer = open_answerer("tiny", template="alpaca", device="cpu")
+    answerer.tokenizer.save_pretrained("m")
+    answerer.model.save_pretrained("m")
+    command = [*TINY, "--model=m", "--input", prompts, "--output=o.json", "--batch_size=1"]
+    Interrupted(monkeypatch, after=2)
+    assert main(command) == 130
+    with torch.no_grad():
+        answerer.model.model.layers[3].mlp.up_proj.weight.mul_(1.001)
+    answerer.model.save_pretrained("m")
+    assert main(command) == 2
 
 
 def test_an_output_is_overwritten_only_when_told(
