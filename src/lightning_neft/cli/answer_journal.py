@@ -39,7 +39,7 @@ class AnswerJournal:
         self.answers: dict[int, str] = {}
         """The answers so far, by the number of their prompt."""
         lines = self._lines()
-        known = None if not lines else lines[0].get("fingerprint")
+        known = lines[0]["fingerprint"] if lines else None
         if lines and known != identity and not start_anew:
             raise ConfigError(
                 f"{self.path} holds {len(lines) - 1} answers of another model, other settings or other prompts; "
@@ -48,8 +48,8 @@ class AnswerJournal:
         if known == identity:
             self.answers = {line["index"]: line["output"] for line in lines[1:]}
         # Without the line that was cut short.
-        kept = [{"index": index, "output": answer} for index, answer in self.answers.items()]
-        write_text(self.path, "".join(map(_line, [{"fingerprint": identity}, *kept])))
+        kept = "".join(_line({"index": index, "output": answer}) for index, answer in self.answers.items())
+        write_text(self.path, _line({"fingerprint": identity}) + kept)
         self._file = self.path.open("a", encoding="utf-8")
 
     def add(self, index: int, answer: str) -> None:
@@ -74,6 +74,8 @@ class AnswerJournal:
             # What has no end was cut short.
             whole = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
             lines = [json.loads(line) for line in whole]
+            if lines and not isinstance(lines[0]["fingerprint"], str):
+                raise TypeError
             if any(not isinstance(line["index"] + len(line["output"]), int) for line in lines[1:]):
                 raise TypeError
         except (OSError, ValueError, KeyError, TypeError) as error:

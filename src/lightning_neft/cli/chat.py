@@ -64,7 +64,7 @@ def _read(console: Console) -> str | None:
         except KeyboardInterrupt:
             console.print(Text(f"\n{_COMMANDS}", style="dim"))
             continue
-        if not is_terminal:
+        if line and not is_terminal:
             console.print(Text(f"you> {visible(line)}"), soft_wrap=True)
         return line
 

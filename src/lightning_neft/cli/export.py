@@ -90,7 +90,8 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     if options.output is None and options.push is None:
         raise ConfigError("export needs --output FOLDER, --push OWNER/NAME, or both")
     if options.push is not None:
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         try:
             validate_repo_id(options.push)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _what(facts: ModelFacts) -> str:
         if facts.alpha
         else "without noise on its embeddings"
     )
-    return f"{_code(facts.base)}, fine-tuned {noise}, with [lightning_neft](https://pypi.org/project/lightning-neft)."
+    return f"{_code(facts.base)}, fine-tuned {noise}, with lightning_neft."
 
 
 def _use(facts: ModelFacts, has_chat_template: bool) -> str:
@@ -192,7 +192,7 @@ def _results(run: Path | None) -> Iterator[str]:
         yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

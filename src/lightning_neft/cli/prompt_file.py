@@ -76,11 +76,14 @@ def _completed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prompt(record: Mapping[str, Any], where: str, form: Format, dataset: str) -> Prompt:
     sample = form.parse(_completed(record), where)
-    asked = sample.prompt if isinstance(sample, Conversation) else None
-    if asked is None or not asked.messages or asked.messages[-1].role != "user":
+    said = sample.messages if isinstance(sample, Conversation) else ()
+    # Not by its text: the answer may be an empty one.
+    has_answer = bool(said) and said[-1].role == "assistant"
+    asked = said[:-1] if has_answer else said
+    if not asked or asked[-1].role != "user":
         raise DataError(f"{where}: there is no prompt of the user to answer, in the format {form.name}")
-    if not (asked.messages[-1].content.strip() or asked.messages[-1].context.strip()):
+    if not (asked[-1].content.strip() or asked[-1].context.strip()):
         raise DataError(f"{where}: the prompt is empty")
     # The answers in a file of outputs are those of another model.
-    reference = "" if "generator" in record else sample.answer  # type: ignore[union-attr]
-    return Prompt(asked, str(record.get("dataset") or dataset), reference)
+    reference = said[-1].content if has_answer and "generator" not in record else ""
+    return Prompt(Conversation(asked), str(record.get("dataset") or dataset), reference)

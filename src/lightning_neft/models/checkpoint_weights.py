@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,10 @@ def _sharded_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
     # With the shapes of the whole: those of the model may be of this rank's shard.
     weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
     try:
-        load({"state_dict": weights}, checkpoint_id=path, no_dist=True)
+        with warnings.catch_warnings():
+            # That one process reads is what is meant here.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+            load({"state_dict": weights}, checkpoint_id=path, no_dist=True)
     except (CheckpointException, OSError, RuntimeError) as error:
         # The exception holds the tracebacks of the ranks: their last line says what went wrong.
         reason = str(error).strip().splitlines()[-1]
