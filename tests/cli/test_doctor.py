@@ -266,7 +266,7 @@ def test_the_table_is_printed_without_json(capsys):
         (["--model", "tiny", "--alpha", "-1"], r"alpha=-1\.0: use a finite number >= 0; .*"),
         (["--model", "tiny", "--alhpa", "3"], r"doctor: unknown option --alhpa; did you mean --alpha\?"),
         (["--model", "tiny", "--mode"], r"doctor: unknown option --mode; did you mean --model\?"),
-        (["--model", "tiny", "-x"], r"doctor: unknown option -x; with --model it takes --model, --alpha, .*"),
+        (["--model", "tiny", "-x"], r"doctor: unknown option -x; options are --model, --alpha, .*"),
         (["--model", "tiny", "--config", "quickstart"], r"doctor looks at --config or at --model, not at both; .*"),
         (["--config", "quickstart", "--jsn"], r"doctor: unknown option --jsn; did you mean --json\?"),
         (["--config", "quickstart", "--random-innit"], r".*; did you mean --random-init\?"),

@@ -6,12 +6,13 @@ import json
 import logging
 import sys
 import warnings
-from argparse import ArgumentError, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -230,30 +231,15 @@ def _without_adapters(target: Any) -> Any:
     return target.replace("base_model.model.", "", 1) if isinstance(target, str) else target
 
 
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"doctor: {message}")
-
-
 def _parse(args: Sequence[str]) -> Namespace:
-    parser = _Parser(prog="lightning_neft doctor", allow_abbrev=False, add_help=False, exit_on_error=False)
+    if any(argument.partition("=")[0] in ("--config", "-c") for argument in args):
+        raise ConfigError("doctor looks at --config or at --model, not at both; with a config the model is model.base")
+    parser = VerbParser("doctor")
     parser.add_argument("--model", required=True)
     parser.add_argument("--alpha", type=float, default=5.0)
     for flag in (*_FLAGS, "--trust-remote-code"):
         parser.add_argument(flag, action="store_true")
-    try:
-        options, unknown = parser.parse_known_args(args)
-    except ArgumentError as error:
-        raise ConfigError(f"doctor: {error}") from error
-    if not unknown:
-        return options
-    name = unknown[0].partition("=")[0]
-    if name in ("--config", "-c"):
-        raise ConfigError("doctor looks at --config or at --model, not at both; with a config the model is model.base")
-    known = [option for action in parser._actions for option in action.option_strings]
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"with --model it takes {', '.join(known)}"
-    raise ConfigError(f"doctor: unknown option {name}; {hint}")
+    return parser.parse(args)
 
 
 def _check_flags(args: Sequence[str]) -> None:

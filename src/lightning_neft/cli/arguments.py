@@ -1,0 +1,66 @@
+"""`VerbParser`: the options of verbs that do not take the program's keys, with errors of one line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from typing_extensions import override
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["VerbParser"]
+
+
+class VerbParser(ArgumentParser):
+    """Parses the options of a verb. Names have to be whole, and `--help` is not its own: the program has said it.
+
+    Args:
+        verb: The verb, and its sub-verb if it has some, for the messages.
+        options: Further ones of `ArgumentParser`.
+
+    Example:
+        >>> parser = VerbParser("doctor")
+        >>> _ = parser.add_argument("--alpha", type=float, default=5.0)
+        >>> parser.parse(["--alpha", "10"]).alpha
+        10.0
+    """
+
+    def __init__(self, verb: str, **options: Any) -> None:
+        super().__init__(
+            prog=f"lightning_neft {verb}", allow_abbrev=False, add_help=False, exit_on_error=False, **options
+        )
+        self.verb = verb
+
+    def parse(self, args: Sequence[str]) -> Namespace:
+        """Return the options of a command line.
+
+        Args:
+            args: The command line after the verb.
+
+        Raises:
+            ConfigError: If an option is unknown or missing, or has a value that it cannot have.
+        """
+        try:
+            options, unknown = self.parse_known_args(list(args))
+        except ArgumentError as error:
+            raise ConfigError(f"{self.verb}: {error}") from error
+        if unknown:
+            raise ConfigError(f"{self.verb}: {self._unknown(unknown[0])}")
+        return options
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print before it ends the process."""
+        raise ConfigError(f"{self.verb}: {message}")
+
+    def _unknown(self, argument: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        if not argument.startswith("-"):
+            return f"unexpected argument {argument!r}; options are {', '.join(known)}"
+        name = argument.partition("=")[0]
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"options are {', '.join(known)}"
+        return f"unknown option {name}; {hint}"
