@@ -133,7 +133,7 @@ def _storage_errors() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise ConfigError(
-            f"the storage of the study does not answer; the same command goes on once it does: {error.__cause__ or error}"
+            f"the storage does not answer: {error.__cause__ or error}; once it does, the same command goes on"
         ) from error
 
 

@@ -20,8 +20,8 @@ _SEEN = ("input_ids", "labels")
 class Fingerprint(pl.Callback):
     """Keeps a running checksum of the training batches, and one of the trainable weights before the first.
 
-    Both are integers modulo 2 ** 64, made on the device without waiting for it. They are part of the checkpoint, so that
-    a resumed run ends with those of the unbroken one. Of several ranks each keeps its own.
+    Both are integers modulo 2 ** 64, made on the device without waiting for it. They are part of the checkpoint, so
+    that a resumed run ends with those of the unbroken one. Of several ranks each keeps its own.
 
     >>> Fingerprint().digests()
     {'data': '0000000000000000', 'weights': None}

@@ -111,7 +111,8 @@ def parse_search(text: str, trials: int, sampler: Literal["tpe", "gp"]) -> Searc
     ends = _numbers("--search", text)
     if len(ends) != 2 or ends[0] >= ends[1]:
         raise ConfigError(f"--search {text!r}: give the smallest and the largest alpha, such as 1,20")
-    return Search(*ends, trials, sampler)
+    low, high = ends
+    return Search(low, high, trials, sampler)
 
 
 def _numbers(option: str, text: str) -> list[float]:

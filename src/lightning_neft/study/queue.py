@@ -310,7 +310,7 @@ def _sampler(search: Search, seed: int) -> optuna.samplers.BaseSampler:
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
-    """Leave out what Optuna says about heartbeats: that they are new, and meant for its own loop, which knows no queue."""
+    """Leave out what Optuna says of heartbeats: they are new, and meant for its own loop, which knows no queue."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
