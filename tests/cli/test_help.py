@@ -73,6 +73,14 @@ def test_the_module_runs_as_the_program_does() -> None:
     assert time.perf_counter() - start < 5
 
 
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m lightning_neft fit --help | head -n 1"
+    done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert done.stdout == "lightning_neft fit: fine-tune a model\n"
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
 @pytest.mark.parametrize("verb", OF_PROGRAM)
 def test_every_option_of_the_short_help_exists(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0

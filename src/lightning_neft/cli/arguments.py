@@ -43,13 +43,24 @@ class VerbParser(ArgumentParser):
         Raises:
             ConfigError: If an option is unknown or missing, or has a value that it cannot have.
         """
-        try:
-            options, unknown = self.parse_known_args(list(args))
-        except ArgumentError as error:
-            raise ConfigError(f"{self.verb}: {error}") from error
+        options, unknown = self.parse_known(args)
         if unknown:
             raise ConfigError(f"{self.verb}: {self._unknown(unknown[0])}")
         return options
+
+    def parse_known(self, args: Sequence[str]) -> tuple[Namespace, list[str]]:
+        """Return the options of a command line, and the arguments that are none of this parser.
+
+        Args:
+            args: The command line after the verb.
+
+        Raises:
+            ConfigError: If an option is missing, or has a value that it cannot have.
+        """
+        try:
+            return self.parse_known_args(list(args))
+        except ArgumentError as error:
+            raise ConfigError(f"{self.verb}: {error}") from error
 
     @override
     def error(self, message: str) -> NoReturn:

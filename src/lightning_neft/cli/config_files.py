@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.locate import find_recipe, recipes_folder
 
-__all__ = ["resolve_configs", "run_name"]
+__all__ = ["recipe_name", "resolve_configs", "run_name"]
 
 
 def resolve_configs(args: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -51,8 +51,11 @@ def _file(value: str) -> Path:
 
 def run_name(files: Sequence[Path]) -> str:
     """Return the name of a run: that of its last config (`model/dataset` for a recipe in a folder), or `run`."""
-    if not files:
-        return "run"
-    last = files[-1].resolve().with_suffix("")
+    return (recipe_name(files[-1:]) or files[-1].resolve().stem) if files else "run"
+
+
+def recipe_name(files: Sequence[Path]) -> str | None:
+    """Return the name of the last one of the configs that is a recipe of the package, or None."""
     recipes = recipes_folder().resolve()
-    return last.relative_to(recipes).as_posix() if last.is_relative_to(recipes) else last.name
+    found = [path for file in files if (path := file.resolve()).is_relative_to(recipes)]
+    return found[-1].relative_to(recipes).with_suffix("").as_posix() if found else None

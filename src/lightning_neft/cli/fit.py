@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.cli.summary import print_fit, write_predictions
-from lightning_neft.errors import ConfigError
 
 __all__ = ["execute", "run"]
 
@@ -62,7 +60,7 @@ def execute(verb: str, program: Program) -> Any:
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         result = getattr(program.trainer, verb)(
-            program.model, datamodule=program.datamodule, ckpt_path=_checkpoint(program), weights_only=True
+            program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
         )
     except SIGTERMException:
         # Lightning's own stop, before the first step: there is nothing to save.
@@ -84,17 +82,3 @@ def _wants_validation(program: Program) -> bool:
     is_stale = last is None or last[0] != program.trainer.global_step
     has_data = program.datamodule.prepared.held_out is not None
     return is_stale and has_data and program.trainer.limit_val_batches != 0
-
-
-def _checkpoint(program: Program) -> Path | None:
-    given = program.config.ckpt_path
-    if given is None:
-        return None
-    if given == "last":
-        return newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
-    path = Path(given).expanduser()
-    if not path.exists():
-        raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
-    return path

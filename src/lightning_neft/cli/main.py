@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -28,6 +29,7 @@ _MODULES = {
 }
 _USER_ERROR = 2
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -40,6 +42,16 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C; a verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return code
+
+
+def _run(args: list[str]) -> int:
     if (text := static_help(args)) is not None:
         print(text)
         return 0

@@ -209,6 +209,15 @@ class TextData(L.LightningDataModule):
         """Tokens of the template that the base's tokenizer lacks."""
         return self.prepared.special_tokens
 
+    @property
+    def longest_sample(self) -> int:
+        """Tokens of the longest sample that the model will read or write; of a stream the most that it may have."""
+        stores = [store for store in (self.prepared.stored, self.prepared.held_out) if store is not None]
+        longest = [int(store.lengths.max()) for store in stores]
+        if self.options.task == "seq2seq_lm":
+            longest += [int(store.trained.max()) for store in stores]
+        return self.options.max_length if self.prepared.stream is not None else max(longest)
+
     @cached_property
     def stop_ids(self) -> list[int]:
         """Tokens that end an answer, besides the end token."""

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,7 @@ def provenance(inputs: Sequence[InputFile], settings: Mapping[str, Any], seed: i
 
 def _versions() -> dict[str, str]:
     found = {"lightning_neft": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional one
-            continue
-    return found
+    return {**found, **{name: version(name) for name in _PACKAGES}}
 
 
 def make_result(kind: str, label: str, metrics: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:

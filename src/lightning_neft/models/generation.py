@@ -12,9 +12,9 @@ from lightning_neft.data.tokenizer import leading_ids, pad_id
 from lightning_neft.models.modes import eager, evaluating
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-__all__ = ["REPETITION_PENALTY", "generate_answers", "padded"]
+__all__ = ["REPETITION_PENALTY", "before_end", "decoding", "end_ids", "generate_answers", "padded", "write_tokens"]
 
 # Without it greedy answers fall into loops.
 REPETITION_PENALTY = 1.2
@@ -37,7 +37,61 @@ def padded(prompts: Sequence[Sequence[int]], pad: int, side: str = "left") -> tu
     return ids, mask
 
 
+def end_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> list[int]:
+    """Return the tokens that end an answer: the end token, and those of the texts that are one token each."""
+    vocabulary = tokenizer.get_vocab()
+    ends = [int(tokenizer.eos_token_id), *(int(vocabulary[text]) for text in stop if text in vocabulary)]
+    return list(dict.fromkeys(ends))
+
+
+def decoding(
+    tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], max_new_tokens: int | None = None
+) -> GenerationConfig:
+    """Return the pinned decoding in transformers' words.
+
+    Args:
+        tokenizer: Of the model.
+        ends: Tokens that end an answer.
+        max_new_tokens: The most tokens of an answer.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=REPETITION_PENALTY,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(ends),
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=pad_id(tokenizer),
+    )
+
+
 @torch.no_grad()
+def write_tokens(
+    model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig, **options: Any
+) -> list[list[int]]:
+    """Return what the model writes after each prompt: the new ids, with those that end an answer and the padding.
+
+    Args:
+        model: A causal or sequence-to-sequence model of transformers, bare or inside peft. Modules keep their modes.
+        prompts: Ids of the prompts, of one forward pass.
+        config: The decoding, with its padding token.
+        options: Further ones of `generate` of transformers, such as a streamer.
+    """
+    is_seq2seq = bool(model.config.is_encoder_decoder)
+    device = next(model.parameters()).device
+    with evaluating(model), eager(model):
+        # What a decoder writes has to stand right behind its prompt.
+        ids, mask = padded(prompts, config.pad_token_id, "right" if is_seq2seq else "left")
+        written = model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config, **options
+        )
+    # A sequence-to-sequence model begins with the token that starts its decoder.
+    rows: list[list[int]] = written[:, 1 if is_seq2seq else ids.shape[1] :].tolist()
+    return rows
+
+
 def generate_answers(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -58,31 +112,13 @@ def generate_answers(
         batch_size: Prompts in one forward pass.
         stop_ids: Tokens that end an answer, besides the end token.
     """
-    from transformers import GenerationConfig
-
-    is_seq2seq = bool(model.config.is_encoder_decoder)
-    ends = [int(tokenizer.eos_token_id), *stop_ids]
-    config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=REPETITION_PENALTY,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=ends,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=pad_id(tokenizer),
-    )
-    device = next(model.parameters()).device
-    encoded = _encoded(tokenizer, prompts, is_seq2seq)
+    ends = [*end_ids(tokenizer), *stop_ids]
+    config = decoding(tokenizer, ends, max_new_tokens)
+    encoded = _encoded(tokenizer, prompts, bool(model.config.is_encoder_decoder))
     answers: list[str] = []
-    with evaluating(model), eager(model):
-        for start in range(0, len(encoded), batch_size):
-            # What a decoder writes has to stand right behind its prompt.
-            side = "right" if is_seq2seq else "left"
-            ids, mask = padded(encoded[start : start + batch_size], pad_id(tokenizer), side)
-            written = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
-            # A sequence-to-sequence model begins with the token that starts its decoder.
-            rows = written[:, 1 if is_seq2seq else ids.shape[1] :].tolist()
-            answers += tokenizer.batch_decode([_before_end(row, ends) for row in rows], skip_special_tokens=True)
+    for start in range(0, len(encoded), batch_size):
+        rows = write_tokens(model, encoded[start : start + batch_size], config)
+        answers += tokenizer.batch_decode([before_end(row, ends) for row in rows], skip_special_tokens=True)
     return answers
 
 
@@ -98,5 +134,6 @@ def _encoded(
     return [lead + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def _before_end(row: list[int], ends: Sequence[int]) -> list[int]:
+def before_end(row: list[int], ends: Sequence[int]) -> list[int]:
+    """Return the ids in front of the first one that ends an answer."""
     return row[: next((place for place, token in enumerate(row) if token in ends), len(row))]

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights
+from lightning_neft.models.facts import ModelFacts, write_facts
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
@@ -44,6 +45,7 @@ def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None 
         # peft puts a form of a model card there, with nothing filled in.
         (temporary / "README.md").unlink(missing_ok=True)
         module.tokenizer().save_pretrained(temporary)
+        write_facts(temporary, ModelFacts.of(module.description()))
 
 
 class ModelFolder(pl.Callback):

@@ -13,9 +13,11 @@ from typing_extensions import override
 from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
+from lightning_neft.models.facts import AUTO_CLASSES, installed_versions, training_facts
 from lightning_neft.models.freezing import freeze as freeze_parameters
 from lightning_neft.models.lora import LoraOptions, add_lora
 from lightning_neft.models.model_folder import save_folder
+from lightning_neft.models.positions import check_positions
 from lightning_neft.models.quantization import Quantization
 from lightning_neft.models.sharding import shard
 from lightning_neft.models.vocabulary import grow_embeddings
@@ -109,7 +111,9 @@ class PretrainedModule(L.LightningModule):
         self.trained: frozenset[str] = frozenset()
         """Names of the parameters that are trained."""
         self.special_tokens: tuple[str, ...] = ()
-        """Tokens of the data's template that the base's tokenizer lacks; known once the model is built."""
+        """Tokens of the data's template that the base's tokenizer lacks: the data module's, once the model is built."""
+        self.recipe: str | None = None
+        """Name of the recipe or config that the options come from."""
         self.has_new_tokens = False
         """Whether the embedding table has rows that the base's has not, which a folder of adapters then has to hold."""
         # The frozen weights below adapters are in no checkpoint. What has to be there is checked in on_load_checkpoint.
@@ -123,6 +127,9 @@ class PretrainedModule(L.LightningModule):
     def configure_model(self) -> None:
         if self.model is not None:  # Lightning may call this hook more than once
             return
+        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
+        if (longest := getattr(datamodule, "longest_sample", None)) is not None:
+            check_positions(self.base, longest, self.trust_remote_code)
         model, new = load_weights(
             self.auto_class,
             self.base,
@@ -140,8 +147,8 @@ class PretrainedModule(L.LightningModule):
                 f"model base {self.base!r} lacks weights of a {self.architecture}, which begin at random: {new[0]}"
                 f"{f' and {len(new) - 1} more' if len(new) > 1 else ''}"
             )
-        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
-        self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
+        if datamodule is not None:
+            self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
         new_ids: list[int] = []
         if self.special_tokens:
             tokenizer = self.tokenizer()
@@ -186,8 +193,17 @@ class PretrainedModule(L.LightningModule):
         checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
 
     def description(self) -> dict[str, Any]:
-        """Return what a checkpoint says of its model."""
-        return {"base": self.base, "architecture": self.architecture, "adapters": self.lora is not None}
+        """Return what a checkpoint says of its model: the entries of `ModelFacts`, and whether it holds adapters."""
+        return {
+            "base": self.base,
+            "architecture": self.architecture,
+            "adapters": self.lora is not None,
+            "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
+            "recipe": self.recipe,
+            "dtype": None if self.model is None else str(self.model.dtype).removeprefix("torch."),
+            "versions": installed_versions(),
+            **training_facts(self._trainer),
+        }
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the base's tokenizer, with the tokens that the data's template adds."""

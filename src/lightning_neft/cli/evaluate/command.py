@@ -1,0 +1,88 @@
+"""Chooses the kind of evaluation by its option, runs it, and shows, prints and writes its results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from rich.console import Console
+
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.evaluate.files import check_out, write_results
+from lightning_neft.errors import ConfigError
+
+__all__ = ["run"]
+
+# The option that asks for a kind, and the module that does it. The first one that is given counts: the later ones are
+# also what an earlier one may work on.
+_KINDS = {
+    "--clean-loss": "clean_loss",
+    "--memorization": "memorization",
+    "--annotations": "win_rate",
+    "--outputs": "text_statistics",
+}
+
+
+class _Kind(Protocol):
+    """What the module of a kind has.
+
+    `takes_config` says whether options that it does not know are those of a config: it gets them as `options.rest`.
+    """
+
+    takes_config: bool
+
+    def add_options(self, parser: VerbParser) -> None: ...
+
+    def run(self, options: Any) -> list[dict[str, Any]]: ...
+
+    def show(self, result: dict[str, Any], console: Console) -> None: ...
+
+
+def run(verb: str, args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        verb: evaluate.
+        args: The command line after it.
+
+    Raises:
+        ConfigError: An option is wrong or missing.
+        DataError: A file cannot be read, or holds something else.
+        ModelError: A model cannot be loaded.
+    """
+    given = [argument.partition("=")[0] for argument in args]
+    name = next((module for option, module in _KINDS.items() if option in given), None)
+    if name is None:
+        near = [match for option in given for match in get_close_matches(option, _KINDS, n=1)]
+        hint = f"did you mean {near[0]}?" if near else "see lightning_neft evaluate --help"
+        raise ConfigError(f"evaluate needs to know what: one of {', '.join(_KINDS)}; {hint}")
+    kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{name}"))
+    parser = VerbParser(verb)
+    kind.add_options(parser)
+    parser.add_argument("--out")
+    parser.add_argument("--json", action="store_true")
+    if kind.takes_config:
+        options, rest = parser.parse_known(args)
+        options.rest = rest
+    else:
+        options = parser.parse(args)
+    check_out(options.out)
+    # What libraries print is not part of the object.
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        results = kind.run(options)
+        # Somebody who reads the object has the result.
+        paths = [] if options.json and options.out is None else write_results(results, options.out)
+    if options.json:
+        found = results[0] if len(results) == 1 else {"results": results}
+        print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    for result in results:
+        kind.show(result, console)
+    for path in paths:
+        console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)

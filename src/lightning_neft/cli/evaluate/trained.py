@@ -1,0 +1,119 @@
+"""A config's model with the weights of its checkpoint, and its data, for the kinds that look at a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning as L
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
+from lightning_neft.data.batching.collate import Collator
+from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
+from lightning_neft.data.module import TextData
+from lightning_neft.data.tokenizer import pad_id
+from lightning_neft.evaluation.result import InputFile, provenance
+from lightning_neft.models.finetuner import FineTuner
+
+__all__ = ["TrainedProgram"]
+
+_T = TypeVar("_T")
+# On one device, the config's, and without what belongs to a run.
+_LOOKING = (
+    "--trainer.devices=1",
+    "--trainer.num_nodes=1",
+    "--trainer.strategy=auto",
+    "--trainer.logger=false",
+    "--trainer.enable_checkpointing=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.limit_val_batches=1",
+    "--samples=0",
+)
+
+
+class TrainedProgram:
+    """Reads a command line as fit does, and the data.
+
+    Args:
+        args: The options of a fit: --config, --ckpt_path and others.
+
+    Attributes:
+        module: The model; its weights are there in `within`.
+        data: The data.
+        label: Name of the run.
+
+    Raises:
+        ConfigError: An option is wrong or missing.
+        DataError: The data cannot be read.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        with quiet():
+            self._program = Program("evaluate", [*args, *_LOOKING])
+            self.checkpoint: Path | None = checkpoint_of(self._program)
+            self.module: FineTuner = self._program.model
+            self.data: TextData = self._program.datamodule
+            self.data.setup("validate")
+        self.label: str = self._program.config.name
+
+    def within(self, work: Callable[[], _T]) -> _T:
+        """Return what the work returns, done with the weights loaded, on the device and in the precision of the config.
+
+        That is in a validation of the Trainer, which knows how to load them; it goes over one training sample.
+
+        Raises:
+            ModelError: The weights cannot be loaded.
+        """
+        trainer, prepared = self._program.trainer, self.data.prepared
+        collator = Collator(pad_id(prepared.tokenizer), self.data.options.task, "random")
+        one = DataLoader(
+            PlannedSamples(prepared.train),
+            batch_size=None,
+            sampler=[BatchPlan(((0,),))],
+            collate_fn=collator,  # type: ignore[arg-type]
+        )
+        # Which the model takes from a data module otherwise.
+        self.module.special_tokens = self.data.special_tokens
+        call = _Within(work)
+        trainer.callbacks.append(call)  # type: ignore[attr-defined]
+        with quiet():
+            # weights_only: a checkpoint from somewhere else must not run code.
+            trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
+        found: _T = call.found
+        return found
+
+    def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """Return where a result comes from: the checkpoint, and the options that change it."""
+        config, options = self._program.config, self.data.options
+        inputs = []
+        if self.checkpoint is not None and self.checkpoint.is_file():
+            inputs.append(InputFile.read("checkpoint", self.checkpoint))
+        of_config = {
+            "base": self.module.base,
+            "source": options.source,
+            "task": options.task,
+            "template": self.data.prepared.template.name,
+            "max_length": options.max_length,
+            "precision": config.trainer.precision,
+            "alpha": None if config.neftune is None else config.neftune.alpha,
+        }
+        return provenance(inputs, {**of_config, **settings}, seed)
+
+
+class _Within(L.Callback):
+    """Does some work once the weights are there."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self.found: Any = None
+
+    @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        with trainer.precision_plugin.val_step_context():
+            self.found = self._work()

@@ -1,0 +1,136 @@
+"""From annotation files to results: win rates, raw and at equal length, and their paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lightning_neft.errors import DataError
+from lightning_neft.evaluation.records import Annotation, name_of_one, read_annotations, shown
+from lightning_neft.evaluation.result import InputFile, make_result, provenance
+from lightning_neft.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_difference
+
+__all__ = ["Judged", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts about one model against one baseline.
+
+    Attributes:
+        label: Name of the model.
+        baseline: Name of the baseline.
+        judge: Name of the annotator.
+        pairs: Those with a preference.
+        n_unjudged: How many others there were; AlpacaEval leaves them out as well.
+        source: The file.
+    """
+
+    label: str
+    baseline: str
+    judge: str
+    pairs: Sequence[Annotation]
+    n_unjudged: int
+    source: InputFile
+
+
+def read_judged(path: Path) -> Judged:
+    """Read an annotations file.
+
+    Raises:
+        DataError: It is none, is about several models or baselines, or has no preference at all.
+    """
+    found = read_annotations(path)
+    pairs = [item for item in found if item.preference is not None]
+    if not pairs:
+        raise DataError(f"{path}: none of its {len(found)} records has a preference, so there is nothing to count")
+    judges = sorted({item.annotator for item in pairs if item.annotator})
+    return Judged(
+        label=name_of_one([item.generator for item in found], path, "annotations (generator_2)", path.stem),
+        baseline=name_of_one([item.baseline_generator for item in found], path, "baselines (generator_1)", "baseline"),
+        judge=", ".join(judges) or "unknown",
+        pairs=pairs,
+        n_unjudged=len(found) - len(pairs),
+        source=InputFile.read("annotations", path, len(found)),
+    )
+
+
+def win_rate_metrics(pairs: Sequence[Annotation]) -> dict[str, Any]:
+    """Return the metrics of a result of the kind win_rate, but for the names.
+
+    Args:
+        pairs: Annotations with a preference, one or more.
+    """
+    wins = _wins(pairs)
+    controlled = length_controlled_win_rate(wins, [len(item.output) - len(item.baseline) for item in pairs])
+    return {
+        **asdict(win_rate(wins)),
+        "length_controlled_win_rate": controlled.win_rate,
+        "length_controlled_standard_error": controlled.standard_error,
+        "length_controlled_reason": controlled.reason or None,
+        "length_effect": controlled.length_effect,
+        "mean_characters": fmean(len(item.output) for item in pairs),
+        "baseline_mean_characters": fmean(len(item.baseline) for item in pairs),
+        "per_sample": wins,
+    }
+
+
+def win_rate_result(judged: Judged) -> dict[str, Any]:
+    """Return the result of the kind win_rate."""
+    metrics = {
+        **win_rate_metrics(judged.pairs),
+        "n_unjudged": judged.n_unjudged,
+        "baseline_label": judged.baseline,
+        "judge": judged.judge,
+    }
+    return make_result("win_rate", judged.label, metrics, provenance([judged.source], {}, seed=None))
+
+
+def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, Any]:
+    """Return the result of the kind win_rate_difference: the other model minus the first.
+
+    Args:
+        first: What is compared with.
+        other: Another model on the same instructions, against the same baseline.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: The two are not about the same.
+    """
+    if first.baseline != other.baseline:
+        raise DataError(
+            f"{first.source.name} and {other.source.name} compare with different baselines, {first.baseline!r} and "
+            f"{other.baseline!r}: their win rates have no difference that means anything"
+        )
+    of_first = {item.key: item for item in first.pairs}
+    of_other = {item.key: item for item in other.pairs}
+    for here, there, lacking in ((of_first, of_other, other), (of_other, of_first, first)):
+        missing = [key for key in here if key not in there]
+        if missing:
+            raise DataError(
+                f"{first.source.name} and {other.source.name} do not pair up: {lacking.source.name} has no verdict "
+                f"about {shown(missing[0][0])}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}"
+            )
+    keys = list(of_first)
+    interval = win_rate_difference(
+        _wins([of_other[key] for key in keys]), _wins([of_first[key] for key in keys]), seed=seed
+    )
+    metrics = {
+        "difference": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "level": interval.level,
+        "n_total": len(keys),
+        "baseline_label": first.label,
+    }
+    return make_result(
+        "win_rate_difference", other.label, metrics, provenance([first.source, other.source], {}, seed=seed)
+    )
+
+
+def _wins(pairs: Sequence[Annotation]) -> list[float]:
+    """1 for the model, 0 for the baseline, 0.5 for neither."""
+    return [item.preference - 1 for item in pairs if item.preference is not None]

@@ -1,0 +1,181 @@
+"""Win rates from a judge's preferences: counted as AlpacaEval counts, and at equal length by a model of our own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+from scipy.special import expit, log_expit
+
+from lightning_neft.errors import DataError
+from lightning_neft.evaluation.bootstrap import Interval, paired_interval
+
+__all__ = ["LengthControlled", "WinRate", "length_controlled_win_rate", "win_rate", "win_rate_difference"]
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often a model was preferred over the baseline.
+
+    Attributes:
+        n_total: Judged pairs.
+        n_wins: Pairs in which the model was preferred.
+        n_losses: Pairs in which the baseline was.
+        n_draws: Pairs in which neither was.
+        win_rate: Percent; a draw is half a win.
+        standard_error: Of the win rate, in percent; None for a single pair.
+    """
+
+    n_total: int
+    n_wins: int
+    n_losses: int
+    n_draws: int
+    win_rate: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class LengthControlled:
+    """The win rate that the model would have with answers as long as the baseline's.
+
+    Attributes:
+        win_rate: Percent; None where there is none to be had.
+        standard_error: Of it, in percent.
+        length_effect: Coefficient of the length term: above 0 where longer answers win more often.
+        reason: Why there is none; empty where there is one.
+    """
+
+    win_rate: float | None = None
+    standard_error: float | None = None
+    length_effect: float | None = None
+    reason: str = ""
+
+
+def win_rate(wins: npt.ArrayLike) -> WinRate:
+    """Count as AlpacaEval does (`describe_head2head`): the mean, and its standard error from the sample's variance.
+
+    Args:
+        wins: (pairs,): 1 where the model was preferred, 0 where the baseline was, 0.5 for a draw; a judge that weighs
+            gives what is between. AlpacaEval's `preference` is this plus 1.
+
+    Raises:
+        DataError: There are none, or one is not between 0 and 1.
+
+    Example:
+        >>> win_rate([1, 0, 0.5, 1])
+        WinRate(n_total=4, n_wins=2, n_losses=1, n_draws=1, win_rate=62.5, standard_error=23.935677693908453)
+    """
+    values = _checked(wins)
+    error = 100 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+    return WinRate(
+        n_total=len(values),
+        n_wins=int((values > 0.5).sum()),
+        n_losses=int((values < 0.5).sum()),
+        n_draws=int((values == 0.5).sum()),
+        win_rate=100 * float(values.mean()),
+        standard_error=error,
+    )
+
+
+def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) -> LengthControlled:
+    """Return the win rate at equal length, from a logistic regression on these pairs alone.
+
+        P(win) = sigmoid(theta + phi * tanh(d / s)),    the rate is sigmoid(theta)
+
+    d is the model's length minus the baseline's in characters, s the standard deviation of d. Draws count as half a win
+    and half a loss. The standard error is sigmoid'(theta) times that of theta, with the sandwich estimator, which does
+    not take the outcomes for coin flips.
+
+    The length term is that of AlpacaEval 2 (Dubois et al., arXiv 2404.04475), but the number is not theirs: their model
+    also has a difficulty for each instruction, estimated from many other models, and a penalty.
+
+    Args:
+        wins: (pairs,), see `win_rate`.
+        longer_by: (pairs,): d.
+
+    Returns:
+        None as its numbers, with the reason, where the regression has no finite solution (lengths tell wins and losses
+        apart), where lengths do not differ in different ways, or where no pair comes near equal length.
+
+    Raises:
+        DataError: There are none, or one is not between 0 and 1.
+
+    Example:
+        >>> found = length_controlled_win_rate([1, 0, 1, 0, 1, 0, 0.5, 0.5], [90, 80, 60, -20, 10, -60, 70, -40])
+        >>> round(found.win_rate), found.length_effect > 0
+        (42, True)
+    """
+    outcomes, lengths = _checked(wins), np.asarray(longer_by, np.float64)
+    if reason := _why_none(outcomes, lengths):
+        return LengthControlled(reason=reason)
+    features = np.stack([np.ones_like(lengths), np.tanh(lengths / lengths.std())], axis=1)
+    count = len(outcomes)
+
+    def value(theta: _Floats) -> float:
+        logits = features @ theta
+        return -float((outcomes * log_expit(logits) + (1 - outcomes) * log_expit(-logits)).sum()) / count
+
+    def gradient(theta: _Floats) -> _Floats:
+        found: _Floats = features.T @ (expit(features @ theta) - outcomes) / count
+        return found
+
+    def curvature(theta: _Floats) -> _Floats:
+        chance = expit(features @ theta)
+        found: _Floats = (features.T * (chance * (1 - chance))) @ features / count
+        return found
+
+    fit = optimize.minimize(value, np.zeros(2), jac=gradient, hess=curvature, method="trust-exact", tol=1e-10)
+    if not fit.success:
+        return LengthControlled(reason=f"the regression did not converge: {fit.message}")
+    residuals = expit(features @ fit.x) - outcomes
+    bread = np.linalg.inv(curvature(fit.x) * count)
+    covariance = bread @ ((features.T * residuals**2) @ features) @ bread
+    rate = float(expit(fit.x[0]))
+    error = rate * (1 - rate) * math.sqrt(covariance[0, 0])
+    return LengthControlled(100 * rate, 100 * error, float(fit.x[1]))
+
+
+def _why_none(outcomes: _Floats, lengths: _Floats) -> str:
+    if len(np.unique(lengths)) < 3:
+        return "the differences in length have fewer than three values, which tells nothing about their effect"
+    if not lengths.min() <= 0 <= lengths.max():
+        side = "longer" if lengths.min() > 0 else "shorter"
+        return f"every answer is {side} than the baseline's, so equal length is outside of what was seen"
+    # A draw is both a win and a loss.
+    won, lost = lengths[outcomes > 0], lengths[outcomes < 1]
+    if not len(won) or not len(lost):
+        return f"there is no {'win' if not len(won) else 'loss'}"
+    if won.min() >= lost.max() or lost.min() >= won.max():
+        return "the difference in length tells all wins from all losses, so the regression has no finite solution"
+    return ""
+
+
+def win_rate_difference(wins: npt.ArrayLike, other_wins: npt.ArrayLike, seed: int = 0) -> Interval:
+    """Return a model's win rate minus another one's on the same instructions, in percent points, with its interval.
+
+    Args:
+        wins: (pairs,), see `win_rate`.
+        other_wins: (pairs,), on the same instructions in the same order.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: There are fewer than two pairs, or not equally many.
+    """
+    these, others = _checked(wins), _checked(other_wins)
+    if len(these) != len(others):
+        raise DataError(f"paired win rates need the same instructions, got {len(these)} and {len(others)} of them")
+    return paired_interval(100 * (these - others), seed=seed)
+
+
+def _checked(wins: npt.ArrayLike) -> _Floats:
+    values = np.asarray(wins, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise DataError(f"a win rate needs one or more judged pairs, got an array of shape {values.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("a win is 1, a loss 0 and a draw 0.5: one of the values is not between 0 and 1")
+    return values

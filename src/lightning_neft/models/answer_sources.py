@@ -1,0 +1,191 @@
+"""Open what answers: a folder of weights or of adapters, a model of the hub, or a module of this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_neft.data.templates.registry import TEMPLATES, template_named
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.answering import Answerer
+from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.facts import AUTO_CLASSES, ModelFacts, read_facts
+from lightning_neft.models.vocabulary import grow_embeddings
+from lightning_neft.models.weights import DType, load_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lightning_neft.models.pretrained import PretrainedModule
+
+__all__ = ["LoadedModel", "chosen_device", "load_model", "module_answerer", "open_answerer"]
+
+_ADAPTERS = "adapter_config.json"
+
+
+class LoadedModel:
+    """A model that was read from a folder or the hub.
+
+    Attributes:
+        model: Of transformers, inside peft if there are adapters.
+        tokenizer: Its tokenizer.
+        facts: How it was trained, None where nothing says so.
+        base: The base of its adapters, None without adapters.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, facts: ModelFacts | None, base: str | None
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.facts = facts
+        self.base = base
+
+
+def open_answerer(
+    model: str,
+    *,
+    template: str | None = None,
+    device: str | None = None,
+    dtype: DType | None = None,
+    trust_remote_code: bool = False,
+) -> Answerer:
+    """Load a model that answers.
+
+    Args:
+        model: A folder with all weights or with adapters, a hub id, or `tiny`.
+        template: Name of the template; by default the one of the training, else the tokenizer's own.
+        device: Such as cpu or cuda:1; by default a GPU if there is one.
+        dtype: Of the weights; by default the one of the training, else that of the files.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        ModelError: If there is no such model, or it writes no text.
+        ConfigError: If the template or the device is none, or no template is known.
+    """
+    where = chosen_device(device)
+    loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
+    name = template or (loaded.facts.template if loaded.facts else None)
+    if name is None and not loaded.tokenizer.chat_template:
+        raise ConfigError(
+            f"nothing says how {model} wants its prompts worded, it has no chat template; give --template, one of "
+            f"{', '.join(known for known in TEMPLATES if known != 'tokenizer')}"
+        )
+    words = template_named(name or "tokenizer", loaded.tokenizer)
+    if add_special_tokens(loaded.tokenizer, words.special_tokens):
+        grow_embeddings(loaded.model, loaded.tokenizer)
+    return Answerer(loaded.model.to(where), loaded.tokenizer, words, name=model)
+
+
+def module_answerer(module: PretrainedModule, template: str, *, name: str, device: str | None = None) -> Answerer:
+    """Return what answers with the current weights of a module, which is built if it is not yet.
+
+    Args:
+        module: A language model of this package.
+        template: Name of the template.
+        name: What to call the model.
+        device: Such as cpu or cuda:1; by default a GPU if there is one.
+
+    Raises:
+        ConfigError: If there is no such template or device.
+    """
+    where = chosen_device(device)
+    tokenizer = module.tokenizer()
+    words = template_named(template, tokenizer)
+    added = add_special_tokens(tokenizer, words.special_tokens)
+    if module.model is None:
+        module.special_tokens = (*module.special_tokens, *added)
+    module.configure_model()
+    return Answerer(module.model.to(where), tokenizer, words, name=name)
+
+
+def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: bool = False) -> LoadedModel:
+    """Load a model with its tokenizer, on the CPU.
+
+    Args:
+        model: A folder with all weights or with adapters, a hub id, or `tiny`.
+        dtype: Of the weights; by default the one of the training, else that of the files.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        ModelError: If there is no such model, or it writes no text.
+    """
+    path = resolve_base(model)
+    folder = Path(path)
+    facts = read_facts(folder)
+    if facts is not None and facts.task == "sequence_classification":
+        raise ModelError(f"{model} is a classifier, which writes no text")
+    if folder.is_dir() and not any((folder / name).is_file() for name in (_ADAPTERS, "config.json")):
+        raise ModelError(f"{model} has neither config.json nor {_ADAPTERS}, so it is no model folder; give one")
+    tokenizer = load_tokenizer(model, trust_remote_code)
+    base = _base_of_adapters(folder)
+    chosen: DType = dtype or _dtype(facts, is_adapters=base is not None)
+    with loading("config", base or model):
+        auto_class = AUTO_CLASSES[facts.task] if facts else _auto_class(resolve_base(base or model), trust_remote_code)
+    weights, missing = load_weights(auto_class, base or path, dtype=chosen, trust_remote_code=trust_remote_code)
+    if missing:
+        raise ModelError(
+            f"{base or model} lacks weights of a {type(weights).__name__}: {missing[0]}"
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; give a model that writes text"
+        )
+    if base is not None:
+        weights = _with_adapters(weights, tokenizer, folder)
+    return LoadedModel(weights, tokenizer, facts, base)
+
+
+def chosen_device(device: str | None) -> torch.device:
+    """Return the device of this name, or the best one there is.
+
+    Raises:
+        ConfigError: If there is none of this name here.
+    """
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        return found or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"--device {device} is not here; torch finds {found or 'a CPU alone'}") from error
+    return chosen
+
+
+def _base_of_adapters(folder: Path) -> str | None:
+    """Return the base that the adapters of a folder are for, or None where there are none."""
+    path = folder / _ADAPTERS
+    if not path.is_file():
+        return None
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not name the base of the adapters: {error!r}") from error
+    # What peft has of the model in the package is the path of another installation.
+    return "tiny" if Path(str(base)).name == "tiny_llama" else str(base)
+
+
+def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder} has no adapter_model.safetensors; adapters in other files are not read")
+    grow_embeddings(model, tokenizer)
+    with loading("adapters", str(folder)):
+        return PeftModel.from_pretrained(model, str(folder))
+
+
+def _dtype(facts: ModelFacts | None, *, is_adapters: bool) -> DType:
+    # A folder with all weights has them in the dtype of the training already.
+    if is_adapters and facts is not None and facts.dtype in ("float32", "bfloat16", "float16"):
+        return facts.dtype  # type: ignore[return-value]
+    return "auto"
+
+
+def _auto_class(path: str, trust_remote_code: bool) -> str:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return AUTO_CLASSES["seq2seq_lm" if config.is_encoder_decoder else "causal_lm"]

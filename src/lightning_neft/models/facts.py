@@ -1,0 +1,131 @@
+"""`ModelFacts`: what a checkpoint and a model folder say of how their model was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_neft.callback import NEFTune
+from lightning_neft.data.tokenization import Task
+from lightning_neft.errors import ModelError
+from lightning_neft.files import write_text
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+__all__ = [
+    "AUTO_CLASSES",
+    "FACTS_FILE",
+    "ModelFacts",
+    "installed_versions",
+    "read_facts",
+    "training_facts",
+    "write_facts",
+]
+
+# Beside the weights in every folder that this package writes.
+FACTS_FILE = "lightning_neft.json"
+_FORMAT = 1
+# transformers' automatic class for each task.
+AUTO_CLASSES: dict[Task, str] = {
+    "causal_lm": "AutoModelForCausalLM",
+    "seq2seq_lm": "AutoModelForSeq2SeqLM",
+    "sequence_classification": "AutoModelForSequenceClassification",
+}
+_PACKAGES = ("lightning-neft", "torch", "lightning", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """How a model was trained, as far as it is known.
+
+    Attributes:
+        base: Folder or hub id of the base model, or `tiny`.
+        architecture: Name of the model's class.
+        task: What the model learnt.
+        template: Name of the template that worded the data.
+        max_length: The most tokens of a training sample.
+        alpha: Strength of the noise; None without noise.
+        recipe: Name of the recipe or config.
+        dtype: Of the weights in training, such as float32.
+        data: Source of the training data, of files the name alone.
+        versions: Of the packages that trained it.
+    """
+
+    base: str
+    architecture: str
+    task: Task
+    template: str | None = None
+    max_length: int | None = None
+    alpha: float | None = None
+    recipe: str | None = None
+    dtype: str | None = None
+    data: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> ModelFacts:
+        """Return the facts among the entries of a mapping; others are left alone.
+
+        Raises:
+            KeyError: If base, architecture or task is missing.
+            ValueError: If there is no such task.
+        """
+        if found["task"] not in AUTO_CLASSES:
+            raise ValueError(f"there is no task {found['task']!r}; choose one of {', '.join(AUTO_CLASSES)}")
+        known = {one.name: found[one.name] for one in fields(cls) if one.name in found}
+        return cls(**{**known, "base": found["base"], "architecture": found["architecture"]})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as plain values."""
+        return asdict(self)
+
+
+def training_facts(trainer: pl.Trainer | None) -> dict[str, Any]:
+    """Return what a run says of its data and its noise, under the names of `ModelFacts`; nothing without a run."""
+    if trainer is None:
+        return {}
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    alphas = [callback.noise.alpha for callback in callbacks if isinstance(callback, NEFTune)]
+    found: dict[str, Any] = {"alpha": float(alphas[0]) if alphas else None}
+    options = getattr(trainer.datamodule, "options", None)  # type: ignore[attr-defined]
+    if options is not None:
+        source = Path(options.source).expanduser()
+        found["data"] = source.name if source.exists() else options.source
+        found["max_length"] = options.max_length
+        if options.task != "sequence_classification":
+            found["template"] = trainer.datamodule.prepared.template.name  # type: ignore[attr-defined]
+    return found
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that train a model."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def write_facts(folder: Path, facts: ModelFacts) -> None:
+    """Write the facts into a model folder."""
+    write_text(folder / FACTS_FILE, json.dumps({"format": _FORMAT, **facts.to_json()}, indent=2) + "\n")
+
+
+def read_facts(folder: Path) -> ModelFacts | None:
+    """Return the facts of a model folder, or None where it has none.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    path = folder / FACTS_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != _FORMAT:
+            raise ValueError(f"its format is {found['format']!r}, this version reads {_FORMAT}")
+        return ModelFacts.of(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise ModelError(f"{path} cannot be used: {reason}; remove it, and name the template with --template") from None

@@ -1,0 +1,1 @@
+"""One HTML page from the results of evaluate and study: `write.write_report`."""

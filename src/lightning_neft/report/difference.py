@@ -1,0 +1,82 @@
+"""The words in which an answer differs from another one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
+
+__all__ = ["Difference", "Segment", "differences"]
+
+# A word with the space before it, or the space at the end.
+_WORD = re.compile(r"\s*\S+|\s+$")
+# Answers with fewer words in common than this share have their marks left out: all would be marked.
+_RELATED = 0.3
+# Comparing takes up to the product of the two lengths.
+_LONGEST = 2000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of words.
+
+    Attributes:
+        kind: `same` in both, `added` in this answer, or `left_out` of it.
+        text: The words, with the spaces between them.
+    """
+
+    kind: Literal["same", "added", "left_out"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An answer beside another one.
+
+    Attributes:
+        segments: What it is made of; all but those left out are the answer, to the character.
+        common: Share of words in common, 0 to 1; None where the answers are too long to be compared.
+    """
+
+    segments: tuple[Segment, ...]
+    common: float | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the two have the same words."""
+        return self.common == 1.0
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the words that differ are marked."""
+        return any(segment.kind != "same" for segment in self.segments)
+
+
+def differences(baseline: str, answer: str) -> Difference:
+    """Compare two answers by words.
+
+    Example:
+        >>> found = differences("a red fox", "a quick fox")
+        >>> [(segment.kind, segment.text) for segment in found.segments]
+        [('same', 'a'), ('left_out', ' red'), ('same', ' '), ('added', 'quick'), ('same', ' fox')]
+    """
+    before, after = _WORD.findall(baseline), _WORD.findall(answer)
+    plain = (Segment("same", answer),) if answer else ()
+    if len(before) > _LONGEST or len(after) > _LONGEST:
+        return Difference(plain, 1.0 if before == after else None)
+    matcher = SequenceMatcher(None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False)
+    common = matcher.ratio()
+    if common < _RELATED:
+        return Difference(plain, common)
+    segments = []
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag != "equal" and end > start:
+            segments.append(Segment("left_out", "".join(before[start:end])))
+        if new_end > new_start:
+            words = "".join(after[new_start:new_end])
+            # The space before them is no difference.
+            space = "" if tag == "equal" else words[: len(words) - len(words.lstrip())]
+            segments.extend([Segment("same", space)] if space else [])
+            segments.append(Segment("same" if tag == "equal" else "added", words[len(space) :]))
+    return Difference(tuple(segments), common)

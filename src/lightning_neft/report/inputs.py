@@ -1,0 +1,137 @@
+"""What a report is made from: results of evaluate and study, and files of answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_neft.errors import DataError
+from lightning_neft.evaluation.result import read_result
+from lightning_neft.report.arms import Study, read_study
+from lightning_neft.report.fields import Fields
+
+__all__ = ["AnswerFile", "Inputs", "Result", "read_inputs"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result and the file that it was read from.
+
+    Attributes:
+        name: The file, by as much of its path as tells it from the others.
+        sha256: Of the file.
+        kind: As in the result.
+        label: Name of the model or arm that was measured.
+        fields: The whole result.
+        provenance: Where it comes from.
+    """
+
+    name: str
+    sha256: str
+    kind: str
+    label: str
+    fields: Fields
+    provenance: Fields
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A file of answers in AlpacaEval's form.
+
+    Attributes:
+        name: The file, as in `Result`.
+        sha256: Of the file.
+        label: Its generator, and its name where two files have the same one.
+        records: Its answers.
+    """
+
+    name: str
+    sha256: str
+    label: str
+    records: Sequence[Fields]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that was read, in the order in which it was given."""
+
+    results: Sequence[Result]
+    answer_files: Sequence[AnswerFile]
+    studies: Sequence[Study]
+
+    def of_kind(self, kind: str) -> list[Result]:
+        """Return the results of a kind."""
+        return [result for result in self.results if result.kind == kind]
+
+
+def read_inputs(paths: Sequence[Path]) -> Inputs:
+    """Read results and files of answers; which of them a file is, it says itself.
+
+    Raises:
+        DataError: A file cannot be read, or is neither.
+    """
+    results: list[Result] = []
+    files: list[tuple[str, str, list[Fields]]] = []
+    for path, name in zip(paths, _short_names(paths), strict=True):
+        content = _read(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if content.lstrip()[:1] == b"[":
+            files.append((name, sha256, _answers(path, content)))
+        else:
+            results.append(_result(path, name, sha256))
+    return Inputs(
+        results, _labelled(files), [read_study(result.fields) for result in results if result.kind == "study"]
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _result(path: Path, name: str, sha256: str) -> Result:
+    fields = Fields(read_result(path), str(path))
+    provenance = fields.child("provenance") or Fields({}, str(path))
+    return Result(name, sha256, fields.text("kind") or "", fields.text("label") or "", fields, provenance)
+
+
+def _answers(path: Path, content: bytes) -> list[Fields]:
+    try:
+        found: Any = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON in UTF-8: {error}") from error
+    for index, record in enumerate(found):
+        if not (
+            isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ("instruction", "output"))
+        ):
+            raise DataError(
+                f"{path} is no file of answers: record {index} has no texts named instruction and output; "
+                "give a file that generate wrote, or a result of evaluate or study"
+            )
+    return [Fields(record, f"{path}: record {index}") for index, record in enumerate(found)]
+
+
+def _labelled(files: Sequence[tuple[str, str, list[Fields]]]) -> list[AnswerFile]:
+    generators = [(records[0].text("generator") if records else None) or name for name, _, records in files]
+    return [
+        AnswerFile(name, sha256, generator if generators.count(generator) == 1 else f"{generator} ({name})", records)
+        for generator, (name, sha256, records) in zip(generators, files, strict=True)
+    ]
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the end of each path that no other has: folders above it are nobody's business."""
+    parts = [path.resolve().parts for path in paths]
+    names = []
+    for own in parts:
+        size = 1
+        while size < len(own) and sum(other[-size:] == own[-size:] for other in parts) > 1:
+            size += 1
+        names.append("/".join(own[-size:]) if own in parts and parts.count(own) == 1 else own[-1])
+    return names

@@ -1,0 +1,93 @@
+"""Colours and axes of all plots: on light and on dark, told apart without colour vision too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "style"]
+
+# Inches; on a phone of 360 pixels its text is still read.
+WIDTH = 4.4
+_FONT_SIZE = 10.0
+_LONGEST_LABEL = 34
+LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a plot.
+
+    Attributes:
+        background: Of the picture file; on the page it is transparent.
+        text: Of words and axes.
+        grid: Of lines behind the data.
+        baseline: Of the first arm.
+        palette: Of the other arms: those of Okabe and Ito, moved until they stand out from the background.
+    """
+
+    background: str
+    text: str
+    grid: str
+    baseline: str
+    palette: tuple[str, ...]
+
+    def colours(self, n_groups: int) -> list[str]:
+        """Return a colour for each group; many groups get shades from one end to the other."""
+        if n_groups - 1 <= len(self.palette):
+            return [self.baseline, *self.palette][:n_groups]
+        import matplotlib
+        from matplotlib.colors import to_hex
+
+        # Cividis is made for eyes with and without colour vision; its end near the background is left out.
+        first, last = (0.0, 0.62) if self is LIGHT else (0.42, 1.0)
+        steps = n_groups - 2
+        shades = [first + (last - first) * index / steps for index in range(n_groups - 1)]
+        return [self.baseline, *(to_hex(matplotlib.colormaps["cividis"](shade)) for shade in shades)]
+
+
+LIGHT = Theme("#ffffff", "#3d444d", "#dde1e6", "#1b1f24", ("#0072b2", "#c44e00", "#00795a", "#a8478a", "#8a6a00"))
+DARK = Theme("#14181d", "#b6bec8", "#2d343c", "#f0f3f6", ("#56b4e9", "#f28e4b", "#2fc49a", "#e39ac6", "#e6c229"))
+
+
+def label(text: str) -> str:
+    r"""Return a text as matplotlib may be given it: short, in one line, no mathematics, nothing hidden.
+
+    Example:
+        >>> label("_a $x$")
+        'a \\\\$x\\\\$'
+    """
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split()).lstrip("_ ")
+    if len(text) > _LONGEST_LABEL:
+        text = f"{text[: _LONGEST_LABEL - 1]}…"
+    return text.replace("\\", "/").replace("$", r"\$") or "?"
+
+
+def new_figure(theme: Theme, height: float) -> tuple[Figure, Axes]:
+    """Return an empty figure of its own, outside of pyplot's, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), facecolor=theme.background, layout="constrained")
+    axes = figure.add_subplot()
+    style(axes, theme)
+    return figure, axes
+
+
+def style(axes: Axes, theme: Theme) -> None:
+    """Give axes the colours of a theme."""
+    axes.set_facecolor("none")
+    axes.grid(True, color=theme.grid, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(theme.text)
+        axes.spines[side].set_linewidth(0.8)
+    axes.tick_params(colors=theme.text, labelsize=_FONT_SIZE, width=0.8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_color(theme.text)
+        axis.label.set_size(_FONT_SIZE)

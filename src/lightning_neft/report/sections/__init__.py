@@ -1,0 +1,40 @@
+"""The sections of the page, one file a subject: each returns None where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lightning_neft.report.content import Section
+from lightning_neft.report.inputs import Inputs
+from lightning_neft.report.sections.answers import answers
+from lightning_neft.report.sections.arm_table import arm_table
+from lightning_neft.report.sections.capability import capability
+from lightning_neft.report.sections.losses import losses
+from lightning_neft.report.sections.memorization import memorization
+from lightning_neft.report.sections.noise import noise
+from lightning_neft.report.sections.overfitting import overfitting
+from lightning_neft.report.sections.provenance import provenance
+from lightning_neft.report.sections.summary import summary
+from lightning_neft.report.sections.texts import texts
+from lightning_neft.report.sections.win_rates import win_rates
+
+__all__ = ["make_sections"]
+
+_SECTIONS: Sequence[Callable[[Inputs], Section | None]] = (
+    summary,
+    arm_table,
+    losses,
+    overfitting,
+    noise,
+    texts,
+    memorization,
+    win_rates,
+    capability,
+    answers,
+    provenance,
+)
+
+
+def make_sections(inputs: Inputs) -> list[Section]:
+    """Return the sections that there are data for."""
+    return [section for make in _SECTIONS if (section := make(inputs)) is not None]

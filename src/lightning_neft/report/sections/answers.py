@@ -1,0 +1,87 @@
+"""Answers side by side: of files of answers, and of a study's arms seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lightning_neft.report.arms import Study
+from lightning_neft.report.content import Answer, Answers, Exchange, Section
+from lightning_neft.report.difference import differences
+from lightning_neft.report.fields import Fields
+from lightning_neft.report.inputs import Inputs
+from lightning_neft.report.numbers import alpha_name
+
+__all__ = ["answers"]
+
+_LEAD = (
+    "Each answer beside the first one to the same instruction. Words that it has and the first one has not are "
+    "underlined, words that it lacks are struck out; answers that have little in common are left unmarked."
+)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Whose answers, the group that they are compared in, and the records."""
+
+    name: str
+    group: str
+    records: Sequence[Fields]
+
+
+def answers(inputs: Inputs) -> Section | None:
+    """Return the section; None without answers."""
+    section = Section("answers", "Answers side by side", _LEAD)
+    if inputs.answer_files:
+        arms = [_Arm(file.label, "", file.records) for file in inputs.answer_files]
+        section.blocks.append(_side_by_side("Files of answers", arms, arms[0].name))
+    for study in inputs.studies:
+        if study_arms := _arms(study):
+            title = f"Arms of {study.label}"
+            section.blocks.append(_side_by_side(title, study_arms, alpha_name(study.alphas[0])))
+    return section if section.blocks else None
+
+
+def _arms(study: Study) -> list[_Arm]:
+    found = [arm for arm in study.arms if arm.answers]
+    seeds = {arm.seed for arm in found}
+    return [_Arm(alpha_name(arm.alpha), f"seed {arm.seed}" if len(seeds) > 1 else "", arm.answers) for arm in found]
+
+
+def _side_by_side(title: str, arms: Sequence[_Arm], baseline: str) -> Answers:
+    keyed = [(arm, dict(_keyed(arm.records))) for arm in arms]
+    groups = list(dict.fromkeys(arm.group for arm in arms))
+    exchanges = []
+    for key in dict.fromkeys(key for _, records in keyed for key in records):
+        given = [
+            answer
+            for group in groups
+            for answer in _answers([(arm, records.get(key)) for arm, records in keyed if arm.group == group])
+        ]
+        first = next(records[key] for _, records in keyed if key in records)
+        exchanges.append(Exchange(key[0], given, key[1], first.text("reference") or ""))
+    return Answers(title, baseline, [group for group in groups if group], exchanges)
+
+
+def _keyed(records: Iterable[Fields]) -> Iterable[tuple[tuple[str, str, int], Fields]]:
+    """Records by instruction, input, and how often the two were met before."""
+    met: dict[tuple[str, str], int] = {}
+    for record in records:
+        pair = (record.text("instruction") or "", record.text("input") or "")
+        met[pair] = met.get(pair, -1) + 1
+        yield (*pair, met[pair]), record
+
+
+def _answers(group: Sequence[tuple[_Arm, Fields | None]]) -> list[Answer]:
+    """Answers of one group to one instruction, each beside the first arm's."""
+    texts = [None if record is None else record.text("output") or "" for _, record in group]
+    first = texts[0]
+    return [
+        Answer(
+            arm.name,
+            arm.group,
+            text,
+            None if index == 0 or text is None or first is None else differences(first, text),
+        )
+        for index, ((arm, _), text) in enumerate(zip(group, texts, strict=True))
+    ]

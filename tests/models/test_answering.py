@@ -1,0 +1,171 @@
+"""Answers: those of single prompts whatever the batch, in the order of the prompts, ended as the template says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.templates.base import TurnTemplate
+from lightning_neft.data.templates.plain import PlainTemplate
+from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.errors import ConfigError, DataError, ModelError
+from lightning_neft.models.answer_sources import open_answerer
+from lightning_neft.models.answering import Answerer
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from models.words import fit
+
+PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m", "n o p"]
+
+
+def asked(prompt: str) -> Conversation:
+    return Conversation((Message("user", prompt),))
+
+
+def answerer(base: str, template: TurnTemplate | None = None) -> Answerer:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return Answerer(model, load_tokenizer(base), template or PlainTemplate(), name="it")
+
+
+def by_hand(answers: Answerer, prompt: str, most: int) -> str:
+    """Greedy with the penalty on each token that was read or written, and never on anything else."""
+    read = list(answers.tokenizer(prompt)["input_ids"])
+    start = len(read)
+    while len(read) - start < most:
+        with torch.no_grad():
+            scores = answers.model.eval()(torch.tensor([read])).logits[0, -1]
+        for token in set(read):
+            scores[token] *= 1 / 1.2 if scores[token] > 0 else 1.2
+        if (best := int(scores.argmax())) == answers.tokenizer.eos_token_id:
+            break
+        read.append(best)
+    return answers.tokenizer.decode(read[start:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 6])
+def test_a_batch_gives_the_answers_of_single_prompts(base: str, batch_size: int) -> None:
+    it = answerer(base)
+    # Padding is the end token here: a penalty on it would keep padded rows from ending. It has to be likely for that.
+    assert it.tokenizer.pad_token_id is None
+    with torch.no_grad():
+        it.model.lm_head.weight[1] = it.model.lm_head.weight[3:12].mean(0) * 4
+    expected = [by_hand(it, prompt, 12) for prompt in PROMPTS]
+    lengths = [len(answer.split()) for answer in expected]
+    assert min(lengths) < 12
+    assert len(set(lengths)) > 1
+    assert it.answers([asked(prompt) for prompt in PROMPTS], max_new_tokens=12, batch_size=batch_size) == expected
+
+
+def test_the_longest_prompts_go_first_and_the_order_stays(base: str) -> None:
+    it, seen = answerer(base), []
+    answers = it.answers(
+        [asked(p) for p in PROMPTS], max_new_tokens=3, batch_size=2, on_done=lambda *pair: seen.append(pair)
+    )
+    assert [index for index, _ in seen] == [3, 1, 5, 2, 0, 4]
+    assert [answers[index] for index, _ in seen] == [answer for _, answer in seen]
+
+
+@pytest.mark.parametrize("positions", [9, 12, 40])
+def test_the_room_of_an_answer_is_its_own_and_not_that_of_its_batch(base: str, positions: int) -> None:
+    it = answerer(base)
+    it.model.config.max_position_embeddings = positions
+    answers = it.answers([asked(prompt) for prompt in PROMPTS], batch_size=6)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        room = positions - 1 - len(prompt.split())
+        assert answer == by_hand(it, prompt, room)
+        assert len(answer.split()) <= room
+    with pytest.raises(DataError, match=rf"^the prompt that begins 'a a a .* leaves no room .* the {positions} posit"):
+        it.answers([asked("a " * positions)])
+
+
+def test_without_a_limit_prompt_and_answer_are_2048_tokens(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    it, asked_for = answerer(base), []
+    it.model.config.max_position_embeddings = 4096
+
+    def write(prompts: Sequence[Sequence[int]], most: int, **_: Any) -> list[list[int]]:
+        asked_for.append((len(prompts[0]), most))
+        return [[1] for _ in prompts]
+
+    monkeypatch.setattr(it, "_write", write)
+    it.answers([asked("a b")])
+    it.answers([asked("a b")], max_new_tokens=4000)
+    assert asked_for == [(3, 2045), (3, 4000)]
+    with pytest.raises(DataError, match=r"within 2048 tokens; shorten it, or give max_new_tokens$"):
+        it.answers([asked("a " * 2048)])
+
+
+class Stopping(TurnTemplate):
+    name = "stopping"
+
+    def __init__(self, *stop: str) -> None:
+        self.stop = stop
+
+    def word(self, messages: Sequence[Message], first: bool) -> str:
+        return messages[-1].content
+
+
+def test_an_answer_ends_before_a_text_of_the_template(base: str) -> None:
+    plain = answerer(base).answers([asked(p) for p in PROMPTS], max_new_tokens=8)
+    words = plain[1].split()
+    stop = " ".join(words[3:5])
+    it = answerer(base, Stopping(stop))
+    expected = [answer.partition(stop)[0] for answer in plain]
+    assert expected != plain
+    for batch_size in (1, 6):
+        assert it.answers([asked(p) for p in PROMPTS], max_new_tokens=8, batch_size=batch_size) == expected
+    pieces: list[str] = []
+    assert it.stream(asked(PROMPTS[1]), pieces.append, max_new_tokens=8) == expected[1]
+    assert "".join(pieces) == expected[1]
+    assert len(pieces) > 1
+
+
+def test_a_streamed_answer_is_that_of_the_batch(base: str) -> None:
+    it = answerer(base)
+    for prompt, answer in zip(PROMPTS, it.answers([asked(p) for p in PROMPTS], max_new_tokens=6), strict=True):
+        pieces: list[str] = []
+        assert it.stream(asked(prompt), pieces.append, max_new_tokens=6) == answer
+        assert "".join(pieces) == answer
+
+
+@pytest.mark.parametrize("lora", [None, LoraOptions(r=2)])
+def test_a_folder_answers_as_the_model_that_wrote_it(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
+    module = CausalLM(base, lora=lora, learning_rate=0.1, warmup_ratio=0.0)
+    fit(module, 2)
+    module.save_model(tmp_path / "out")
+    loaded = open_answerer(str(tmp_path / "out"), template="plain", device="cpu")
+    assert loaded.settings["dtype"] == "float32"
+    prompts = [asked(prompt) for prompt in PROMPTS]
+    here = Answerer(module.model, module.tokenizer(), PlainTemplate(), name="it")
+    assert loaded.answers(prompts, max_new_tokens=6) == here.answers(prompts, max_new_tokens=6)
+    untrained = open_answerer(base, template="plain", device="cpu", dtype="float32")
+    assert loaded.answers(prompts, max_new_tokens=6) != untrained.answers(prompts, max_new_tokens=6)
+
+
+def test_an_encoder_decoder_answers_what_its_module_does(encoder_decoder: str) -> None:
+    module = Seq2SeqLM(encoder_decoder)
+    expected = module.generate(PROMPTS, max_new_tokens=5)
+    it = open_answerer(encoder_decoder, template="plain", device="cpu")
+    assert it.answers([asked(prompt) for prompt in PROMPTS], max_new_tokens=5, batch_size=4) == expected
+    pieces: list[str] = []
+    assert it.stream(asked(PROMPTS[1]), pieces.append, max_new_tokens=5) == expected[1]
+    assert "".join(pieces) == expected[1]
+
+
+def test_what_cannot_answer_is_told_in_one_line(base: str, classified: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no chat template; give --template, one of alpaca, vicuna"):
+        open_answerer(base)
+    with pytest.raises(ConfigError, match=r"there is no template 'alpacca'; did you mean alpaca\?"):
+        open_answerer(base, template="alpacca")
+    with pytest.raises(ConfigError, match=r"--device cuda:77 is not here"):
+        open_answerer(base, template="plain", device="cuda:77")
+    with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
+        open_answerer(str(tmp_path), template="plain")
+    with pytest.raises(ConfigError, match=r"max_new_tokens must be 1 or more, got 0"):
+        answerer(base).answers([asked("a")], max_new_tokens=0)
