@@ -19,7 +19,7 @@ from lightning_neft.study.plan import Plan, parse_alphas, parse_search
 
 __all__ = ["run"]
 
-_RESULT = "study.json"
+_RESULT, _REPORT = "study.json", "report.html"
 _FAILED = 1
 # In processes of their own: this one stays free of torch, and so of the device.
 _DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:run_arm"
@@ -49,8 +49,10 @@ def run(verb: str, args: Sequence[str]) -> int:
     Raises:
         ConfigError: An option is wrong or missing.
     """
-    if find_spec("optuna") is None:
-        raise ConfigError("study needs optuna: pip install 'lightning_neft[study]'")
+    if "--help" in args:
+        return _help_of_arms()
+    if missing := [name for name in ("optuna", "matplotlib", "jinja2") if find_spec(name) is None]:
+        raise ConfigError(f"study needs {' and '.join(missing)}: pip install 'lightning-neft[study]'")
     options, rest = _parse(args)
     plan = _plan(options, rest)
     from lightning_neft.study.worker import Stopped
@@ -104,10 +106,23 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
     measures = Measures(options.answers, options.max_new_tokens, options.memorization)
     worker = Worker(queue, _RUN_ARM, rest, measures, options.grace, display)
     with display:
-        worker.run()
+        ended_last = worker.run()
     result = write()
-    display.summary(result, str(path))
+    page = plan.folder / _REPORT
+    # Of several workers one writes it.
+    if ended_last or not page.exists():
+        from lightning_neft.report.write import write_report
+
+        write_report([path], page)
+    display.summary(result, path, page)
     return result
+
+
+def _help_of_arms() -> int:
+    from lightning_neft.cli.program import Program
+
+    Program("study", ["--help"])
+    return 0
 
 
 def _description(child: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import yaml
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
@@ -53,6 +54,12 @@ def _description(program: Program) -> dict[str, Any]:
     data = program.datamodule
     if data.prepared.held_out is None:
         raise ConfigError("study compares losses on held-out samples: give data.val_size or data.val_split")
+    strategy = program.trainer.strategy
+    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise ConfigError(
+            f"study measures each arm with the whole model on a device, got {type(strategy).__name__}; "
+            "give trainer.strategy ddp, or auto on one device"
+        )
     return {
         "recipe": program.config.name,
         "steps": _steps(program),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -109,7 +110,7 @@ class Display:
             self._is_waiting = True
             self._line(f"waiting for {arms} arms of other workers, to take over what they leave")
 
-    def summary(self, result: Mapping[str, Any], path: str) -> None:
+    def summary(self, result: Mapping[str, Any], path: Path, page: Path) -> None:
         """Print the comparisons, and name the arms that failed or were given up."""
         table = Table(
             "alpha", "against alpha 0", "seeds", "", title="paired differences", title_justify="left", box=None
@@ -125,6 +126,7 @@ class Display:
                     f"{_MARKS[one['state']]}: alpha {one['alpha']:g}, seed {one['seed']}{why} ({one['folder']}/log.txt)"
                 )
         self._line(f"result: {path}")
+        self._line(f"report: {page}")
 
     def _line(self, text: str) -> None:
         # Text, not str: brackets in a message are no markup.

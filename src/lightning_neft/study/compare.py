@@ -39,7 +39,7 @@ def compare(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for metric, values_of in _METRICS.items():
             rows = [(values_of(arm), values_of(baseline)) for arm, baseline in pairs]
             rows = [(one, other) for one, other in rows if one and other]
-            if rows:
+            if sum(len(one) for one, _ in rows) > 1:  # of a single difference there is no interval
                 comparisons.append(_comparison(alpha, metric, rows))
     return comparisons
 

@@ -28,7 +28,8 @@ class Fingerprint(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._data: int | Tensor = 0
+        # A tensor, because its products wrap around.
+        self._data = torch.zeros((), dtype=torch.int64)
         self._weights: int | None = None
 
     def digests(self) -> dict[str, str | None]:
@@ -48,7 +49,7 @@ class Fingerprint(pl.Callback):
     ) -> None:
         for name in _SEEN:
             if isinstance(batch.get(name), Tensor):
-                self._data = _checksum(batch[name]) + self._data * _STEP
+                self._data = _checksum(batch[name]) + self._data.to(batch[name].device) * _STEP
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Fingerprint(pl.Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._data, self._weights = state_dict["data"], state_dict["weights"]
+        self._data, self._weights = torch.tensor(state_dict["data"]), state_dict["weights"]
 
 
 def unpaired(arm: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str | None:

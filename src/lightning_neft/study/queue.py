@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +89,8 @@ class Job:
 
     def failed(self, error: str) -> None:
         """Say that an arm failed, and why, in a line."""
-        self._trial.set_user_attr("error", error)
+        with suppress(UpdateFinishedTrialError):
+            self._trial.set_user_attr("error", error)
         self._end(TrialState.FAIL)
 
     def give_back(self) -> None:

@@ -39,7 +39,7 @@ examples
   lightning_neft study --config quickstart --alphas 0,0.5,1 --neftune.scale relative --out runs/relative
   lightning_neft study --config quickstart --search 1,20 --trials 8 --seeds 2
 
-  lightning_neft fit --help                the options of the arms"""
+  lightning_neft study --help-all        all options of the arms"""
 
 
 def text(verb: str, what: str) -> str:
