@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+
+from claiming import claimed_by_two
 
 from lightning_neft.errors import ConfigError
 from lightning_neft.study import queue as queue_module
@@ -76,32 +77,12 @@ def test_arms_that_two_workers_put_there_at_once_are_run_once(tmp_path: Path) ->
     assert states(queue) == {Arm(0.0, 0): "complete"}
 
 
-def take_all(folder: Path, start: float, taken: Any) -> None:
-    queue = make_queue(folder, alphas=tuple(float(n) for n in range(15)))
-    while time.time() < start:
-        time.sleep(0.001)
-    arms = []
-    while (job := queue.claim()) is not None:
-        arms += job.arms
-    taken.put(arms)
-
-
 def test_two_processes_that_claim_as_fast_as_they_can_never_get_the_same_arm(tmp_path: Path) -> None:
     # SQLite by itself does not see to that: without the lock at the start of each transaction some are claimed twice.
-    make_queue(tmp_path, alphas=tuple(float(n) for n in range(15)))
-    context = multiprocessing.get_context("fork")
-    taken: Any = context.Queue()
-    start = time.time() + 1
-    workers = [context.Process(target=take_all, args=(tmp_path, start, taken)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    found = [taken.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join()
+    plan = Plan(tmp_path, tuple(float(n) for n in range(15)), SEEDS)
+    found = claimed_by_two(plan, None)
     assert all(found), "one worker had taken all before the other began"
-    counts = Counter(arm for arms in found for arm in arms)
-    assert set(counts.values()) == {1}
-    assert len(counts) == 30
+    assert Counter(arm for arms in found for arm in arms) == {Arm(alpha, seed): 1 for alpha in plan.alphas for seed in SEEDS}
 
 
 def test_the_arm_of_a_dead_worker_is_taken_over_by_one_and_lost_to_the_first(tmp_path: Path) -> None:
@@ -181,7 +162,7 @@ def test_a_pruner_gives_up_what_is_worse_than_the_others_but_never_the_baseline(
         loss = 9.0 if arm.alpha == 3 or arm == Arm(0.0, 1) else 1.0 - arm.alpha / 10
         verdicts[arm] = job.should_stop(arm, 10, loss, 100)
         job.pruned() if verdicts[arm] else job.complete(loss)
-    assert [arm for arm, stop in verdicts.items() if stop] == [Arm(3.0, 0), Arm(1.0, 1), Arm(3.0, 1)]
+    assert [arm for arm, stop in verdicts.items() if stop] == [Arm(3.0, 0), Arm(3.0, 1)]
 
 
 def test_a_resumed_arm_may_come_by_a_validation_again(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -108,7 +108,7 @@ class Display:
         """Say once that other workers have the rest."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._line(f"waiting for {arms} arms of other workers, to take over what they leave")
+            self._line(f"waiting for {arms} arm{'s' * (arms > 1)} of other workers, to take over what they leave")
 
     def summary(self, result: Mapping[str, Any], path: Path, page: Path) -> None:
         """Print the comparisons, and name the arms that failed or were given up."""
