@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from study_runs import at_arm
 
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.cli.study import _parser
 from lightning_neft.evaluation.result import read_result
+from study_runs import at_arm
 
 TESTS = Path(__file__).parents[1]
 # Each step is a checkpoint.
@@ -97,6 +97,7 @@ def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list
     assert "the study in out was started with another config" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_whose_worker_is_killed_goes_on_without_repeating_an_arm(folder: Path, options: list[str]) -> None:
     command = [*options, *SAVING, "--alphas=0,5", "--seeds=1"]
     # In the third step of the second arm; the arm's own process has to end with its worker.
@@ -128,7 +129,7 @@ def test_a_study_whose_worker_is_killed_goes_on_without_repeating_an_arm(folder:
     assert resumed["curves"]["train/loss"] == whole["curves"]["train/loss"]
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)])
 def test_a_study_that_is_asked_to_stop_saves_its_arm_and_goes_on(
     folder: Path, options: list[str], capsys, name: str, code: int
 ) -> None:
@@ -175,6 +176,7 @@ def test_an_arm_whose_process_is_killed_fails_alone(folder: Path, options: list[
     assert result(folder)["comparisons"] == []
 
 
+@pytest.mark.slow
 def test_a_search_trains_the_baseline_and_its_alphas_with_each_seed(folder: Path, options: list[str]) -> None:
     assert main(["study", *options, "--search=1,20", "--trials=1", "--seeds=2", "--trainer.max_epochs=1"]) == 0
     found = result(folder)

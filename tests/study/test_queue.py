@@ -12,7 +12,6 @@ import pytest
 from optuna.trial import TrialState
 
 from claiming import claimed_by_two
-
 from lightning_neft.errors import ConfigError
 from lightning_neft.study import queue as queue_module
 from lightning_neft.study.plan import Arm, Plan, Search
@@ -82,7 +81,9 @@ def test_two_processes_that_claim_as_fast_as_they_can_never_get_the_same_arm(tmp
     plan = Plan(tmp_path, tuple(float(n) for n in range(15)), SEEDS)
     found = claimed_by_two(plan, None)
     assert all(found), "one worker had taken all before the other began"
-    assert Counter(arm for arms in found for arm in arms) == {Arm(alpha, seed): 1 for alpha in plan.alphas for seed in SEEDS}
+    assert Counter(arm for arms in found for arm in arms) == {
+        Arm(alpha, seed): 1 for alpha in plan.alphas for seed in SEEDS
+    }
 
 
 def test_the_arm_of_a_dead_worker_is_taken_over_by_one_and_lost_to_the_first(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = ["HEARTBEATS", "open_storage", "study_id"]
 HEARTBEATS = 6
 """How often a worker says that it is alive before the others give it up."""
 _SECONDS_TO_WAIT = 60
+_TIMES_TO_MAKE_TABLES = 10
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
@@ -39,28 +40,52 @@ def open_storage(
         ConfigError: It cannot be reached, or its driver is not installed.
     """
     import sqlalchemy
-    from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage
 
     is_file = url is None
     options: dict[str, Any] = {"connect_args": {"timeout": _SECONDS_TO_WAIT}} if is_file else {"pool_pre_ping": True}
+
+    def connect() -> RDBStorage:
+        return RDBStorage(
+            f"sqlite:///{folder.absolute() / 'storage.sqlite'}" if url is None else _with_driver(url),
+            options,
+            heartbeat_interval=max(1, grace // HEARTBEATS),
+            grace_period=grace,
+            heartbeat_stale_trial_callback=when_stale,
+        )
+
     try:
-        with warnings.catch_warnings():
-            # The heartbeat is; what it does is tested here.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = RDBStorage(
-                f"sqlite:///{folder.absolute() / 'storage.sqlite'}" if url is None else _with_driver(url),
-                options,
-                heartbeat_interval=max(1, grace // HEARTBEATS),
-                grace_period=grace,
-                heartbeat_stale_trial_callback=when_stale,
-            )
+        storage = _after_others(connect)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         # The message of a driver may hold the password of the URL; its first line says what went wrong.
         raise ConfigError(f"--storage {_without_password(url)}: cannot be opened: {_reason(error, url)}") from None
     if storage.engine.dialect.name == "sqlite":
         _lock_before_reading(storage)
     return storage
+
+
+def _after_others(connect: Callable[[], RDBStorage]) -> RDBStorage:
+    """Connect; again if another worker was making the same tables at that moment."""
+    for _ in range(_TIMES_TO_MAKE_TABLES):
+        if (storage := _unless_others_do(connect)) is not None:
+            return storage
+        time.sleep(0.5)
+    return connect()
+
+
+def _unless_others_do(connect: Callable[[], RDBStorage]) -> RDBStorage | None:
+    import sqlalchemy
+    from optuna.exceptions import ExperimentalWarning
+
+    try:
+        with warnings.catch_warnings():
+            # The heartbeat is; what it does is tested here.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return connect()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        if isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error):
+            return None
+        raise
 
 
 def _lock_before_reading(storage: RDBStorage) -> None:
