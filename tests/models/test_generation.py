@@ -87,3 +87,15 @@ def test_each_module_gets_its_mode_back_after_an_error(base: str, monkeypatch: p
         model.generate(["a"])
     assert model.model.training
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("bos", "begin"), [("<s>", "<s>"), (None, "</s>")])
+def test_a_prompt_of_no_token_begins_with_what_parts_texts(
+    bos: str | None, begin: str, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = CausalLM(base), load_tokenizer(base)
+    tokenizer.bos_token = bos
+    monkeypatch.setattr(model, "tokenizer", lambda: tokenizer)
+    prompts = [[], tokenizer.convert_tokens_to_ids(["b", "c", "d"])]
+    expected = model.generate([tokenizer.convert_tokens_to_ids([begin]), prompts[1]], max_new_tokens=4)
+    assert model.generate(prompts, max_new_tokens=4) == expected

@@ -75,6 +75,7 @@ def test_a_folder_says_how_its_model_was_trained(base: str, tmp_path: Path, lora
         "recipe": "mine/toy",
         "dtype": "float32",
         "data": "toy",
+        "labels": None,
     }
     assert read_facts(tmp_path / "out").template == "vicuna"
 

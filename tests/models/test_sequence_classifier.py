@@ -17,6 +17,7 @@ from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.sequence_classifier import SequenceClassifier
+from lightning_neft.zoo.tiny_models import save_tiny_model
 from models.words import fit
 from tiny import trainer
 
@@ -160,3 +161,16 @@ def test_a_base_that_was_trained_on_another_number_of_classes_gets_a_new_head(tm
     module = SequenceClassifier(str(tmp_path), num_labels=3)
     module.configure_model()
     assert module.model.classifier.weight.shape == (3, 16)
+
+
+def test_a_decoder_keeps_no_cache_and_an_encoder_without_that_entry_is_built_all_the_same(
+    base: str, tmp_path: Path
+) -> None:
+    decoder = SequenceClassifier(base, num_labels=2)
+    decoder.configure_model()
+    assert decoder.model(**{name: BATCHES[0][name] for name in ("input_ids", "attention_mask")}).past_key_values is None
+    save_tiny_model("modernbert", tmp_path / "modernbert")
+    encoder = SequenceClassifier(str(tmp_path / "modernbert"), num_labels=2)
+    encoder.configure_model()
+    assert encoder.architecture == "ModernBertForSequenceClassification"
+    assert not hasattr(encoder.model.config, "use_cache")

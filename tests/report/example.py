@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lightning_neft.evaluation.result import make_result, provenance, write_result
 
-__all__ = ["answer_file", "clean_loss", "memorization", "study", "text_statistics", "win_rate", "write"]
+__all__ = ["answer_file", "clean_loss", "leave_out_drawing", "memorization", "study", "text_statistics", "win_rate"]
+__all__ += ["write"]
 
 ANSWERS = (
     ("What is a fox?", "A fox is a small wild animal with red fur.", "A fox is a small wild animal."),
@@ -30,7 +32,7 @@ def study(
     label: str = "invented",
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A study whose arms in `failed` have failed; `intervals` are difference, low and high of the alphas but the first."""
+    """A study; arms in `failed` have failed, `intervals` are difference, low and high of each alpha but the first."""
     random = np.random.default_rng(0)
     arms = [_arm(alpha, seed, (alpha, seed) in failed, steps, random) for alpha in alphas for seed in seeds]
     comparisons = [
@@ -164,3 +166,9 @@ def write(path: Path, result: dict[str, Any]) -> Path:
     """Write a result and return where."""
     write_result(path, result)
     return path
+
+
+def leave_out_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put empty pictures where plots would be drawn, which takes seconds a page."""
+    monkeypatch.setattr("lightning_neft.report.page.svg_address", lambda plot, theme: "data:image/svg+xml;base64,")
+    monkeypatch.setattr("lightning_neft.report.plots.render.png", lambda plot, theme: b"\x89PNG")

@@ -49,18 +49,28 @@ class VerbParser(ArgumentParser):
         return options
 
     def parse_known(self, args: Sequence[str]) -> tuple[Namespace, list[str]]:
-        """Return the options of a command line, and the arguments that are none of this parser.
+        """Return the options of a command line, and what is left of it for another parser.
 
         Args:
             args: The command line after the verb.
 
         Raises:
-            ConfigError: If an option is missing, or has a value that it cannot have.
+            ConfigError: If an option has a value that it cannot have, or is one of the verb's with a slip in it.
         """
         try:
-            return self.parse_known_args(list(args))
+            options, rest = self.parse_known_args(list(args))
         except ArgumentError as error:
             raise ConfigError(f"{self.verb}: {error}") from error
+        for argument in rest:
+            name = argument.partition("=")[0]
+            # The program's own keys of one word are further away than that.
+            if argument.startswith("--") and "." not in name and get_close_matches(name, self._known, cutoff=0.8):
+                raise ConfigError(f"{self.verb}: {self._unknown(argument)}")
+        return options, rest
+
+    @property
+    def _known(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -68,7 +78,7 @@ class VerbParser(ArgumentParser):
         raise ConfigError(f"{self.verb}: {message}")
 
     def _unknown(self, argument: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings]
+        known = self._known
         if not argument.startswith("-"):
             return f"unexpected argument {argument!r}; options are {', '.join(known)}"
         name = argument.partition("=")[0]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.locate import find_recipe, recipes_folder
+from lightning_neft.zoo.locate import find_recipe, recipe_name, recipes_folder
 
-__all__ = ["recipe_name", "resolve_configs", "run_name"]
+__all__ = ["last_recipe", "resolve_configs", "run_name"]
 
 
 def resolve_configs(args: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -51,11 +51,11 @@ def _file(value: str) -> Path:
 
 def run_name(files: Sequence[Path]) -> str:
     """Return the name of a run: that of its last config (`model/dataset` for a recipe in a folder), or `run`."""
-    return (recipe_name(files[-1:]) or files[-1].resolve().stem) if files else "run"
+    return recipe_name(files[-1]) if files else "run"
 
 
-def recipe_name(files: Sequence[Path]) -> str | None:
-    """Return the name of the last one of the configs that is a recipe of the package, or None."""
-    recipes = recipes_folder().resolve()
-    found = [path for file in files if (path := file.resolve()).is_relative_to(recipes)]
-    return found[-1].relative_to(recipes).with_suffix("").as_posix() if found else None
+def last_recipe(files: Sequence[Path]) -> str | None:
+    """Return the name of the last config that is a recipe of the package, or None."""
+    folder = recipes_folder().resolve()
+    found = [file for file in files if file.resolve().is_relative_to(folder)]
+    return recipe_name(found[-1]) if found else None

@@ -13,7 +13,7 @@ import yaml
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["KnownKeys", "check_keys"]
+__all__ = ["KnownKeys", "check_keys", "keys_given"]
 
 # Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
@@ -72,11 +72,13 @@ def check_keys(known: KnownKeys, args: Sequence[str], files: Sequence[Path]) -> 
         raise ConfigError(" | ".join(problems))
 
 
+def keys_given(args: Sequence[str]) -> list[str]:
+    """Return the dotted keys of a command line, in their order."""
+    return [argument[2:].partition("=")[0].removesuffix("+") for argument in args if argument.startswith("--")]
+
+
 def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
-    for argument in args:
-        if not argument.startswith("--"):
-            continue
-        key = argument[2:].partition("=")[0].removesuffix("+")
+    for key in keys_given(args):
         if _name(key) not in _OWN and (problem := known.problem(key)):
             yield f"command line: {problem}"
 

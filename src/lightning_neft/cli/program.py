@@ -15,11 +15,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
-from lightning_neft.cli.config_files import recipe_name, resolve_configs, run_name
+from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
+from lightning_neft.cli.tiny import FLAG, say_what_is_tiny, with_tiny
+from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
@@ -30,6 +32,7 @@ from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.samples import SampleAnswers
 from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
+from lightning_neft.zoo.recipe import read_card_of_file
 
 __all__ = ["WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 
@@ -85,7 +88,8 @@ class Program(LightningCLI):
     """
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
-        args, self._files = resolve_configs(args)
+        self._is_tiny = FLAG in args
+        args, self._files = resolve_configs([argument for argument in args if argument != FLAG])
         super().__init__(
             MODELS[task_of(args)],
             TextData,
@@ -114,6 +118,13 @@ class Program(LightningCLI):
         parser.add_argument(
             "--samples", type=int, default=3, help="Answers to held-out prompts at each validation; 0: none."
         )
+        parser.add_argument(
+            "--global_batch_size",
+            type=int | None,
+            help="Rows of an optimiser step over all devices: sets accumulation, and data.batch_size is the most that "
+            "a device takes at a time.",
+        )
+        parser.add_argument("--card", type=dict | None, help="What a recipe says about itself; changes nothing.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.add_argument(
@@ -127,9 +138,19 @@ class Program(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         check_keys(_known_keys(parser), args, self._files)
+        for file in self._files:
+            read_card_of_file(file)
+        name = run_name(self._files)
+        if self._is_tiny:
+            name = f"{name}-tiny"
+            # --print_config would end the program here, before there is anything tiny in it.
+            before = parser.parse_args([argument for argument in args if not argument.startswith("--print_config")])
+            args = with_tiny(args, before)
         self.config = parser.parse_args(args)
+        if self._is_tiny:
+            say_what_is_tiny(name, before, self.config)
         # Kept in the saved config, so that a run from there has the same name.
-        self.config.name = self.config.name or run_name(self._files)
+        self.config.name = self.config.name or name
 
     @override
     def instantiate_classes(self) -> None:
@@ -138,7 +159,7 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
-        self.model.recipe = recipe_name(self._files) or self.config.name
+        self.model.recipe = last_recipe(self._files) or self.config.name
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
@@ -168,6 +189,8 @@ class Program(LightningCLI):
     def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
         # First, because others may draw random numbers.
         yield StepSeed()
+        if self.config.global_batch_size is not None:
+            yield GlobalBatch(self.config.global_batch_size)
         if config["enable_checkpointing"] is not False:
             yield self.config_init["checkpoint"]
             yield ModelFolder()

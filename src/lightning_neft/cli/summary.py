@@ -91,7 +91,9 @@ def _files(trainer: L.Trainer, log_dir: str | None) -> list[tuple[str, str]]:
     found = []
     checkpoint: Any = trainer.checkpoint_callback
     if checkpoint is not None:
-        found = [("best checkpoint", checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path)]
+        # Without a monitor Lightning calls the newest one the best.
+        best = checkpoint.best_model_path if checkpoint.monitor else ""
+        found = [("best checkpoint", best), ("last checkpoint", checkpoint.last_model_path)]
         folder = Path(log_dir or trainer.default_root_dir) / "model"
         found.append(("model folder", str(folder) if folder.is_dir() else ""))
     return [(name, path) for name, path in (*found, ("log and config", log_dir or "")) if path]

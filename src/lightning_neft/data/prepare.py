@@ -33,7 +33,7 @@ from lightning_neft.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DataOptions", "Prepared", "prepare"]
+__all__ = ["DataOptions", "Prepared", "prepare", "template_of"]
 
 # One split for all seeds, so that runs with different seeds are measured on the same samples.
 _SPLIT_SEED = 20231009
@@ -124,8 +124,7 @@ def prepare(options: DataOptions) -> Prepared:
     held_out_records = None if options.val_split is None else _open(options, options.val_split)
     chosen = choose_format(records.first, options.format, options.columns, source=options.source)
     tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
-    name = options.template
-    template = default_template(chosen.name, tokenizer) if name is None else template_named(name, tokenizer)
+    template = _template(options, chosen, tokenizer)
     special_tokens = tuple(add_special_tokens(tokenizer, template.special_tokens))
     if options.streaming and held_out_records is None and options.val_size:
         held_out_records = _FirstRecords(records, int(options.val_size))
@@ -155,6 +154,27 @@ def prepare(options: DataOptions) -> Prepared:
         held_out = open_or_build(f"{key}-held_out", lambda: work.held_out(labels), options.cache_dir)
         notices += held_out.notices("held-out", options.max_length)
     return Prepared(train, None, held_out, *made, labels, notices)
+
+
+def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Return the template that words such data; at most their first record is read.
+
+    Raises:
+        DataError: If that cannot be read.
+        ConfigError: If there is no such template, or none for the format.
+    """
+    if options.template is not None:
+        return template_named(options.template, tokenizer)
+    records = open_source(
+        options.source, split=options.split, subset=options.subset, revision=options.revision, streaming=True
+    )
+    chosen = choose_format(records.first, options.format, options.columns, source=options.source)
+    return _template(options, chosen, tokenizer)
+
+
+def _template(options: DataOptions, chosen: Format, tokenizer: PreTrainedTokenizerBase) -> Template:
+    name = options.template
+    return default_template(chosen.name, tokenizer) if name is None else template_named(name, tokenizer)
 
 
 class _FirstRecords(Records):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_neft.data.cache import cache_folder
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.templates.base import Template
 from lightning_neft.data.tokenization import ENCODING_VERSION, IGNORED, EncodedSample, Encoding
@@ -147,9 +148,7 @@ def open_or_build(name: str, build: Callable[[], Stored], cache_dir: str | Path 
     Raises:
         DataError: If the folder cannot be written to.
     """
-    import datasets
-
-    root = Path(cache_dir).expanduser() if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "lightning_neft"
+    root = cache_folder(cache_dir)
     folder = root / name
     if (store := _opened(folder)) is not None:
         return store

@@ -45,7 +45,7 @@ def toy_instructions_by_kind(split: Split) -> dict[str, list[dict[str, str]]]:
         draw = Draw(_SEED + number)
         found: dict[tuple[str, str], dict[str, str]] = {}
         for _ in range(_MOST_DRAWS):
-            record = task.record(draw)
+            record = {**task.record(draw), "kind": task.kind}
             found.setdefault((record["instruction"], record["input"]), record)
             if len(found) == _TRAIN_PER_KIND + _HELD_OUT_PER_KIND:
                 break
@@ -64,14 +64,14 @@ def toy_instructions(split: Split) -> list[dict[str, str]]:
         split: "train" (2,400 records) or "held_out" (240 records).
 
     Returns:
-        Records with the keys "instruction", "input" (may be empty) and "output".
+        Records with the keys "instruction", "input" (may be empty), "output", and "kind", one of `TOY_KINDS`.
 
     Raises:
         ValueError: If there is no such split.
 
     Example:
-        >>> toy_instructions("held_out")[0]
-        {'instruction': 'What is the first word?', 'input': 'horse, brush, cherry, axe', 'output': 'horse'}
+        >>> list(toy_instructions("held_out")[0].values())
+        ['What is the first word?', 'horse, brush, cherry, axe', 'horse', 'first']
     """
     by_kind = toy_instructions_by_kind(split)
     return Draw(_SEED).shuffled([record for records in by_kind.values() for record in records])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.bootstrap import Interval, paired_interval
@@ -116,10 +116,6 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
     features = np.stack([np.ones_like(lengths), np.tanh(lengths / lengths.std())], axis=1)
     count = len(outcomes)
 
-    def value(theta: _Floats) -> float:
-        logits = features @ theta
-        return -float((outcomes * log_expit(logits) + (1 - outcomes) * log_expit(-logits)).sum()) / count
-
     def gradient(theta: _Floats) -> _Floats:
         found: _Floats = features.T @ (expit(features @ theta) - outcomes) / count
         return found
@@ -129,7 +125,8 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
         found: _Floats = (features.T * (chance * (1 - chance))) @ features / count
         return found
 
-    fit = optimize.minimize(value, np.zeros(2), jac=gradient, hess=curvature, method="trust-exact", tol=1e-10)
+    # The likelihood is concave: where its slope is zero, there it is highest.
+    fit = optimize.root(gradient, np.zeros(2), jac=curvature)
     if not fit.success:
         return LengthControlled(reason=f"the regression did not converge: {fit.message}")
     residuals = expit(features @ fit.x) - outcomes

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, pad_id
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.answering import Answerer
 from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.checkpoint_weights import checkpoint_weights
 from lightning_neft.models.facts import AUTO_CLASSES, ModelFacts, read_facts
 from lightning_neft.models.vocabulary import grow_embeddings
 from lightning_neft.models.weights import DType, load_weights
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["LoadedModel", "chosen_device", "load_model", "module_answerer", "open_answerer"]
+__all__ = ["LoadedModel", "build_module", "chosen_device", "load_model", "module_answerer", "open_answerer"]
 
 _ADAPTERS = "adapter_config.json"
 
@@ -68,6 +69,9 @@ def open_answerer(
         ConfigError: If the template or the device is none, or no template is known.
     """
     where = chosen_device(device)
+    facts = read_facts(Path(resolve_base(model)))
+    if facts is not None and facts.task == "sequence_classification":
+        raise ModelError(f"{model} is a classifier, which writes no text")
     loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
     name = template or (loaded.facts.template if loaded.facts else None)
     if name is None and not loaded.tokenizer.chat_template:
@@ -81,11 +85,32 @@ def open_answerer(
     return Answerer(loaded.model.to(where), loaded.tokenizer, words, name=model)
 
 
-def module_answerer(module: PretrainedModule, template: str, *, name: str, device: str | None = None) -> Answerer:
-    """Return what answers with the current weights of a module, which is built if it is not yet.
+def build_module(module: PretrainedModule, template: str | None, checkpoint: Path | None = None) -> None:
+    """Build the model of a module as training did, without a Trainer, and put the weights of a checkpoint into it.
 
     Args:
-        module: A language model of this package.
+        module: A module of this package whose model is not built yet.
+        template: Name of the template, whose tokens the tokenizer may lack; None without one.
+        checkpoint: A `.ckpt` file, or the folder of one in parts; the weights of the base by default.
+
+    Raises:
+        ModelError: If the checkpoint is none of this model, or cannot be read.
+        ConfigError: If there is no such template.
+    """
+    if template is not None:
+        tokenizer = module.tokenizer()
+        module.special_tokens = tuple(add_special_tokens(tokenizer, template_named(template, tokenizer).special_tokens))
+    module.configure_model()
+    if checkpoint is not None:
+        # What has to be there has been checked; below adapters the weights of the base stay.
+        module.model.load_state_dict(checkpoint_weights(module, checkpoint), strict=False)
+
+
+def module_answerer(module: PretrainedModule, template: str, *, name: str, device: str | None = None) -> Answerer:
+    """Return what answers with the current weights of a language model of this package, which is built.
+
+    Args:
+        module: The module.
         template: Name of the template.
         name: What to call the model.
         device: Such as cpu or cuda:1; by default a GPU if there is one.
@@ -95,12 +120,9 @@ def module_answerer(module: PretrainedModule, template: str, *, name: str, devic
     """
     where = chosen_device(device)
     tokenizer = module.tokenizer()
-    words = template_named(template, tokenizer)
-    added = add_special_tokens(tokenizer, words.special_tokens)
-    if module.model is None:
-        module.special_tokens = (*module.special_tokens, *added)
-    module.configure_model()
-    return Answerer(module.model.to(where), tokenizer, words, name=name)
+    # Weights in 4 bits are on their device already.
+    model = module.model.to(where) if module.quantization is None else module.model
+    return Answerer(model, tokenizer, template_named(template, tokenizer), name=name)
 
 
 def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: bool = False) -> LoadedModel:
@@ -112,13 +134,11 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        ModelError: If there is no such model, or it writes no text.
+        ModelError: If there is no such model, or weights of it are missing.
     """
     path = resolve_base(model)
     folder = Path(path)
     facts = read_facts(folder)
-    if facts is not None and facts.task == "sequence_classification":
-        raise ModelError(f"{model} is a classifier, which writes no text")
     if folder.is_dir() and not any((folder / name).is_file() for name in (_ADAPTERS, "config.json")):
         raise ModelError(f"{model} has neither config.json nor {_ADAPTERS}, so it is no model folder; give one")
     tokenizer = load_tokenizer(model, trust_remote_code)
@@ -126,8 +146,12 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
     chosen: DType = dtype or _dtype(facts, is_adapters=base is not None)
     with loading("config", base or model):
         auto_class = AUTO_CLASSES[facts.task] if facts else _auto_class(resolve_base(base or model), trust_remote_code)
-    weights, missing = load_weights(auto_class, base or path, dtype=chosen, trust_remote_code=trust_remote_code)
-    if missing:
+    # Of a classifier adapters bring the head along.
+    head = _head(facts, tokenizer) if facts is not None and facts.labels and base is not None else {}
+    weights, missing = load_weights(
+        auto_class, base or path, dtype=chosen, trust_remote_code=trust_remote_code, has_new_head=bool(head), **head
+    )
+    if missing and not head:
         raise ModelError(
             f"{base or model} lacks weights of a {type(weights).__name__}: {missing[0]}"
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; give a model that writes text"
@@ -175,6 +199,16 @@ def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path)
     grow_embeddings(model, tokenizer)
     with loading("adapters", str(folder)):
         return PeftModel.from_pretrained(model, str(folder))
+
+
+def _head(facts: ModelFacts, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    labels = dict(enumerate(facts.labels or ()))
+    return {
+        "num_labels": len(labels),
+        "id2label": labels,
+        "label2id": {name: index for index, name in labels.items()},
+        "pad_token_id": pad_id(tokenizer),
+    }
 
 
 def _dtype(facts: ModelFacts | None, *, is_adapters: bool) -> DType:

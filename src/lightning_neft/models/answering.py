@@ -11,7 +11,14 @@ from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.templates.base import Exchange, Template, begins
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.models.answer_text import AnswerText, StopTexts, before_stop
-from lightning_neft.models.generation import REPETITION_PENALTY, before_end, decoding, end_ids, write_tokens
+from lightning_neft.models.generation import (
+    REPETITION_PENALTY,
+    before_end,
+    decoding,
+    empty_prompt,
+    end_ids,
+    write_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +55,11 @@ class Answerer:
         self.name = name
         self.ends = end_ids(tokenizer, template.stop)
         """Ids that end an answer."""
+
+    @property
+    def positions(self) -> int:
+        """How many positions the model has; 0 where there is no limit."""
+        return max(0, getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -119,7 +131,8 @@ class Answerer:
     def prompt_ids(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Return the ids that the model reads for each conversation: those of training."""
         if not self.model.config.is_encoder_decoder:
-            return encode_prompts(self.tokenizer, self.template, conversations)
+            ids = encode_prompts(self.tokenizer, self.template, conversations)
+            return [prompt or empty_prompt(self.tokenizer) for prompt in ids]
         texts = []
         for conversation in conversations:
             earlier, prompt = self.template.prompt(conversation)
@@ -155,8 +168,7 @@ class Answerer:
 
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:
         """Return the most tokens that the answer may have."""
-        config = self.model.config
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
+        config, positions = self.model.config, self.positions
         # A decoder of its own begins with one token, and reads nothing of the prompt.
         used = 1 if config.is_encoder_decoder else len(prompt)
         wanted = MOST_TOKENS - used if max_new_tokens is None else max_new_tokens

@@ -6,22 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lightning_neft.data.cache import cache_folder
 from lightning_neft.errors import ModelError
 
-__all__ = ["TINY", "loading", "resolve_base"]
+__all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
 
 # The model that comes inside the package.
 TINY = Path(__file__).with_name("tiny_llama")
+RANDOM_T5 = "tiny-t5"
 
 
 def resolve_base(base: str) -> str:
-    """Return the folder of `tiny` or `tiny-llama`, which come with the package; anything else is returned as it is.
+    """Return the folder of `tiny` or `tiny-llama`, which come with the package, or of `tiny-t5`, which is made here.
+
+    The last is an encoder-decoder with random weights, always the same, in the cache of `datasets`. Anything else is
+    returned as it is.
 
     Raises:
-        ModelError: If `base` can only be meant as a folder and there is none.
+        ModelError: If `base` can only be meant as a folder and there is none, or the cache cannot be written to.
     """
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
+    if base == RANDOM_T5:
+        # The module needs the tokenizer of TINY.
+        from lightning_neft.zoo.tiny_models import tiny_model
+
+        return str(tiny_model("t5", cache_folder() / "tiny"))
     if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     return str(Path(base).expanduser())

@@ -53,6 +53,7 @@ class ModelFacts:
         recipe: Name of the recipe or config.
         dtype: Of the weights in training, such as float32.
         data: Source of the training data, of files the name alone.
+        labels: Names of a classifier's classes.
         versions: Of the packages that trained it.
     """
 
@@ -65,6 +66,7 @@ class ModelFacts:
     recipe: str | None = None
     dtype: str | None = None
     data: str | None = None
+    labels: list[str] | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod

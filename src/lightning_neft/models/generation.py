@@ -14,7 +14,16 @@ from lightning_neft.models.modes import eager, evaluating
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-__all__ = ["REPETITION_PENALTY", "before_end", "decoding", "end_ids", "generate_answers", "padded", "write_tokens"]
+__all__ = [
+    "REPETITION_PENALTY",
+    "before_end",
+    "decoding",
+    "empty_prompt",
+    "end_ids",
+    "generate_answers",
+    "padded",
+    "write_tokens",
+]
 
 # Without it greedy answers fall into loops.
 REPETITION_PENALTY = 1.2
@@ -42,6 +51,14 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> lis
     vocabulary = tokenizer.get_vocab()
     ends = [int(tokenizer.eos_token_id), *(int(vocabulary[text]) for text in stop if text in vocabulary)]
     return list(dict.fromkeys(ends))
+
+
+def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return what the model reads where a prompt is empty, as that of plain text is: what parts texts.
+
+    Some tokenizers put nothing before a text.
+    """
+    return [int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)]
 
 
 def decoding(
@@ -107,7 +124,8 @@ def generate_answers(
         model: A causal or sequence-to-sequence model of transformers, bare or inside peft. Modules keep their modes.
         tokenizer: Its tokenizer.
         prompts: Prompts as the template words them, or their ids. Prompts of text for an encoder get the special tokens
-            that the tokenizer puts around a text.
+            that the tokenizer puts around a text. One without any token begins with the beginning-of-sequence token, or
+            the end token where there is none.
         max_new_tokens: The most tokens of an answer.
         batch_size: Prompts in one forward pass.
         stop_ids: Tokens that end an answer, besides the end token.
@@ -115,6 +133,7 @@ def generate_answers(
     ends = [*end_ids(tokenizer), *stop_ids]
     config = decoding(tokenizer, ends, max_new_tokens)
     encoded = _encoded(tokenizer, prompts, bool(model.config.is_encoder_decoder))
+    encoded = [ids if len(ids) else empty_prompt(tokenizer) for ids in encoded]
     answers: list[str] = []
     for start in range(0, len(encoded), batch_size):
         rows = write_tokens(model, encoded[start : start + batch_size], config)

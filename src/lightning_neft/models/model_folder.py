@@ -16,16 +16,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights
+from lightning_neft.models.checkpoint_weights import checkpoint_weights
 from lightning_neft.models.facts import ModelFacts, write_facts
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["ModelFolder", "save_folder"]
-
-# Of the LightningModule's weights, in front of the names of the model's own.
-_PREFIX = "model."
+__all__ = ["ModelFolder", "replaced", "save_folder"]
 
 
 def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None = None) -> None:
@@ -35,12 +32,12 @@ def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None 
     if module.global_rank != 0:
         return
     if checkpoint is not None:
-        weights |= _checkpoint_weights(module, checkpoint)
+        weights |= checkpoint_weights(module, checkpoint)
     # Only peft knows the word; transformers writes nothing else.
     options = (
         {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
     )
-    with _replaced(folder) as temporary:
+    with replaced(folder) as temporary:
         module.model.save_pretrained(temporary, state_dict=weights, **options)
         # peft puts a form of a model card there, with nothing filled in.
         (temporary / "README.md").unlink(missing_ok=True)
@@ -95,34 +92,8 @@ def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
     return weights
 
 
-def _checkpoint_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        return _sharded_weights(module, path)
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    check_description(checkpoint.get(DESCRIPTION), module.description())
-    own = module.state_dict()
-    check_weights(checkpoint["state_dict"], own, own if module.lora is None else module.trained)
-    return {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
-
-
-def _sharded_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint that each rank wrote its part of."""
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.state_dict_loader import load
-
-    # With the shapes of the whole: those of the model may be of this rank's shard.
-    weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
-    try:
-        load({"state_dict": weights}, checkpoint_id=path, no_dist=True)
-    except (CheckpointException, OSError, RuntimeError) as error:
-        # The exception holds the tracebacks of the ranks: their last line says what went wrong.
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"the weights of the checkpoint {path} cannot be read: {reason}") from error
-    return {name.removeprefix(_PREFIX): value for name, value in weights.items()}
-
-
 @contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path) -> Iterator[Path]:
     """Give an empty folder that takes the place of `folder` once it is filled."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -46,9 +46,14 @@ class SequenceClassifier(FineTuner):
         """Names of the classes, by index; known once the model is built."""
 
     @override
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "labels": self.label_names}
+
+    @override
     def config_options(self) -> dict[str, Any]:
         datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
-        names = [str(name) for name in getattr(datamodule, "label_names", None) or ()]
+        # Without data they may be those of a checkpoint.
+        names = [str(name) for name in getattr(datamodule, "label_names", None) or self.label_names]
         if not names and self.num_labels is None:
             raise ConfigError("the number of classes is unknown: give model.num_labels, or data with labels")
         if names and self.num_labels not in (None, len(names)):
@@ -63,12 +68,15 @@ class SequenceClassifier(FineTuner):
             "label2id": {name: index for index, name in enumerate(self.label_names)},
             # Decoders find the last token of a text by it.
             "pad_token_id": pad_id(self.tokenizer()),
-            "use_cache": False,
         }
 
     @override
     def on_model_built(self) -> None:
         super().on_model_built()
+        config = self.model.config.get_text_config()
+        # Encoders may have no such entry, and their classes would not take one.
+        if hasattr(config, "use_cache"):
+            config.use_cache = False
         options: dict[str, Any] = {
             "num_classes": len(self.label_names),
             "ignore_index": IGNORED,

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_neft.errors import DataError
+from lightning_neft.evaluation.records import Output, read_outputs
 from lightning_neft.evaluation.result import read_result
 from lightning_neft.report.arms import Study, read_study
 from lightning_neft.report.fields import Fields
@@ -52,7 +52,7 @@ class AnswerFile:
     name: str
     sha256: str
     label: str
-    records: Sequence[Fields]
+    records: Sequence[Output]
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         DataError: A file cannot be read, or is neither.
     """
     results: list[Result] = []
-    files: list[tuple[str, str, list[Fields]]] = []
+    files: list[tuple[str, str, list[Output]]] = []
     for path, name in zip(paths, _short_names(paths), strict=True):
         content = _read(path)
         sha256 = hashlib.sha256(content).hexdigest()
-        if content.lstrip()[:1] == b"[":
-            files.append((name, sha256, _answers(path, content)))
+        if _holds_answers(content):
+            files.append((name, sha256, read_outputs(path)))
         else:
             results.append(_result(path, name, sha256))
     return Inputs(
@@ -101,24 +101,19 @@ def _result(path: Path, name: str, sha256: str) -> Result:
     return Result(name, sha256, fields.text("kind") or "", fields.text("label") or "", fields, provenance)
 
 
-def _answers(path: Path, content: bytes) -> list[Fields]:
+def _holds_answers(content: bytes) -> bool:
+    """Whether it is an array, or JSON Lines of answers; a result is one object."""
+    content = content.lstrip()
+    if content[:1] == b"[":
+        return True
     try:
-        found: Any = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON in UTF-8: {error}") from error
-    for index, record in enumerate(found):
-        if not (
-            isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ("instruction", "output"))
-        ):
-            raise DataError(
-                f"{path} is no file of answers: record {index} has no texts named instruction and output; "
-                "give a file that generate wrote, or a result of evaluate or study"
-            )
-    return [Fields(record, f"{path}: record {index}") for index, record in enumerate(found)]
+        return "instruction" in json.loads(content.partition(b"\n")[0])
+    except (ValueError, TypeError):
+        return False
 
 
-def _labelled(files: Sequence[tuple[str, str, list[Fields]]]) -> list[AnswerFile]:
-    generators = [(records[0].text("generator") if records else None) or name for name, _, records in files]
+def _labelled(files: Sequence[tuple[str, str, list[Output]]]) -> list[AnswerFile]:
+    generators = [(records[0].generator if records else "") or name for name, _, records in files]
     return [
         AnswerFile(name, sha256, generator if generators.count(generator) == 1 else f"{generator} ({name})", records)
         for generator, (name, sha256, records) in zip(generators, files, strict=True)

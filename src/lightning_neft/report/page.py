@@ -80,7 +80,7 @@ def render(sections: Sequence[Section], title: str, created: str) -> str:
 
 
 def _own(name: str) -> str:
-    return files("lightning_neft.report").joinpath("template", name).read_text(encoding="utf-8")
+    return (files("lightning_neft.report") / "template" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["find_recipe", "recipe_names", "recipes_folder"]
+__all__ = ["find_recipe", "recipe_name", "recipe_names", "recipes_folder"]
 
 
 def recipes_folder() -> Path:
@@ -25,8 +25,13 @@ def recipes_folder() -> Path:
 
 def recipe_names() -> list[str]:
     """Return the names of all recipes, such as `quickstart` or `model/dataset`, in alphabetical order."""
-    folder = recipes_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(recipe_name(path) for path in recipes_folder().rglob("*.yaml"))
+
+
+def recipe_name(path: Path) -> str:
+    """Return the name of a config file: `model/dataset` for a recipe of the package, else that of the file alone."""
+    path, folder = path.resolve().with_suffix(""), recipes_folder().resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def find_recipe(name: str) -> Path:

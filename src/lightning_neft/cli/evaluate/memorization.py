@@ -21,7 +21,7 @@ __all__ = ["add_options", "run", "show", "takes_config"]
 
 takes_config = True
 
-_BAR = 40
+_BAR = 24
 
 
 def add_options(parser: VerbParser) -> None:

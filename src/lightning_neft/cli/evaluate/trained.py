@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.program import Program
+from lightning_neft.cli.program import WITHOUT_TRAINING, Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -23,15 +25,9 @@ from lightning_neft.models.finetuner import FineTuner
 __all__ = ["TrainedProgram"]
 
 _T = TypeVar("_T")
-# On one device, the config's, and without what belongs to a run.
+# On the device and in the precision of the config.
 _LOOKING = (
-    "--trainer.devices=1",
-    "--trainer.num_nodes=1",
-    "--trainer.strategy=auto",
-    "--trainer.logger=false",
-    "--trainer.enable_checkpointing=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
+    *(option for option in WITHOUT_TRAINING if not option.startswith("--trainer.accelerator=")),
     "--trainer.limit_val_batches=1",
     "--samples=0",
 )
@@ -81,8 +77,12 @@ class TrainedProgram:
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
-        trainer.callbacks.append(call)  # type: ignore[attr-defined]
-        with quiet():
+        # Without the one that writes the config of a run into its folder.
+        others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
+        with quiet(), warnings.catch_warnings():
+            # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
         found: _T = call.found

@@ -14,6 +14,8 @@ usage: lightning_neft {verb} [--config FILE_OR_RECIPE]... [--KEY VALUE]...
   --ckpt_path PATH         {ckpt_path}
   --task TASK              causal_lm, seq2seq_lm or sequence_classification
   --seed_everything INT    seed of all randomness (0)
+  --tiny                   smoke run: the same architecture, tiny and random, two steps on a few toy samples of the
+                           same format, on a CPU and without a network; run folder NAME-tiny
   --print_config           print the whole config and exit
 
 noise (--neftune null turns it off)
@@ -66,7 +68,8 @@ _EXAMPLES = {
   lightning_neft fit --config quickstart --neftune.alpha=10 --name alpha10
   lightning_neft fit --config quickstart --neftune null --name plain
   lightning_neft fit --config quickstart --data.source my_data.json
-  lightning_neft fit --config quickstart --ckpt_path last""",
+  lightning_neft fit --config quickstart --ckpt_path last
+  lightning_neft fit --config llama-2-7b/alpaca --tiny""",
     "validate": "  lightning_neft validate --config quickstart --ckpt_path last",
     "test": "  lightning_neft test --config quickstart --ckpt_path last",
     "predict": "  lightning_neft predict --config quickstart --ckpt_path last",

@@ -59,7 +59,7 @@ def label(text: str) -> str:
 
     Example:
         >>> label("_a $x$")
-        'a \\\\$x\\\\$'
+        'a \\$x\\$'
     """
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split()).lstrip("_ ")
     if len(text) > _LONGEST_LABEL:
@@ -90,4 +90,4 @@ def style(axes: Axes, theme: Theme) -> None:
     axes.tick_params(colors=theme.text, labelsize=_FONT_SIZE, width=0.8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(theme.text)
-        axis.label.set_size(_FONT_SIZE)
+        axis.label.set_fontsize(_FONT_SIZE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lightning_neft.evaluation.records import Output
 from lightning_neft.report.arms import Study
 from lightning_neft.report.content import Answer, Answers, Exchange, Section
 from lightning_neft.report.difference import differences
@@ -26,7 +27,7 @@ class _Arm:
 
     name: str
     group: str
-    records: Sequence[Fields]
+    records: Sequence[Output]
 
 
 def answers(inputs: Inputs) -> Section | None:
@@ -45,7 +46,15 @@ def answers(inputs: Inputs) -> Section | None:
 def _arms(study: Study) -> list[_Arm]:
     found = [arm for arm in study.arms if arm.answers]
     seeds = {arm.seed for arm in found}
-    return [_Arm(alpha_name(arm.alpha), f"seed {arm.seed}" if len(seeds) > 1 else "", arm.answers) for arm in found]
+    return [
+        _Arm(alpha_name(arm.alpha), f"seed {arm.seed}" if len(seeds) > 1 else "", [_output(one) for one in arm.answers])
+        for arm in found
+    ]
+
+
+def _output(fields: Fields) -> Output:
+    instruction, output = (fields.text(key) or "" for key in ("instruction", "output"))
+    return Output(instruction, output, input=fields.text("input") or "", reference=fields.text("reference"))
 
 
 def _side_by_side(title: str, arms: Sequence[_Arm], baseline: str) -> Answers:
@@ -59,22 +68,21 @@ def _side_by_side(title: str, arms: Sequence[_Arm], baseline: str) -> Answers:
             for answer in _answers([(arm, records.get(key)) for arm, records in keyed if arm.group == group])
         ]
         first = next(records[key] for _, records in keyed if key in records)
-        exchanges.append(Exchange(key[0], given, key[1], first.text("reference") or ""))
+        exchanges.append(Exchange(key[0], given, key[1], first.reference or ""))
     return Answers(title, baseline, [group for group in groups if group], exchanges)
 
 
-def _keyed(records: Iterable[Fields]) -> Iterable[tuple[tuple[str, str, int], Fields]]:
+def _keyed(records: Iterable[Output]) -> Iterable[tuple[tuple[str, str, int], Output]]:
     """Records by instruction, input, and how often the two were met before."""
     met: dict[tuple[str, str], int] = {}
     for record in records:
-        pair = (record.text("instruction") or "", record.text("input") or "")
-        met[pair] = met.get(pair, -1) + 1
-        yield (*pair, met[pair]), record
+        met[record.key] = met.get(record.key, -1) + 1
+        yield (*record.key, met[record.key]), record
 
 
-def _answers(group: Sequence[tuple[_Arm, Fields | None]]) -> list[Answer]:
+def _answers(group: Sequence[tuple[_Arm, Output | None]]) -> list[Answer]:
     """Answers of one group to one instruction, each beside the first arm's."""
-    texts = [None if record is None else record.text("output") or "" for _, record in group]
+    texts = [None if record is None else record.output for _, record in group]
     first = texts[0]
     return [
         Answer(

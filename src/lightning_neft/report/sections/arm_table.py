@@ -27,10 +27,18 @@ def arm_table(inputs: Inputs) -> Section | None:
         if len(inputs.studies) > 1:
             section.blocks.append(Heading(study.label))
         recipe = f" of {study.recipe}" if study.recipe else ""
-        section.blocks.append(Table(f"Arms{recipe}", _COLUMNS, [_row(arm) for arm in study.arms], frozenset({1})))
+        section.blocks.append(_measured(f"Arms{recipe}", [_row(arm) for arm in study.arms]))
         if stopped := study.in_state("failed", "pruned", "waiting"):
             section.blocks.append(_unfinished(stopped))
     return section
+
+
+def _measured(caption: str, rows: list[list[str]]) -> Table:
+    """A table without the columns that nothing was measured for."""
+    kept = [index for index in range(len(_COLUMNS)) if any(row[index] != MISSING for row in rows)]
+    return Table(
+        caption, [_COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in rows], frozenset({1})
+    )
 
 
 def _unfinished(arms: list[Arm]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -72,4 +73,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
 def _text(value: Any) -> str:
     if value is None:
         return MISSING
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return shlex.join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

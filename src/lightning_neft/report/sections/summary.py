@@ -15,15 +15,16 @@ from lightning_neft.report.verdicts import finding, metric_name
 
 __all__ = ["summary"]
 
+_PAIRED = "Differences between arms are to the baseline, pair by pair: same seed, same samples. "
 _LEAD = (
-    "Differences are to the baseline, pair by pair: same seed, same samples. Where an interval holds 0 there is no "
-    "evidence of a difference, whatever the mean is; that is no evidence that there is none."
+    "Where an interval holds 0 there is no evidence of a difference, whatever the mean is; that is no evidence that "
+    "there is none."
 )
 
 
 def summary(inputs: Inputs) -> Section | None:
     """Return the summary; None where nothing was compared."""
-    section = Section("summary", "Summary", _LEAD)
+    section = Section("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
     for study in inputs.studies:
         section.blocks.extend(_of_study(study, several=len(inputs.studies) > 1))
     if found := win_rate_findings(inputs):
@@ -94,6 +95,9 @@ def _cautions(study: Study, of: str) -> list[Block]:
                 f"about one in {one_in} shows a difference by chance where there is none."
             )
         )
+    compared = {alpha for one in study.comparisons for alpha in (one.alpha, one.baseline)}
+    if compared and (left_out := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
+        blocks.append(Note(f"{of}Not compared: {', '.join(left_out)}.", is_warning=True))
     if unfinished := study.in_state("failed", "pruned", "waiting"):
         arms = "; ".join(f"{arm.name} ({arm.state})" for arm in unfinished)
         blocks.append(

@@ -17,7 +17,7 @@ _LEAD = (
 _CHARTS = (
     ("mean_words", "answer-length", "Words per answer", "words"),
     ("repetition_2", "repetition", "Share of 2-grams that repeat an earlier one", "share of repeated 2-grams"),
-    ("log_diversity", "diversity", "Log-diversity (higher: less repetition)", "log-diversity"),
+    ("log_diversity", "diversity", "Log-diversity", "log-diversity"),
 )
 
 

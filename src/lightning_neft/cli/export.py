@@ -1,0 +1,188 @@
+"""The verb export: a fine-tuned model as a plain folder for from_pretrained, or to the hub."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lightning_neft.cli.answering_model import DTYPES, trained_program
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lightning_neft.models.facts import ModelFacts
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is exported.
+
+    Attributes:
+        model: Of transformers, bare or inside peft, on the CPU.
+        tokenizer: Its tokenizer.
+        facts: How it was trained.
+        config: The config of its run; empty if that is not known.
+        run: The folder of its run; None if that is not known.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    facts: ModelFacts
+    config: Mapping[str, Any]
+    run: Path | None
+
+
+def run(verb: str, args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        verb: export.
+        args: The command line after it.
+
+    Raises:
+        ConfigError: An option is wrong or missing, or the folder is there already.
+        ModelError: The model or the checkpoint cannot be loaded, or the hub refuses it.
+    """
+    parser = VerbParser(verb)
+    for name in ("--model", "--output", "--push", "--template"):
+        parser.add_argument(name)
+    parser.add_argument("--dtype", choices=DTYPES)
+    for name in ("--overwrite", "--private", "--trust-remote-code"):
+        parser.add_argument(name, action="store_true")
+    options, rest = parser.parse_known(args)
+    _check(options, rest)
+    from lightning_neft.cli.quiet import quiet
+
+    with quiet(), TemporaryDirectory() as temporary:
+        folder = Path(options.output or temporary) if options.output else Path(temporary) / "model"
+        name = options.push or folder.resolve().name
+        source = _load_folder(verb, options) if options.model else _load_checkpoint(verb, options, rest)
+        has_template = _write(source, folder, name, options)
+        if source.facts.template is not None and not has_template:
+            print(
+                f"the template {source.facts.template} cannot be written as a chat template that gives the ids of the "
+                "training: word prompts with lightning_neft generate",
+                file=sys.stderr,
+            )
+        if options.output:
+            print(f"exported: {folder}", file=sys.stderr)
+        if options.push:
+            print(f"pushed: {_push(folder, options.push, options.private)}", file=sys.stderr)
+
+
+def _check(options: Namespace, rest: Sequence[str]) -> None:
+    if options.model is not None and rest:
+        raise ConfigError(f"export: {rest[0]} does not go with --model; leave it out, or give --config instead")
+    if options.model is None and not any(argument.partition("=")[0] == "--ckpt_path" for argument in rest):
+        raise ConfigError(
+            "export needs a trained model: --model FOLDER, or --config FILE_OR_RECIPE with --ckpt_path last "
+            "(lightning_neft export --help)"
+        )
+    if options.output is None and options.push is None:
+        raise ConfigError("export needs --output FOLDER, --push OWNER/NAME, or both")
+    if options.push is not None:
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+        try:
+            validate_repo_id(options.push)
+        except HFValidationError as error:
+            raise ConfigError(f"export: --push {options.push!r} is no name of a repository: {error}") from error
+    if options.output is None:
+        return
+    folder = Path(options.output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"export: --output {folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
+        raise ConfigError(f"export: the folder {folder} is not empty; give another --output, or --overwrite")
+    if options.model is not None and Path(options.model).exists():
+        given, target = Path(options.model).resolve(), folder.resolve()
+        if target in (given, *given.parents):
+            raise ConfigError(f"export: --output {folder} holds the model that is exported; give another one")
+
+
+def _load_folder(verb: str, options: Namespace) -> _Source:
+    from dataclasses import replace
+
+    from lightning_neft.models.answer_sources import load_model
+    from lightning_neft.models.facts import ModelFacts
+
+    given = Path(options.model).expanduser()
+    # A folder of a run: the model of its best checkpoint is beside its config.
+    is_run = (given / "config.yaml").is_file() and (given / "checkpoints").is_dir()
+    if is_run and not (given / "model").is_dir():
+        last = given / "checkpoints" / "last.ckpt"
+        if not last.exists():
+            raise ModelError(f"the run {given} has neither a folder model nor checkpoints/last.ckpt; train it first")
+        return _load_checkpoint(verb, options, [f"--config={given / 'config.yaml'}", f"--ckpt_path={last}"])
+    folder = given / "model" if is_run else given
+    loaded = load_model(str(folder) if given.exists() else options.model, trust_remote_code=options.trust_remote_code)
+    run = folder.resolve().parent
+    config = _read_config(run / "config.yaml")
+    facts = loaded.facts or ModelFacts(
+        loaded.base or options.model,
+        type(loaded.model).__name__,
+        "seq2seq_lm" if loaded.model.config.is_encoder_decoder else "causal_lm",
+    )
+    facts = replace(facts, template=options.template or facts.template)
+    return _Source(loaded.model, loaded.tokenizer, facts, config, run if config else None)
+
+
+def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
+    # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
+    program, facts = trained_program(verb, options, rest, without_quantization=True)
+    checkpoint = Path(program.config.ckpt_path)
+    run = checkpoint.resolve().parents[1]
+    module = program.model
+    return _Source(module.model, module.tokenizer(), facts, program.config.as_dict(), run if run.is_dir() else None)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return {}  # a file of this name that is none of a run
+    return found if isinstance(found, dict) else {}
+
+
+def _write(source: _Source, folder: Path, name: str, options: Namespace) -> bool:
+    from lightning_neft.cli.model_card import model_card
+    from lightning_neft.models.export import export_model
+
+    return export_model(
+        source.model,
+        source.tokenizer,
+        source.facts,
+        folder,
+        dtype=options.dtype,
+        card=lambda has_template: model_card(
+            source.facts, name, config=source.config, run=source.run, has_chat_template=has_template
+        ),
+    )
+
+
+def _push(folder: Path, repository: str, private: bool) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    # The token is that of the environment or of the login; it is not looked at here.
+    api = HfApi()
+    try:
+        url = api.create_repo(repository, exist_ok=True, private=private or None)
+        api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload of a fine-tuned model")
+    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"--push {repository}: the hub did not take it: {reason}; log in with hf auth login") from None
+    return str(url)

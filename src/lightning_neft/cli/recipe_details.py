@@ -1,0 +1,113 @@
+"""What `recipes show` tells of a recipe besides its file: what it would take by estimate, and all of its options."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lightning_neft.data.catalogue import find_entry
+from lightning_neft.errors import ConfigError
+from lightning_neft.zoo.base_models import find_base_model
+from lightning_neft.zoo.estimates import Estimate, Run, estimate, run_of
+from lightning_neft.zoo.recipe import Recipe
+
+__all__ = ["Details", "print_details", "recipe_details"]
+
+_PARTS = ("weights", "gradients", "states", "activations", "total")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is computed of a recipe.
+
+    Attributes:
+        config: All options of a run, without the card.
+        run: What of them the estimate is based on.
+        estimate: What such a run would take.
+    """
+
+    config: dict[str, Any]
+    run: Run
+    estimate: Estimate
+
+    @property
+    def hours(self) -> float | None:
+        """The most hours that it would take on A100s; None where the number of samples is not known."""
+        return None if self.estimate.seconds is None else self.estimate.seconds / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate and the config."""
+        numbers = {f"{part}_bytes": round(getattr(self.estimate, part)) for part in _PARTS}
+        return {
+            "estimate": {**numbers, "devices": self.run.devices, "hours_on_a100": self.hours},
+            "config": self.config,
+        }
+
+
+def recipe_details(recipe: Recipe) -> Details:
+    """Resolve the config of a recipe, which takes the seconds of the program's imports, and estimate its run.
+
+    Raises:
+        ConfigError: If the program does not accept it.
+    """
+    from lightning_neft.cli.main import main
+
+    printed, said = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(said):
+        code = main(["fit", "--config", str(recipe.path), "--print_config"])
+    if code:
+        raise ConfigError(said.getvalue().strip().removeprefix("lightning_neft: "))
+    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    del config["card"]
+    entry = find_entry(recipe.dataset)
+    taken = run_of(config, None if entry is None else entry.samples)
+    return Details(config, taken, estimate(find_base_model(recipe.card.model), taken))
+
+
+def print_details(recipe: Recipe, details: Details) -> None:
+    """Print the card, the estimate and the config of a recipe."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True)
+    for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", "config, with the defaults:"):
+        console.print(Text(line))
+    console.print(Text(yaml.safe_dump(details.config, sort_keys=False)))
+
+
+def _card_lines(recipe: Recipe) -> Iterator[str]:
+    card, model = recipe.card, find_base_model(recipe.card.model)
+    terms = "; gated: accept its terms on the hub first" if model.gated else ""
+    yield f"{recipe.name} ({recipe.path})"
+    yield f"model:    {recipe.base}, {model.parameters / 1e6:,.1f} million weights, {model.architecture}"
+    yield f"          {card.licences.model}{terms}"
+    if model.notes:
+        yield f"          {model.notes}"
+    yield f"data:     {recipe.dataset}"
+    yield f"          {card.licences.data}"
+    yield f"alpha:    {recipe.alpha:g}, {card.alpha_source.kind}: {card.alpha_source.reference}"
+    yield f"method:   {recipe.method}, task {recipe.task}"
+    yield f"status:   {card.status.kind}{f', {card.status.date}' if card.status.date else ''}"
+    for name, values in (("versions", card.status.versions), ("results", card.status.results)):
+        if values:
+            yield f"          {name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+    if card.status.hardware:
+        yield f"          on {card.status.hardware}"
+    if card.notes:
+        yield f"notes:    {card.notes}"
+
+
+def _estimate_lines(details: Details) -> Iterator[str]:
+    found, taken = details.estimate, details.run
+    parts = ", ".join(f"{part} {getattr(found, part) / 1e9:.1f}" for part in _PARTS[:-1])
+    yield (
+        f"estimate: {found.total / 1e9:.1f} GB on {f'each of {taken.devices} devices' if taken.devices > 1 else 'one device'}"
+        f" ({parts}), with {taken.rows} rows of {taken.length} tokens at a time"
+    )
+    if details.hours is not None:
+        yield f"          at most {details.hours:.1f} hours on A100s; docs/recipes.md has the formulas"

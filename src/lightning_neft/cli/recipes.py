@@ -1,0 +1,158 @@
+"""The verb recipes: list, show and copy those that come with the package."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.recipe_details import print_details, recipe_details
+from lightning_neft.errors import ConfigError
+from lightning_neft.zoo.locate import find_recipe
+from lightning_neft.zoo.recipe import Recipe, load_recipe, load_recipes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["run"]
+
+# What each filter looks at: any of these may match.
+_FILTERS: dict[str, Callable[[Recipe], tuple[str, ...]]] = {
+    "model": lambda recipe: (recipe.card.model,),
+    "dataset": lambda recipe: (recipe.dataset, recipe.name.partition("/")[2] or recipe.dataset),
+    "method": lambda recipe: (recipe.method,),
+    "status": lambda recipe: (recipe.status.kind,),
+}
+
+
+def run(verb: str, args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Args:
+        verb: recipes.
+        args: The command line after it: list, show or copy, and the options of that.
+
+    Raises:
+        ConfigError: If an option or a name is wrong, or a file is in the way.
+    """
+    verbs = {"list": _list, "show": _show, "copy": _copy}
+    what, rest = (args[0], args[1:]) if args else ("", args)
+    if what not in verbs:
+        near = get_close_matches(what, verbs, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(verbs)}"
+        raise ConfigError(f"recipes: {f'there is no {what!r}; ' if what else ''}{hint}")
+    parser = VerbParser(f"{verb} {what}")
+    verbs[what](parser, rest)
+
+
+def _list(parser: VerbParser, args: Sequence[str]) -> None:
+    for name in _FILTERS:
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse(args)
+    recipes = _chosen(load_recipes(), options)
+    if options.json:
+        print(json.dumps([_facts(recipe) for recipe in recipes], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(_table(recipes))
+
+
+def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
+    for name, values in _FILTERS.items():
+        wanted = getattr(options, name)
+        if wanted is None:
+            continue
+        known = sorted({value for recipe in recipes for value in values(recipe)})
+        recipes = [recipe for recipe in recipes if any(fnmatchcase(value, wanted) for value in values(recipe))]
+        if not recipes:
+            near = " or ".join(get_close_matches(wanted, known, n=3))
+            hint = f"did you mean {near}?" if near else f"choose among {', '.join(known)}"
+            raise ConfigError(f"recipes list: there is none with --{name} {wanted}; {hint}")
+    return recipes
+
+
+def _facts(recipe: Recipe) -> dict[str, Any]:
+    card = recipe.card
+    return {
+        "name": recipe.name,
+        "model": card.model,
+        "base": recipe.base,
+        "dataset": recipe.dataset,
+        "task": recipe.task,
+        "alpha": recipe.alpha,
+        "alpha_source": card.alpha_source.kind,
+        "alpha_reference": card.alpha_source.reference,
+        "method": recipe.method,
+        "status": card.status.kind,
+        "gated": card.gated,
+        "licences": asdict(card.licences),
+        "date": None if card.status.date is None else card.status.date.isoformat(),
+        "versions": dict(card.status.versions),
+        "hardware": card.status.hardware,
+        "results": dict(card.status.results),
+        "notes": card.notes,
+    }
+
+
+def _table(recipes: Sequence[Recipe]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("recipe", "alpha", "alpha from", "method", "status", "gated", box=None)
+    table.columns[0].no_wrap = True
+    for recipe in recipes:
+        cells = [recipe.name, f"{recipe.alpha:g}", recipe.alpha_source.kind, recipe.method, recipe.status.kind]
+        table.add_row(*map(Text, cells), "yes" if recipe.card.gated else "")
+    table.caption = f"{len(recipes)} recipes; lightning_neft recipes show NAME for more"
+    return table
+
+
+def _show(parser: VerbParser, args: Sequence[str]) -> None:
+    parser.add_argument("name")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse(args)
+    recipe = load_recipe(options.name)
+    details = recipe_details(recipe)
+    if options.json:
+        print(json.dumps({**_facts(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
+    else:
+        print_details(recipe, details)
+
+
+def _copy(parser: VerbParser, args: Sequence[str]) -> None:
+    parser.add_argument("name")
+    parser.add_argument("dest", nargs="?")
+    options = parser.parse(args)
+    source = find_recipe(options.name)
+    name = options.name.removesuffix(".yaml").replace("/", "-") + ".yaml"
+    dest = Path(options.dest or name).expanduser()
+    if dest.is_dir() or (options.dest or "").endswith(("/", os.sep)):
+        dest = dest / name
+    _write_new(dest, source.read_bytes())
+    print(f"{dest}\nnow edit it, then: lightning_neft fit --config {dest}")
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file where there is none, whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(content)
+            # Unlike a move this fails where a file is.
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"recipes copy: {path} is there already; give another DEST") from None
+    except OSError as error:
+        raise ConfigError(f"recipes copy: {path} cannot be written: {error.strerror}; give another DEST") from error

@@ -1,0 +1,157 @@
+"""`--tiny`: what turns the config of any run into its smoke run, on a CPU in seconds and without a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lightning_neft.cli.keys import keys_given
+from lightning_neft.data.cache import cache_folder
+from lightning_neft.data.catalogue import find_entry
+from lightning_neft.data.formats.registry import choose_format
+from lightning_neft.data.sources.source import open_source
+from lightning_neft.doctor.skeleton import load_config
+from lightning_neft.errors import ConfigError
+from lightning_neft.zoo.base_models import base_models
+from lightning_neft.zoo.tiny_data import TINY_SAMPLES, tiny_file
+from lightning_neft.zoo.tiny_models import tiny_model
+
+__all__ = ["FLAG", "say_what_is_tiny", "with_tiny"]
+
+FLAG = "--tiny"
+
+# Below the positions of the tiny models, and so short that the longest samples have to be cut.
+_MAX_LENGTH = 256
+_BATCH, _HELD_OUT = 2, 2
+# What a recipe needs of machines, and how long it goes on. A checkpoint after each of the two steps, to resume from.
+_RUN: dict[str, Any] = {
+    "trainer.accelerator": "cpu",
+    "trainer.devices": 1,
+    "trainer.num_nodes": 1,
+    "trainer.strategy": "auto",
+    "trainer.plugins": None,
+    "trainer.precision": "32-true",
+    "trainer.max_epochs": -1,
+    "trainer.max_steps": 2,
+    "trainer.max_time": None,
+    "trainer.val_check_interval": None,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.log_every_n_steps": 1,
+    "samples": 1,
+    "checkpoint.monitor": None,
+    "checkpoint.filename": "step-{step}",
+    "checkpoint.save_top_k": -1,
+    "checkpoint.every_n_train_steps": 1,
+    "checkpoint.every_n_epochs": None,
+    "checkpoint.train_time_interval": None,
+    "model.quantization": None,
+    "model.attn_implementation": None,
+    "model.trust_remote_code": False,
+    "model.dtype": None,
+    "model.compile": False,
+    "data.batch_size": _BATCH,
+    "data.num_workers": 0,
+    "data.val_size": _HELD_OUT,
+    "data.val_split": None,
+}
+
+
+def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
+    """Return a command line with the options of the smoke run behind its config files, so that what is given wins.
+
+    Args:
+        args: The command line without `--tiny`, with each config as `--config=FILE`.
+        config: What it and its files say.
+
+    Raises:
+        ConfigError: If the format of the data is not known.
+        ModelError: If there is no tiny model of the base's architecture.
+        DataError: If the data are a file that cannot be read.
+    """
+    given = keys_given(args)
+    options = {**_RUN, **_batch_options(config)}
+    cache = cache_folder(config.data.cache_dir) / "tiny"
+    if "data.source" not in given:
+        options |= _data_options(config, cache)
+    if "model.base" not in given:
+        options["model.base"] = str(_tiny_model(config.model.base, cache).absolute())
+    for name in ("max_length", "max_target_length"):
+        if (length := config.data[name]) is not None:
+            options[f"data.{name}"] = min(length, _MAX_LENGTH)
+    start = 1 + max((place for place, arg in enumerate(args) if arg.startswith("--config=")), default=-1)
+    tiny = [f"--{key}={_written(value)}" for key, value in options.items() if not _is_given(key, given)]
+    return [*args[:start], *tiny, *args[start:]]
+
+
+def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
+    """Say on the standard error that this is a smoke run, and what it leaves out."""
+    for line in _lines(name, before, after):
+        print(f"lightning_neft: {line}", file=sys.stderr)
+
+
+def _lines(name: str, before: Namespace, after: Namespace) -> Iterator[str]:
+    yield (
+        f"{name} is a smoke run: {after.trainer.max_steps} steps of random weights on {TINY_SAMPLES} toy samples; it "
+        "shows that all works together and says nothing about quality"
+    )
+    if before.model.quantization is not None and after.model.quantization is None:
+        yield (
+            f"model.quantization={before.model.quantization} needs a CUDA device: the smoke run trains the adapters on "
+            "weights that are not quantised"
+        )
+
+
+def _batch_options(config: Namespace) -> dict[str, Any]:
+    """Return two micro-batches a step where the config has several."""
+    if config.global_batch_size is not None:
+        return {"global_batch_size": min(2 * _BATCH, config.global_batch_size)}
+    return {"trainer.accumulate_grad_batches": min(2, config.trainer.accumulate_grad_batches)}
+
+
+def _tiny_model(base: str, cache: Path) -> Path:
+    for entry in base_models().values():
+        if base == entry.hub_id:
+            return tiny_model(entry.model_type, cache, is_tied=entry.is_tied)
+    config = load_config(base)
+    return tiny_model(str(config.model_type), cache, is_tied=config.get_text_config().tie_word_embeddings)
+
+
+def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
+    """Return the options of tiny data in the form of the config's own."""
+    data, entry = config.data, find_entry(config.data.source)
+    name, columns = data.format or _format(config), data.columns
+    options: dict[str, Any] = {"data.split": None, "data.subset": None, "data.revision": None}
+    if entry is not None:
+        # What TextData would take from the catalogue.
+        columns = columns or dict(entry.columns)
+        cut = entry.cut_conversations if data.cut_conversations is None else data.cut_conversations
+        options |= {"data.template": data.template or entry.template, "data.cut_conversations": cut}
+        options |= {"data.format": name, "data.columns": columns or None}
+    return {**options, "data.source": str(tiny_file(name, columns, cache).absolute())}
+
+
+def _format(config: Namespace) -> str:
+    """Return the format of data for which none is named."""
+    source = config.data.source
+    if (entry := find_entry(source)) is not None:
+        return entry.format
+    if source != "toy" and not Path(source).expanduser().exists():
+        raise ConfigError(
+            f"{FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
+            "reading it; give data.format"
+        )
+    records = open_source(source, split=config.data.split)
+    return choose_format(records.first, None, config.data.columns, source=source).name
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_given(key: str, given: Sequence[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") or one.startswith(f"{key}.") for one in given)

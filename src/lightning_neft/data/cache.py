@@ -1,0 +1,21 @@
+"""Where on disk this package keeps what it can make again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["cache_folder"]
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Return the folder: the one that is given, else `lightning_neft` in the cache of `datasets`. It may not be there.
+
+    Example:
+        >>> cache_folder("mine")
+        PosixPath('mine')
+    """
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE) / "lightning_neft"

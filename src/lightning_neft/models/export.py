@@ -1,0 +1,82 @@
+"""Write a fine-tuned model as a plain folder for `from_pretrained`, with nothing of this package or peft in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_neft.data.templates.jinja_form import chat_template_of
+from lightning_neft.data.templates.registry import template_named
+from lightning_neft.files import write_text
+from lightning_neft.models.facts import ModelFacts, write_facts
+from lightning_neft.models.generation import decoding, end_ids
+from lightning_neft.models.model_folder import replaced
+from lightning_neft.models.weights import DType
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["export_model"]
+
+
+def export_model(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: ModelFacts,
+    folder: Path,
+    *,
+    dtype: DType | None = None,
+    card: Callable[[bool], str],
+) -> bool:
+    """Merge adapters into their base, and write model, tokenizer, decoding, model card and facts.
+
+    The folder is there whole or not at all.
+
+    Args:
+        model: Of transformers, bare or inside peft; it is changed.
+        tokenizer: Its tokenizer; it gets the chat template of the training, where that can be written as one.
+        facts: How it was trained.
+        folder: Where to; what is there is replaced.
+        dtype: Of the written weights; that of the model by default.
+        card: Gives the text of the model card from whether the chat template is that of the training.
+
+    Returns:
+        Whether the tokenizer's chat template words prompts as the training did.
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    if dtype not in (None, "auto"):
+        model = model.to(getattr(torch, dtype))
+    has_template = False
+    if facts.template is not None:
+        template = template_named(facts.template, tokenizer)
+        chat_template = chat_template_of(template, tokenizer)
+        has_template = chat_template is not None or template.name == "tokenizer"
+        if chat_template is not None:
+            tokenizer.chat_template = chat_template
+        model.generation_config = _decoding(model, tokenizer, end_ids(tokenizer, template.stop))
+    facts = replace(
+        facts, base=_name(facts.base), architecture=type(model).__name__, dtype=str(model.dtype).removeprefix("torch.")
+    )
+    with replaced(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_facts(temporary, facts)
+        write_text(temporary / "README.md", card(has_template))
+    return has_template
+
+
+def _decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> Any:
+    """Return the pinned decoding, with the token that a decoder of the model starts with."""
+    config = decoding(tokenizer, ends)
+    config.decoder_start_token_id = getattr(model.generation_config, "decoder_start_token_id", None)
+    return config
+
+
+def _name(base: str) -> str:
+    """Return a hub id as it is, and of a folder the name alone: where it was is of no use elsewhere."""
+    return Path(base).name if Path(base).expanduser().exists() else base

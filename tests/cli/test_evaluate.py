@@ -1,0 +1,216 @@
+"""The verb evaluate: what each kind prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_neft.cli.help import static_help
+from lightning_neft.cli.main import main
+from lightning_neft.evaluation.result import read_result
+
+ANSWERS = ["to be or not to be", "one two three four five [bold]six[/bold]", "yes"]
+
+
+@pytest.fixture
+def outputs(folder: Path) -> str:
+    """Three answers with references; the first is a copy."""
+    records = [
+        {"instruction": f"question {n}", "output": answer, "generator": "my/alpha5", "reference": ANSWERS[0]}
+        for n, answer in enumerate(ANSWERS)
+    ]
+    (folder / "outputs.json").write_text(json.dumps(records))
+    return "outputs.json"
+
+
+def annotations(folder: Path, name: str, preferences: list[Any]) -> str:
+    records = [
+        {
+            "instruction": f"question {n}",
+            "output_1": "a baseline",
+            "generator_1": "baseline",
+            "output_2": "x" * (8 + n),
+            "generator_2": name,
+            "annotator": "judge",
+            "preference": preference,
+        }
+        for n, preference in enumerate(preferences)
+    ]
+    (folder / f"{name}.json").write_text(json.dumps(records))
+    return f"{name}.json"
+
+
+def _object(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_object_for_programs_is_flat_and_no_file_is_written(
+    outputs: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--outputs", outputs, "--json"]) == 0
+    found = _object(capsys)
+    assert (found["kind"], found["label"], found["n_total"]) == ("text_statistics", "my/alpha5", 3)
+    assert found["mean_characters"] == pytest.approx(sum(map(len, ANSWERS)) / 3)
+    assert found["mean_words"] == pytest.approx((6 + 6 + 1) / 3)
+    assert found["repetition_2"] == pytest.approx(0.1)
+    assert found["log_diversity_paper"] == 20
+    assert found["mean_tokens"] is None
+    assert [path.name for path in folder.iterdir()] == [outputs]
+
+
+def test_the_table_for_people_and_the_file(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["evaluate", "--outputs", outputs, "--first-k-tokens", "6", "--tokenizer", "tiny"]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    assert "my/alpha5: 3 outputs, 0 of them empty" in printed
+    assert "first 6 words, 1 shorter outputs left out" in printed
+    result = read_result(Path("results/my-alpha5-text_statistics.json"))
+    assert (result["n_short"], result["first_k_tokens"]) == (1, 6)
+    assert result["mean_tokens"] > result["mean_words"]
+    (source,) = result["provenance"]["inputs"]
+    assert (source["role"], source["name"], source["records"]) == ("outputs", outputs, 3)
+    assert result["provenance"]["settings"] == {"first_k_tokens": 6, "tokenizer": "tiny"}
+
+
+def test_several_files_give_a_list_and_a_file_each(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["evaluate", "--outputs", outputs, "--outputs", outputs, "--json", "--out", "here"]
+    assert main(args) == 0
+    assert [item["n_total"] for item in _object(capsys)["results"]] == [3, 3]
+    names = sorted(path.name for path in Path("here").iterdir())
+    assert names == ["my-alpha5-text_statistics-2.json", "my-alpha5-text_statistics.json"]
+
+
+def test_a_win_rate_is_shown_raw_and_at_equal_length(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = annotations(folder, "alpha5", [2, 1, 0, 2, 1, 2, 1])
+    assert main(["evaluate", "--annotations", path, "--json"]) == 0
+    found = _object(capsys)
+    assert (found["n_total"], found["n_wins"], found["n_losses"], found["n_draws"]) == (7, 3, 3, 1)
+    assert found["win_rate"] == pytest.approx(50)
+    # Squared distances: 6 * 0.25; over 6 for the variance, over 7 more.
+    assert found["standard_error"] == pytest.approx(100 * (1.5 / 6 / 7) ** 0.5)
+    assert found["mean_characters"] == 11
+    assert main(["evaluate", "--annotations", path]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "7 pairs, 3 wins, 3 losses, 1 draws" in printed
+    assert f"at equal length (own model) {found['length_controlled_win_rate']:.4f}" in printed
+    assert "mean length: 11 characters, baseline 10" in printed
+    assert read_result(Path("results/alpha5-win_rate.json"))["win_rate"] == pytest.approx(50)
+
+
+def test_a_rate_at_equal_length_that_cannot_be_is_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = annotations(folder, "alpha5", [1, 1, 1, 2, 2, 2])
+    assert main(["evaluate", "--annotations", path]) == 0
+    assert "no rate at equal length: the difference in length tells" in " ".join(capsys.readouterr().out.split())
+    result = read_result(Path("results/alpha5-win_rate.json"))
+    assert result["length_controlled_win_rate"] is None
+    assert result["win_rate"] == 50
+
+
+def test_two_models_are_compared_in_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = annotations(folder, "plain", [1, 1, 2, 1, 1, 1])
+    noisy = annotations(folder, "alpha5", [2, 1, 2, 2, 0, 1])
+    assert main(["evaluate", "--annotations", plain, noisy, "--json"]) == 0
+    *rates, difference = _object(capsys)["results"]
+    assert [item["label"] for item in rates] == ["plain", "alpha5"]
+    assert (difference["kind"], difference["label"]) == ("win_rate_difference", "alpha5")
+    assert difference["difference"] == pytest.approx(rates[1]["win_rate"] - rates[0]["win_rate"])
+    assert difference["provenance"]["seed"] == 0
+    assert main(["evaluate", "--annotations", plain, noisy]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "alpha5 minus plain, win rate in percent points over 6 pairs: " in printed
+    assert "no evidence of a difference (41.7, 95 % interval" in printed
+
+
+def test_memorisation_of_an_outputs_file(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--memorization", "--outputs", outputs, "--json"]) == 0
+    found = _object(capsys)
+    assert (found["kind"], found["n_total"]) == ("memorization", 3)
+    assert found["per_sample"]["rouge_l"] == [1, 0, 0]
+    assert found["near_copy_share"] == pytest.approx(1 / 3)
+    assert main(["evaluate", "--memorization", f"--outputs={outputs}"]) == 0
+    assert "near-copies (ROUGE-L above 0.9) 33.3 %" in " ".join(capsys.readouterr().out.split())
+
+
+def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *short, "--name=a", "--samples=0"]) == 0
+    before = sorted(Path("runs").rglob("*"))
+    capsys.readouterr()
+    base, trained = (
+        [*short, "--name=a", "--json", "--limit=3"],
+        [*short, "--name=a", "--json", "--limit=3", "--ckpt_path=last"],
+    )
+    losses = []
+    for args in (base, trained):
+        assert main(["evaluate", "--clean-loss", *args]) == 0
+        found = _object(capsys)
+        assert (found["kind"], found["label"]) == ("clean_loss", "a")
+        assert [found["splits"][split]["n_samples"] for split in ("train", "held_out")] == [3, 2]
+        losses.append(found["splits"]["train"]["mean_loss"])
+    # The checkpoint is what was measured, not the base.
+    assert losses[1] < losses[0]
+    (source,) = found["provenance"]["inputs"]
+    assert (source["role"], source["name"]) == ("checkpoint", "last.ckpt")
+    assert found["provenance"]["settings"]["alpha"] == 5
+    folder = str(next(Path("runs").rglob("model.safetensors")).parent)
+    for args in (trained, [*base, f"--model={folder}"]):
+        assert main(["evaluate", "--memorization", *args, "--max-new-tokens=4"]) == 0
+        found = _object(capsys)
+        assert (found["kind"], found["n_total"]) == ("memorization", 3)
+        assert found["provenance"]["settings"]["decoding"] == "greedy"
+    # A look at a run leaves nothing in it.
+    assert sorted(Path("runs").rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "evaluate needs to know what: one of --clean-loss, --memorization, --annotations, --outputs; see"),
+        (["--output", "x"], "did you mean --outputs?"),
+        (["--outputs"], "--outputs: expected at least one argument"),
+        (["--outputs", "outputs.json", "--jsn"], "evaluate: unknown option --jsn; did you mean --json?"),
+        (["--outputs", "none.json"], "none.json does not exist"),
+        (["--outputs", "outputs.json", "--first-k-tokens", "3"], "first_k_tokens must be 5 or more"),
+        (["--outputs", "outputs.json", "--out", "outputs.json/x"], "outputs.json is a file; give another name"),
+        (["--outputs", "outputs.json", "outputs.json", "--out", "x.json"], "--out x.json: there are 2 results"),
+        (["--annotations", "outputs.json"], "outputs.json, record 1 has no 'output_1'"),
+        (["--memorization"], "evaluate --memorization needs answers: --outputs FILE with references, or --config"),
+        (["--memorization", "--outputs", "bare.json"], "bare.json: 1 of 1 records have no 'reference'"),
+        (["--memorization", "--outputs", "outputs.json", "--model", "tiny"], "not both; leave away --model"),
+        (["--memorization", "--outputs", "outputs.json", "--limit", "0"], "--limit 0: use 1 or more"),
+        (["--clean-loss"], "evaluate --clean-loss needs a model and its data: --config FILE_OR_RECIPE"),
+        (["--clean-loss", "--limit", "x"], "argument --limit: invalid int value: 'x'"),
+        (
+            ["--clean-loss", "--config=quickstart", "--data.sorce=x"],
+            "unknown key data.sorce; did you mean data.source?",
+        ),
+        (
+            ["--clean-loss", "--data.source=outputs.json", "--data.val_size=0"],
+            "there are no held-out samples to compare",
+        ),
+        (
+            ["--memorization", "--data.source=texts.csv", "--task=sequence_classification"],
+            "has no conversation that ends",
+        ),
+        (["--clean-loss", "--config=quickstart", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    args: list[str], message: str, outputs: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bare.json").write_text('[{"instruction": "a", "output": "b"}]')
+    (folder / "texts.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 20)
+    assert main(["evaluate", *args]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
+    assert message in line
+    assert not list(folder.rglob("*-*.json"))
+
+
+def test_every_option_of_the_help_is_taken_and_every_example_names_a_kind() -> None:
+    text = static_help(["evaluate", "--help"])
+    assert text is not None
+    for option in ("--first-k-tokens", "--tokenizer", "--seed", "--limit", "--model", "--out", "--json"):
+        assert option in text

@@ -1,0 +1,67 @@
+"""Chat templates for the tokenizer alone: the very ids of training, or none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.templates.jinja_form import chat_template_of
+from lightning_neft.data.templates.registry import template_named
+from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.tokenization import encode
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+
+TALKS = [
+    [("user", "Name a bird."), ("assistant", "A hen.")],
+    [
+        ("user", "1 + 1?"),
+        ("assistant", "2"),
+        ("user", "Plus 3?"),
+        ("assistant", "5"),
+        ("user", "x"),
+        ("assistant", "y"),
+    ],
+    [("system", "Answer in one word."), ("user", "Up?"), ("assistant", "Down.")],
+    [("system", "One."), ("system", "Two."), ("user", "Up?"), ("user", "Or?"), ("assistant", "Down.")],
+    [("user", "Up?"), ("assistant", "Down."), ("system", "Shout."), ("user", "Or?"), ("assistant", "OR!")],
+]
+
+
+@pytest.mark.parametrize("name", ["alpaca", "vicuna", "guanaco", "chatml"])
+@pytest.mark.parametrize("talk", TALKS)
+def test_the_tokenizer_alone_gives_the_ids_of_training(name: str, talk: list[tuple[str, str]]) -> None:
+    tokenizer = load_tokenizer("tiny")
+    template = template_named(name, tokenizer)
+    add_special_tokens(tokenizer, template.special_tokens)
+    text = chat_template_of(template, tokenizer)
+    assert text is not None
+    tokenizer.chat_template = text
+    conversation = Conversation(tuple(Message(*turn) for turn in talk))
+    (sample,) = encode([conversation], tokenizer, template, max_length=1000).samples
+    messages = [{"role": role, "content": content} for role, content in talk]
+    assert tokenizer.apply_chat_template(messages, return_dict=False) == list(sample.input_ids)
+    asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+    assert asked == list(sample.input_ids)[: len(asked)]
+    assert set(list(sample.labels)[len(asked) :]) != {-100}
+    assert sample.labels[len(asked) - 1] == -100
+
+
+def test_plain_text_and_the_tokenizers_own_have_none() -> None:
+    tokenizer = load_tokenizer("tiny")
+    assert chat_template_of(template_named("plain", tokenizer), tokenizer) is None
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ 'assistant: ' if add_generation_prompt }}"
+    )
+    assert chat_template_of(template_named("tokenizer", tokenizer), tokenizer) is None
+
+
+def test_one_that_gives_other_ids_is_not_written() -> None:
+    class Spaced(VicunaTemplate):
+        def word(self, messages: Sequence[Message], first: bool) -> str:
+            return super().word(messages, first) + " "
+
+    tokenizer = load_tokenizer("tiny")
+    assert chat_template_of(VicunaTemplate(), tokenizer) is not None
+    assert chat_template_of(Spaced(), tokenizer) is None

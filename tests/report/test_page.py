@@ -1,0 +1,285 @@
+"""The page: whole, in order, without anything of strangers in its markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lightning_neft.errors import ConfigError
+from lightning_neft.evaluation.result import make_result, provenance
+from lightning_neft.report.write import write_report
+from report.example import (
+    answer_file,
+    clean_loss,
+    leave_out_drawing,
+    memorization,
+    study,
+    text_statistics,
+    win_rate,
+    write,
+)
+from report.page_tree import Node, parse
+
+ATTACKS = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</style><img src=x onerror=alert(1)>",
+    '" onmouseover="alert(1)" x=\'',
+    "' autofocus onfocus='alert(1)",
+    '<a href="javascript:alert(1)">x</a>',
+    "--><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt; & &amp;",
+    "a\u202eb\x00c\x1bd",
+)
+ALL = ["summary", "arms", "losses", "overfitting", "noise", "texts", "memorization", "win-rates", "answers"]
+
+
+def page_of(tmp_path: Path, *paths: Path, title: str | None = None) -> Node:
+    return parse(write_report(paths, tmp_path / "out", title).page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A page of all there is, with its plots drawn."""
+    tmp_path = tmp_path_factory.mktemp("everything")
+    results = [study(failed=[(15, 2)]), win_rate(), clean_loss("a"), clean_loss("b"), text_statistics(), memorization()]
+    paths = [write(tmp_path / f"{index}.json", result) for index, result in enumerate(results)]
+    paths.append(answer_file(tmp_path / "x.json", "x", [("q", "a b"), ("r", "c")]))
+    paths.append(answer_file(tmp_path / "y.json", "y", [("q", "a b"), ("r", "d"), ("s", "e")]))
+    return page_of(tmp_path, *paths)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(everything: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages that tests make themselves are about words; `everything` was drawn before."""
+    leave_out_drawing(monkeypatch)
+
+
+def test_the_page_has_a_section_for_all_that_there_are_data_for(everything: Node) -> None:
+    assert [node.attributes["id"] for node in everything.all("section")] == [*ALL, "provenance"]
+
+
+def test_a_section_without_data_is_left_out(tmp_path: Path) -> None:
+    page = page_of(tmp_path, write(tmp_path / "a.json", text_statistics()))
+    assert [node.attributes["id"] for node in page.all("section")] == ["texts", "provenance"]
+
+
+def test_other_kinds_have_their_tables(tmp_path: Path) -> None:
+    source = provenance([], {}, None)
+    tasks = {"arc_easy": {"acc": 0.5, "acc_stderr": 0.01, "alias": "arc_easy"}}
+    variants = [{"name": "plain", "mean_words": 10.0}, {"name": "long", "mean_words": 20.0}]
+    paths = [
+        write(tmp_path / "c.json", make_result("capability", "m", {"tasks": tasks}, source)),
+        write(tmp_path / "l.json", make_result("length_ablation", "m", {"variants": variants}, source)),
+    ]
+    page = page_of(tmp_path, *paths)
+    cells = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
+    assert ["arc_easy", "acc", "0.5"] in cells
+    assert ["long", "20"] in cells
+
+
+def test_headings_are_in_order_and_landmarks_are_there(everything: Node) -> None:
+    levels = [int(node.tag[1]) for node in everything.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+    assert {"header", "nav", "main", "footer"} <= {node.tag for node in everything.all()}
+    assert everything.all("html")[0].attributes["lang"] == "en"
+
+
+def test_ids_are_unique_and_what_refers_to_one_finds_it(everything: Node) -> None:
+    nodes = everything.all()
+    ids = [node.attributes["id"] for node in nodes if "id" in node.attributes]
+    assert len(ids) == len(set(ids))
+    for node in nodes:
+        for name in ("for", "aria-labelledby"):
+            assert node.attributes.get(name, ids[0]) in ids
+        if node.tag == "a":
+            assert node.attributes["href"].removeprefix("#") in ids
+
+
+def test_every_control_has_a_label_and_every_table_can_be_scrolled_by_keyboard(everything: Node) -> None:
+    labelled = {node.attributes["for"] for node in everything.all("label")}
+    controls = everything.all("input", "select")
+    assert controls
+    assert all(node.attributes["id"] in labelled for node in controls)
+    regions = [node for node in everything.all("div") if node.attributes.get("role") == "region"]
+    assert all(node.attributes["tabindex"] == "0" for node in regions)
+    assert len(regions) == len(everything.all("table"))
+    assert all(header.attributes["scope"] in ("row", "col") for header in everything.all("th"))
+
+
+def test_every_plot_has_words_data_and_a_dark_form(everything: Node) -> None:
+    figures = everything.all("figure")
+    assert len(figures) == 13
+    for figure in figures:
+        (picture,) = figure.all("img")
+        assert len(picture.attributes["alt"]) > 20
+        assert picture.attributes["src"].startswith("data:image/svg+xml;base64,")
+        assert "dark" in figure.all("source")[0].attributes["media"]
+        assert figure.all("details")[0].all("table")[0].all("td")
+
+
+def test_the_policy_allows_this_script_and_this_style_and_nothing_else(everything: Node) -> None:
+    policy = next(node for node in everything.all("meta") if "http-equiv" in node.attributes).attributes["content"]
+
+    def sha(node: Node) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(node.text.encode()).digest()).decode()}'"
+
+    (style,), (script,) = everything.all("style"), everything.all("script")
+    assert policy == (
+        f"default-src 'none'; style-src {sha(style)}; script-src {sha(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    # Under that policy these would not work anyway.
+    assert not [node for node in everything.all() if "style" in node.attributes]
+    addresses = [
+        node.attributes[name] for node in everything.all() for name in ("src", "srcset") if name in node.attributes
+    ]
+    addresses += [node.attributes["href"] for node in everything.all() if "href" in node.attributes]
+    assert all(re.match(r"data:|#", address) for address in addresses)
+
+
+def markup(page: Node) -> list[tuple[str, tuple[str, ...]]]:
+    return [(node.tag, tuple(node.attributes)) for node in page.all()]
+
+
+def test_nothing_of_strangers_becomes_markup(tmp_path: Path) -> None:
+    """The same report with harmless texts and with attacks everywhere has the same elements and attributes."""
+
+    def page(texts: tuple[str, ...], folder: str) -> Node:
+        where = tmp_path / folder
+        where.mkdir()
+        first = texts[0]
+        result = study(alphas=(0, 5), seeds=(0,), label=first, settings={text: text for text in texts})
+        result["recipe"] = texts[1]
+        for arm in result["arms"]:
+            arm["answers"] = [{"instruction": text, "output": text, "reference": text} for text in texts]
+            arm["state"], arm["error"], arm["folder"] = "failed", texts[2], texts[3]
+        statistics = text_statistics(texts[4])
+        statistics["provenance"]["inputs"] = [{"name": text, "role": text, "sha256": text} for text in texts]
+        judged = win_rate(texts[5])
+        judged["judge"], judged["baseline_label"] = texts[6], texts[7]
+        answers = [{"instruction": text, "input": text, "output": text, "generator": texts[8]} for text in texts]
+        (where / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        paths = [
+            write(where / f"{i}.json", one) for i, one in enumerate((result, statistics, judged, clean_loss(first)))
+        ]
+        return page_of(where, *paths, where / "answers.json", title=texts[9])
+
+    harmless = tuple(f"text number {index}" for index in range(len(ATTACKS)))
+    attacked = page(ATTACKS, "attacked")
+    assert markup(attacked) == markup(page(harmless, "harmless"))
+    shown = attacked.text
+    for attack in ATTACKS[:-1]:
+        assert attack in shown
+    assert "a[U+202E]b[U+0000]c[U+001B]d" in shown
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", shown)
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"instruction": "q", "output": "\\ud800 x", "generator": "g"}]', encoding="utf-8")
+    assert "[U+D800] x" in page_of(tmp_path, path).text
+
+
+def test_secrets_of_settings_errors_and_addresses_are_left_out(tmp_path: Path) -> None:
+    settings = {
+        "judge": {"api_key": "hunter2"},
+        "storage": "postgresql://me:hunter2@db/x",
+        "args": ["--token", "hunter2"],
+    }
+    result = study(failed=[(5, 0)], settings=settings)
+    result["arms"][3]["error"] = "refused: Authorization: Bearer hunter2-hunter2"
+    text = page_of(tmp_path, write(tmp_path / "a.json", result)).text
+    assert "hunter2" not in text
+    assert "postgresql://me:***@db/x" in text
+    assert "refused" in text
+
+
+def test_files_are_named_with_their_hash(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", study())
+    text = page_of(tmp_path, path).text
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+    assert str(tmp_path) not in text
+
+
+def test_answers_stand_beside_those_of_the_first_file(tmp_path: Path) -> None:
+    first = answer_file(tmp_path / "x.json", "x", [("q", "red fox runs"), ("r", "same"), ("only x", "here")])
+    second = answer_file(tmp_path / "y.json", "y", [("r", "same"), ("q", "red dog runs")])
+    page = page_of(tmp_path, first, second)
+    articles = page.all("article")
+    assert [article.all("h4")[0].text for article in articles] == ["q", "r", "only x"]
+    answers = [[answer.text for answer in article.all("dd")] for article in articles]
+    assert answers[0] == ["red fox runs", "red fox dog runs"]
+    assert [mark.text for mark in articles[0].all("del", "ins")] == [" fox", "dog"]
+    assert answers[1:] == [["same", "same"], ["here", "no answer to this instruction"]]
+    differing = ["data-differs" in node.attributes for node in page.all("div") if "data-answer" in node.attributes]
+    assert differing == [False, True, False, False, False, False]
+
+
+def test_arms_are_compared_with_the_baseline_of_their_own_seed(tmp_path: Path) -> None:
+    result = study(alphas=(0, 5), seeds=(0, 1))
+    for arm in result["arms"]:
+        word = "one" if arm["seed"] == 0 else "two"
+        arm["answers"] = [{"instruction": "q", "output": f"this is seed {word}", "reference": None}]
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    assert [node.text for node in page.all("option")] == ["seed 0", "seed 1", "all seeds"]
+    assert not page.all("article")[0].all("ins", "del")
+
+
+def test_the_same_instruction_twice_in_a_study_stays_two(tmp_path: Path) -> None:
+    result = study(alphas=(0,), seeds=(0,), intervals=())
+    result["arms"][0]["answers"] = [{"instruction": "q", "output": output} for output in ("first", "second")]
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    assert [node.text for node in page.all("dd")] == ["first", "second"]
+
+
+def test_pictures_lie_beside_the_page_and_two_studies_do_not_share_them(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{label}.json", study(label=label)) for label in ("one", "two")]
+    written = write_report(paths, tmp_path / "both.html")
+    assert written.page == tmp_path / "both.html"
+    assert len(set(written.plots)) == len(written.plots)
+    assert {path.name for path in written.plots} > {"both-val-loss.png", "both-val-loss-2.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written.plots)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="the report cannot be written to"):
+        write_report([write(tmp_path / "a.json", study())], tmp_path / "file")
+
+
+def test_the_page_is_the_same_for_the_same_results(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", study())
+
+    def page(name: str) -> str:
+        text = write_report([path], tmp_path / name).page.read_text(encoding="utf-8")
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", text)
+
+    assert page("one") == page("two")
+
+
+def colours(style: str, scheme: str) -> dict[str, str]:
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    found = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", blocks[0]))
+    return found if scheme == "light" else found | dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", blocks[1]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_have_enough_contrast(everything: Node, scheme: str) -> None:
+    from report.test_plots import contrast
+
+    found = colours(everything.all("style")[0].text, scheme)
+    pairs = [(text, back) for text in ("text", "quiet", "accent") for back in ("page", "card")]
+    pairs += [(name, f"{name}-back") for name in ("good", "bad", "neutral", "other")]
+    pairs += [("text", "ins"), ("del", "card")]
+    assert [pair for pair in pairs if contrast(found[pair[0]], found[pair[1]]) < 4.5] == []

@@ -1,0 +1,109 @@
+"""Plots: colours that are seen, means over the right arms, texts of strangers, files that do not vary."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.colors import to_rgb
+
+from lightning_neft.report.plots.dots import Dot, Dots
+from lightning_neft.report.plots.histogram import Histogram
+from lightning_neft.report.plots.lines import CurveGroup, Lines, mean_curve, thinned
+from lightning_neft.report.plots.render import png, svg_address
+from lightning_neft.report.plots.theme import DARK, LIGHT, Theme
+
+STRANGE = ("$\\frac{1}$", "$x", "_hidden", "a\nb", "<script>", "漢字", "\u202eabc", "", "\\undefined{", "x" * 300)
+LINES = Lines("loss", [CurveGroup("alpha 0", [((1, 2.0), (2, 1.0)), ((1, 4.0), (2, 3.0))]), CurveGroup("alpha 5", [])])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance after WCAG 2.2."""
+    channels = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
+    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("n_groups", [1, 2, 6, 7, 30])
+def test_every_colour_stands_out_from_the_background(theme: Theme, n_groups: int) -> None:
+    colours = theme.colours(n_groups)
+    assert len(set(colours)) == n_groups
+    assert min(contrast(colour, theme.background) for colour in colours) >= 3
+    assert contrast(theme.text, theme.background) >= 4.5
+
+
+def test_the_mean_is_over_the_arms_that_came_to_their_end() -> None:
+    assert mean_curve([((1, 1.0), (2, 5.0)), ((1, 3.0), (3, 9.0))]) == ((1, 2.0),)
+    group = CurveGroup("alpha 0", [((1, 1.0),)], stopped=[((1, 100.0),)])
+    assert group.mean == ((1, 1.0),)
+    assert LINES.table("Loss").rows == [["1", "3"], ["2", "2"]]
+    assert LINES.table("Loss").columns == ["step", "alpha 0 (2)"]
+
+
+def test_a_long_curve_keeps_its_mean_when_it_is_thinned() -> None:
+    curve = tuple((step, float(step)) for step in range(1, 1001))
+    short = thinned(curve, most=200)
+    assert len(short) == 200
+    assert math.isclose(sum(value for _, value in short) / 200, 500.5)
+    assert short[-1] == (1000, 998.0)
+
+
+def test_the_table_of_a_long_curve_has_its_ends_and_says_that_it_leaves_steps_out() -> None:
+    table = Lines("loss", [CurveGroup("a", [tuple((step, 1.0) for step in range(150))])]).table("Loss")
+    assert len(table.rows) == 40
+    assert (table.rows[0][0], table.rows[-1][0]) == ("0", "149")
+    assert "40 of its steps" in table.caption
+
+
+def test_values_that_are_not_finite_are_told() -> None:
+    plot = Lines("loss", [CurveGroup("a", [((1, 1.0), (2, math.nan))])])
+    assert plot.table("Loss").rows[1][1] == "not finite"
+    assert png(plot, LIGHT)
+
+
+def test_shares_of_a_histogram_are_of_its_own_group() -> None:
+    table = Histogram("x", [("a", [0.1] * 3 + [0.9]), ("b", [0.9] * 10)], (0.0, 1.0)).table("X")
+    assert [row for row in table.rows if row[1:] != ["0.0 %", "0.0 %"]] == [
+        ["0.1 to 0.15", "75.0 %", "0.0 %"],
+        ["0.9 to 0.95", "25.0 %", "100.0 %"],
+    ]
+
+
+def test_texts_of_strangers_are_drawn_and_nothing_more() -> None:
+    plots = (
+        Lines("loss", [CurveGroup(text, [((1, 1.0), (2, 2.0))]) for text in STRANGE]),
+        Dots("x", [Dot(text, 1.0, 0.5, 1.5, [0.9, 1.1]) for text in STRANGE]),
+        Histogram("x", [(text, [0.1, 0.2]) for text in STRANGE]),
+    )
+    for plot in plots:
+        assert png(plot, LIGHT).startswith(b"\x89PNG")
+        picture = base64.b64decode(svg_address(plot, DARK).partition(",")[2]).decode("utf-8")
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture).iter()}
+        assert "script" not in tags
+        assert not re.search(r"\son\w+=|href=\"(?!#|http://www\.w3\.org|https?://)", picture)
+
+
+def test_the_same_data_give_the_same_bytes_and_leave_matplotlib_as_it_was() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    assert svg_address(LINES, LIGHT) == svg_address(LINES, LIGHT)
+    assert png(LINES, DARK) == png(LINES, DARK)
+    assert dict(matplotlib.rcParams) == before
+    assert svg_address(LINES, LIGHT) != svg_address(LINES, DARK)
+
+
+def test_an_alpha_has_the_same_colour_in_all_plots() -> None:
+    """Arms without noise log no noise-to-signal; the others keep their colours there."""
+    curve = ((1, 1.0), (2, 2.0))
+    empty_first = Lines("ratio", [CurveGroup("alpha 0", []), CurveGroup("alpha 5", [curve])])
+    (axes,) = empty_first.draw(LIGHT).axes
+    assert [line.get_color() for line in axes.lines] == [LIGHT.palette[0]]

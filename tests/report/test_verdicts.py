@@ -1,0 +1,116 @@
+"""The summary is never more certain than the intervals."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_neft.evaluation.bootstrap import Interval
+from lightning_neft.report.arms import read_study
+from lightning_neft.report.content import Finding, Findings, Note
+from lightning_neft.report.fields import Fields
+from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.sections.summary import summary
+from lightning_neft.report.verdicts import finding
+from report.example import study, win_rate
+
+
+def inputs_of(*results: dict) -> Inputs:
+    read = [
+        Result("a.json", "0", one["kind"], one["label"], Fields(one, "a.json"), Fields(one["provenance"], "a.json"))
+        for one in results
+    ]
+    return Inputs(read, [], [read_study(one.fields) for one in read if one.kind == "study"])
+
+
+def blocks_of(kind: type, *results: dict) -> list:
+    section = summary(inputs_of(*results))
+    assert section is not None
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def findings(*results: dict) -> list[Finding]:
+    return [item for block in blocks_of(Findings, *results) for item in block.findings]
+
+
+@pytest.mark.parametrize("ends", [(-0.1, 0.1), (-0.3, 0.0), (0.0, 0.3), (0.0, 0.0), (-1e-9, 5.0)])
+def test_an_interval_that_holds_or_touches_zero_is_no_evidence(ends: tuple[float, float]) -> None:
+    found = finding("alpha 5", "held_out_loss", Interval(sum(ends) / 2, *ends, 0.95))
+    assert found.tells == "no evidence"
+    assert found.sentence.startswith("no evidence of a difference")
+
+
+@pytest.mark.parametrize(
+    ("metric", "sign", "tells"),
+    [
+        ("held_out_loss", -1, "better"),
+        ("held_out_loss", 1, "worse"),
+        ("win_rate", -1, "worse"),
+        ("win_rate", 1, "better"),
+        ("train_clean_loss", -1, "different"),
+        ("mean_characters", 1, "different"),
+        ("a_metric_of_the_future", 1, "different"),
+    ],
+)
+def test_the_word_is_that_of_the_metric(metric: str, sign: int, tells: str) -> None:
+    low, high = sorted((sign * 1.0, sign * 3.0))
+    found = finding("alpha 5", metric, Interval(sign * 2.0, low, high, 0.95))
+    assert found.tells == tells
+    assert found.sentence == f"{'lower' if sign < 0 else 'higher'} by 2 (95 % interval 1 to 3)"
+
+
+def test_the_headline_names_each_alpha_where_its_interval_puts_it() -> None:
+    result = study(alphas=(0, 1, 5, 15), intervals=((-0.2, -0.3, -0.1), (0.1, -0.1, 0.3), (0.2, 0.1, 0.3)))
+    (block,) = blocks_of(Findings, result)
+    assert block.headline == (
+        "Held-out loss: better with alpha 1; worse with alpha 15; no evidence of a difference with alpha 5"
+    )
+
+
+def test_without_any_evidence_the_headline_says_so() -> None:
+    (block,) = blocks_of(Findings, study(intervals=((-0.2, -0.5, 0.1), (0.1, -0.1, 0.3))))
+    assert block.headline == "Held-out loss: no evidence of a difference at any alpha"
+
+
+def test_the_verdict_of_the_file_is_not_believed() -> None:
+    result = study(intervals=((-0.2, -0.5, 0.1),), alphas=(0, 5))
+    result["comparisons"][0]["verdict"] = "better: proven"
+    assert "proven" not in str(blocks_of(Findings, result))
+
+
+def test_one_seed_is_a_caution() -> None:
+    notes = blocks_of(Note, study(seeds=(0,)))
+    assert any("single seed" in note.text and note.is_warning for note in notes)
+    assert not any("single seed" in note.text for note in blocks_of(Note, study(seeds=(0, 1))))
+
+
+def test_several_comparisons_are_a_caution() -> None:
+    assert any("2 comparisons" in note.text and "one in 20" in note.text for note in blocks_of(Note, study()))
+    assert not any("comparisons" in note.text for note in blocks_of(Note, study(alphas=(0, 5))))
+
+
+def test_arms_and_alphas_that_are_missing_are_named() -> None:
+    result = study(failed=[(15, 1)], intervals=((-0.08, -0.13, -0.03),))
+    texts = [note.text for note in blocks_of(Note, result) if note.is_warning]
+    assert texts == [
+        "Not compared: alpha 15.",
+        "1 of 9 arms did not come to their end: alpha 15, seed 1 (failed).",
+    ]
+
+
+def test_a_study_without_comparisons_says_that_nothing_was_compared() -> None:
+    result = study(alphas=(0,), intervals=())
+    assert any("Nothing was compared" in note.text for note in blocks_of(Note, result))
+
+
+def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
+    def tells(rate: float, error: float) -> list[str]:
+        return [item.tells for item in findings(win_rate(rate=rate, error=error))]
+
+    # The length-controlled rate of the example is 3 above the raw one.
+    assert tells(26.46, 1.54) == ["worse", "worse"]
+    assert tells(48.5, 1.54) == ["no evidence", "no evidence"]
+    assert tells(51.0, 1.54) == ["no evidence", "better"]
+
+
+def test_a_win_rate_without_standard_error_gives_no_verdict() -> None:
+    assert summary(inputs_of(win_rate(error=None))) is None
