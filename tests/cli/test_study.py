@@ -189,6 +189,18 @@ def test_a_search_trains_the_baseline_and_its_alphas_with_each_seed(folder: Path
 
 
 @pytest.mark.slow
+def test_arms_on_two_devices_are_fits_of_two_ranks(folder: Path, options: list[str]) -> None:
+    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=1", "--alphas=0,5", "--seeds=1"]
+    assert main(["study", *options, *ranks]) == 0
+    assert set(ended(folder).values()) == {"complete"}
+    assert set(fits(folder).values()) == {1}
+    one, other = result(folder)["arms"]
+    assert one["digests"] == other["digests"]
+    assert one["steps"] == 4
+    assert "distributed_backend=gloo" in (folder / "out/arms/alpha-5-seed-0/log.txt").read_text()
+
+
+@pytest.mark.slow
 def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "lightning_neft", "study", *options, "--alphas=0,5,9", "--seeds=2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 import traceback
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,6 +29,8 @@ from lightning_neft.study.pairing import Fingerprint
 from lightning_neft.study.reporting import ReportToStudy
 
 __all__ = ["describe", "run_arm"]
+
+_MODULE = "lightning_neft.cli.study_arm"
 
 # Where arms differ from each other, and from the same study in another folder.
 _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
@@ -93,7 +96,7 @@ def _digest(program: Program) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def run_arm(task: ArmTask, connection: Connection) -> None:
+def run_arm(task: ArmTask, connection: Connection | None) -> None:
     """Fit an arm, from its last checkpoint on if it has one, and write what became of it into its folder.
 
     Sends `Progress` and `Validated`, and `Failed` if it fails. Ends with the exit code of a process that a signal ended
@@ -101,8 +104,9 @@ def run_arm(task: ArmTask, connection: Connection) -> None:
 
     Args:
         task: The arm.
-        connection: To the worker.
+        connection: To the worker; None on the other ranks of an arm on several devices.
     """
+    _start_ranks_with(task)
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
@@ -143,9 +147,21 @@ def run_arm(task: ArmTask, connection: Connection) -> None:
         _report(error, connection)
 
 
-def _report(error: BaseException, connection: Connection) -> None:
+def _start_ranks_with(task: ArmTask) -> None:
+    """Have Lightning start the other ranks of this arm; the command of this process is that of the whole study."""
+    sys.modules["__main__"].__spec__ = find_spec(_MODULE)
+    sys.argv[1:] = [task.to_json()]
+
+
+def _report(error: BaseException, connection: Connection | None) -> None:
     """Send an error as a line; the log has all of it."""
     traceback.print_exc()
+    if connection is None:
+        sys.exit(1)
     lines = str(error).strip().splitlines() or [""]
     connection.send(Failed(explain(error) or f"{type(error).__name__}: {lines[0]}"))
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_arm(ArmTask.from_json(sys.argv[1]), None)

@@ -44,6 +44,22 @@ class ArmTask(NamedTuple):
     args: tuple[str, ...]
     measures: Measures
 
+    def to_json(self) -> str:
+        """Return it as a text, for a command line."""
+        return json.dumps([self.arm.alpha, self.arm.seed, str(self.folder), self.args, self.measures])
+
+    @classmethod
+    def from_json(cls, text: str) -> ArmTask:
+        """Return the task of such a text.
+
+        Example:
+            >>> task = ArmTask(Arm(5.0, 0), Path("runs"), ("--samples=0",), Measures(1, 2, 3))
+            >>> ArmTask.from_json(task.to_json()) == task
+            True
+        """
+        alpha, seed, folder, args, measures = json.loads(text)
+        return cls(Arm(alpha, seed), Path(folder), tuple(args), Measures(*measures))
+
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write what became of an arm into its folder, whole or not at all.

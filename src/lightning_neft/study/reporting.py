@@ -21,10 +21,10 @@ class ReportToStudy(pl.Callback):
     """Sends the steps done and the held-out losses to the worker, which answers whether to stop.
 
     Args:
-        connection: To the worker.
+        connection: To the worker; only the first rank has it.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection | None) -> None:
         self._connection = connection
         self._sent_at = 0.0
         self.is_given_up = False
@@ -35,7 +35,7 @@ class ReportToStudy(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if trainer.is_global_zero and now - self._sent_at > _SECONDS_BETWEEN:
+        if self._connection is not None and now - self._sent_at > _SECONDS_BETWEEN:
             self._sent_at = now
             self._connection.send(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
 
@@ -46,7 +46,7 @@ class ReportToStudy(pl.Callback):
         if not in_fit or trainer.global_step >= steps:  # at the end there is nothing left to spare
             return
         stop = False
-        if trainer.is_global_zero:
+        if self._connection is not None:
             loss = trainer.callback_metrics["val/loss"].item()
             self._connection.send(Validated(trainer.global_step, steps, loss))
             stop = self._connection.recv()
