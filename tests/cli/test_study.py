@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ import yaml
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.cli.study import _parser
+from lightning_neft.cli.study_arm import run_arm
 from lightning_neft.evaluation.result import read_result
+from lightning_neft.study.arm import ArmTask, Measures, read_record
+from lightning_neft.study.child import Validated
+from lightning_neft.study.plan import Arm
 from study_runs import at_arm
 
 TESTS = Path(__file__).parents[1]
@@ -174,6 +179,31 @@ def test_an_arm_whose_process_is_killed_fails_alone(folder: Path, options: list[
     ]
     # Without its baseline an alpha is compared with nothing.
     assert result(folder)["comparisons"] == []
+
+
+def test_an_arm_that_is_given_up_stops_at_that_validation_and_is_measured(
+    folder: Path, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this process, where it sets what other ranks would be started with.
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    ours, theirs = Pipe()
+    for answer in (False, True):
+        ours.send(answer)
+    args = (*short, "--trainer.max_epochs=2", "--trainer.val_check_interval=1", "--samples=0")
+    task = ArmTask(Arm(5.0, 0), folder / "arms" / "alpha-5-seed-0", args, Measures(0, 4, 0))
+    run_arm(task, theirs)
+    record = read_record(task.folder)
+    assert record is not None
+    assert (record["state"], record["steps"]) == ("pruned", 2)
+    assert [step for step, _ in record["curves"]["val/loss"]] == [0, 1]
+    assert len(record["held_out_per_sample"]) == 2
+    sent = []
+    while ours.poll():
+        sent.append(ours.recv())
+    validated = [message for message in sent if isinstance(message, Validated)]
+    assert [(message.step, message.steps) for message in validated] == [(1, 4), (2, 4)]
+    assert validated[1].loss == pytest.approx(record["held_out_loss"], rel=1e-4)
 
 
 @pytest.mark.slow
