@@ -10,12 +10,16 @@ from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.plan import Plan, parse_alphas, parse_search
+
+if TYPE_CHECKING:
+    from lightning_neft.study.child import Child
 
 __all__ = ["run"]
 
@@ -75,17 +79,19 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
     # The first process of a study takes seconds to start; what comes below is imported in the meantime.
     from lightning_neft.study.child import Child
 
-    child = Child(_DESCRIBE, rest, plan.folder / "config.log")
-    try:
+    with TemporaryDirectory() as temporary:
+        log = Path(temporary) / "log.txt"
+        child = Child(_DESCRIBE, rest, log)
         from lightning_neft.cli.study_display import Display
         from lightning_neft.study.arm import Measures
         from lightning_neft.study.queue import ArmQueue
         from lightning_neft.study.result import write_study
         from lightning_neft.study.worker import Worker
 
-        description = _description(child)
-    finally:
-        child.kill()
+        try:
+            description = _description(child, log)
+        finally:
+            child.kill()
     queue = ArmQueue(
         plan, url=options.storage, config=description["config"], pruner=options.pruner, grace=options.grace
     )
@@ -125,7 +131,7 @@ def _help_of_arms() -> int:
     return 0
 
 
-def _description(child: Any) -> dict[str, Any]:
+def _description(child: Child, log: Path) -> dict[str, Any]:
     """Return what the first process says about the config."""
     from lightning_neft.study.child import Failed, describe_exit
 
@@ -136,7 +142,8 @@ def _description(child: Any) -> dict[str, Any]:
         if message is not None:
             found: dict[str, Any] = message
             return found
-    raise ConfigError(f"the config cannot be looked at: {describe_exit(code)} (see config.log in the study's folder)")
+    last = (log.read_text(encoding="utf-8").splitlines() or ["it printed nothing"])[-1]
+    raise ConfigError(f"the config cannot be looked at: {describe_exit(code)}; {last}")
 
 
 @contextmanager
@@ -196,7 +203,7 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
 
 def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
     _, files = resolve_configs(rest)
-    folder = options.out or Path("runs") / f"study-{run_name(files).replace('/', '-')}"
+    folder = options.out.expanduser() if options.out else Path("runs") / f"study-{run_name(files).replace('/', '-')}"
     seeds = tuple(range(options.seeds))
     if options.search is None:
         return Plan(folder, parse_alphas(options.alphas), seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -37,12 +38,14 @@ def open_storage(
         when_stale: Called once for each trial of a dead worker.
 
     Raises:
-        ConfigError: It cannot be reached, or its driver is not installed.
+        ConfigError: It cannot be reached, or its driver is not installed, or the folder cannot be made.
     """
     import sqlalchemy
     from optuna.storages import RDBStorage
 
     is_file = url is None
+    if is_file:
+        _make(folder)
     options: dict[str, Any] = {"connect_args": {"timeout": _SECONDS_TO_WAIT}} if is_file else {"pool_pre_ping": True}
 
     def connect() -> RDBStorage:
@@ -115,23 +118,24 @@ def study_id(folder: Path) -> str:
     Workers that share the storage share the folder too: this way they cannot take part in a study with another folder.
 
     Raises:
-        ConfigError: The folder cannot be written.
+        ConfigError: The folder cannot be made.
     """
     path = folder / "study-id"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(f"{folder.name}-{uuid4().hex[:8]}\n")
-    except FileExistsError:
-        if not folder.is_dir():
-            raise ConfigError(f"--out {folder}: is a file; give a folder") from None
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written: {error.strerror}") from error
+    _make(folder)
+    with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        file.write(f"{folder.name}-{uuid4().hex[:8]}\n")
     for _ in range(50):
         if name := path.read_text(encoding="utf-8").strip():
             return name
         time.sleep(0.1)  # another worker is about to write it
     raise ConfigError(f"{path} is empty; delete the folder of the study, and start it anew")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: {error.strerror}; give a folder that can be written") from error
 
 
 def _with_driver(url: str) -> str:
