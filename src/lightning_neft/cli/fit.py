@@ -15,7 +15,7 @@ from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.cli.summary import print_fit, write_predictions
 
-__all__ = ["run"]
+__all__ = ["execute", "run"]
 
 
 def run(verb: str, args: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     with quiet():
         program = Program(verb, args)
         try:
-            result = _run(verb, program)
+            result = execute(verb, program)
         except StoppedBySignal as stopped:
             if program.trainer.is_global_zero:
                 goes_on = f"; to go on: --ckpt_path {stopped.checkpoint}" if stopped.checkpoint else ""
@@ -50,7 +50,13 @@ def run(verb: str, args: Sequence[str]) -> int:
     return 0
 
 
-def _run(verb: str, program: Program) -> Any:
+def execute(verb: str, program: Program) -> Any:
+    """Run what a verb stands for, and return what the Trainer's method of that name does.
+
+    Raises:
+        StoppedBySignal: A signal ended it.
+        KeyboardInterrupt: If the user stopped it outside of the training.
+    """
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         result = getattr(program.trainer, verb)(

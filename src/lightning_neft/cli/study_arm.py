@@ -1,0 +1,167 @@
+"""What the processes of a study do: look at the config, and run one arm. Each is a normal fit of the program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+import traceback
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from typing import Any
+
+import yaml
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from lightning_neft.cli.errors import explain
+from lightning_neft.cli.fit import execute
+from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.stop_signals import StoppedBySignal
+from lightning_neft.errors import ConfigError
+from lightning_neft.study.arm import ArmTask, write_record
+from lightning_neft.study.child import Failed
+from lightning_neft.study.curves import read_curves
+from lightning_neft.study.measure import measure
+from lightning_neft.study.pairing import Fingerprint
+from lightning_neft.study.reporting import ReportToStudy
+
+__all__ = ["describe", "run_arm"]
+
+_MODULE = "lightning_neft.cli.study_arm"
+
+# Where arms differ from each other, and from the same study in another folder.
+_OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
+
+
+def describe(args: tuple[str, ...], connection: Connection) -> None:
+    """Send what the worker has to know of a config: a `Description`, or `Failed` if there is something to put right.
+
+    Args:
+        args: The command line of a fit.
+        connection: To the worker.
+    """
+    try:
+        with quiet():
+            program = Program("study", [*args, "--trainer.logger=false", "--trainer.enable_progress_bar=false"])
+            program.datamodule.prepare_data()
+            program.datamodule.setup("fit")
+        connection.send(_description(program))
+    except BaseException as error:
+        _report(error, connection)
+
+
+def _description(program: Program) -> dict[str, Any]:
+    data = program.datamodule
+    if data.prepared.held_out is None:
+        raise ConfigError("study compares losses on held-out samples: give data.val_size or data.val_split")
+    strategy = program.trainer.strategy
+    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise ConfigError(
+            f"study measures each arm with the whole model on a device, got {type(strategy).__name__}; "
+            "give trainer.strategy ddp, or auto on one device"
+        )
+    return {
+        "recipe": program.config.name,
+        "steps": _steps(program),
+        "held_out": len(data.prepared.held_out),
+        "config": _digest(program),
+    }
+
+
+def _steps(program: Program) -> int:
+    """Return how many optimiser steps a fit has."""
+    trainer, data = program.trainer, program.datamodule
+    most = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    if data.options.streaming:
+        return int(most)
+    ranks = trainer.num_devices * trainer.num_nodes
+    limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
+    order = data.train_order(0, ranks, trainer.accumulate_grad_batches, limit)
+    epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
+    return int(min(most, epochs * -(-order.used // trainer.accumulate_grad_batches)))
+
+
+def _digest(program: Program) -> str:
+    """Return a digest of all options in which arms may not differ."""
+    config = yaml.safe_load(program.parser.dump(program.config, skip_check=True))
+    for key in _OF_ARM:
+        config.pop(key, None)
+    if isinstance(config.get("neftune"), dict):
+        config["neftune"].pop("alpha")
+    for key in ("default_root_dir", "logger", "enable_progress_bar"):
+        config["trainer"].pop(key)
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_arm(task: ArmTask, connection: Connection | None) -> None:
+    """Fit an arm, from its last checkpoint on if it has one, and write what became of it into its folder.
+
+    Sends `Progress` and `Validated`, and `Failed` if it fails. Ends with the exit code of a process that a signal ended
+    if it was asked to stop, and has saved.
+
+    Args:
+        task: The arm.
+        connection: To the worker; None on the other ranks of an arm on several devices.
+    """
+    _start_ranks_with(task)
+    started = time.monotonic()
+    arm, root = task.arm, task.folder.parent
+    fingerprint, report = Fingerprint(), ReportToStudy(connection)
+    own = [
+        f"--neftune.alpha={arm.alpha!r}",
+        f"--seed_everything={arm.seed}",
+        f"--trainer.default_root_dir={root}",
+        f"--name={arm.name}",
+    ]
+    if any((root / arm.name).glob("version_*/checkpoints/last.ckpt")):
+        own.append(f"--ckpt_path={newest_checkpoint(root, arm.name)}")
+    try:
+        with quiet():
+            program = Program("study", [*task.args, *own])
+            trainer: Any = program.trainer
+            # First, so that it sees the batches before the noise may double them.
+            trainer.callbacks[:0] = [fingerprint, report]
+            execute("fit", program)
+            measures = measure(trainer, program.model, program.datamodule, task.measures)
+            if not trainer.is_global_zero:
+                return
+        record = {
+            **measures,
+            "state": "pruned" if report.is_given_up else "complete",
+            "steps": trainer.global_step,
+            "seconds": round(time.monotonic() - started, 3),
+            "digests": fingerprint.digests(),
+            "curves": read_curves(task.folder),
+        }
+        if not math.isfinite(record["held_out_loss"]):
+            raise ConfigError(
+                f"its held-out loss is {record['held_out_loss']}: the training diverged; a smaller model.learning_rate?"
+            )
+        write_record(task.folder, record)
+    except StoppedBySignal as stopped:
+        sys.exit(128 + stopped.signal)
+    except Exception as error:
+        _report(error, connection)
+
+
+def _start_ranks_with(task: ArmTask) -> None:
+    """Have Lightning start the other ranks of this arm; the command of this process is that of the whole study."""
+    sys.modules["__main__"].__spec__ = find_spec(_MODULE)
+    sys.argv[1:] = [task.to_json()]
+
+
+def _report(error: BaseException, connection: Connection | None) -> None:
+    """Send an error as a line; the log has all of it."""
+    traceback.print_exc()
+    if connection is None:
+        sys.exit(1)
+    lines = str(error).strip().splitlines() or [""]
+    connection.send(Failed(explain(error) or f"{type(error).__name__}: {lines[0]}"))
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_arm(ArmTask.from_json(sys.argv[1]), None)

@@ -1,0 +1,95 @@
+"""What is measured of an arm once it is trained: losses without noise, answers, how long and how copied they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_neft.data.conversation import Conversation
+from lightning_neft.data.module import asked
+from lightning_neft.evaluation.clean_loss import clean_losses
+from lightning_neft.evaluation.memorization import memorization
+from lightning_neft.evaluation.text_statistics import statistics_of
+from lightning_neft.models.answering import Answerer
+from lightning_neft.models.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from lightning_neft.data.module import TextData
+    from lightning_neft.models.finetuner import FineTuner
+    from lightning_neft.study.arm import Measures
+
+__all__ = ["measure"]
+
+# The most whose clean loss is measured: their spread is that of all, and training sets may be large.
+_TRAIN_SAMPLES = 1000
+
+
+def measure(trainer: L.Trainer, model: FineTuner, data: TextData, measures: Measures) -> dict[str, Any]:
+    """Measure the weights that the training ended with.
+
+    Not those of the best checkpoint: that one was chosen by the very samples that the arms are compared on.
+
+    Args:
+        trainer: Whose fit has ended.
+        model: Its model.
+        data: Its data, with held-out samples.
+        measures: What is wanted besides the losses.
+
+    Returns:
+        What an arm of a result of the kind `study` holds of these.
+    """
+    model.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after the fit
+    with trainer.precision_plugin.val_step_context():
+        held_out = clean_losses(model, data, "held_out")
+        # A stream keeps no samples.
+        train = clean_losses(model, data, "train", _TRAIN_SAMPLES) if data.prepared.stream is None else None
+        answers = _answers(model, data, _held_out(data)[: measures.answers], measures.max_new_tokens)
+        copies = _answers(model, data, _train(data, measures.memorization), measures.max_new_tokens)
+    tokens = [len(ids) for ids in data.prepared.tokenizer(_outputs(answers))["input_ids"]] if answers else []
+    return {
+        "held_out_loss": held_out.mean_loss,
+        "held_out_per_sample": held_out.per_sample,
+        "train_clean_loss": None if train is None else train.mean_loss,
+        "train_per_sample": [] if train is None else train.per_sample,
+        "answers": answers,
+        "text_statistics": statistics_of(_outputs(answers), tokens=tokens) if answers else None,
+        "memorization": memorization(_outputs(copies), [copy["reference"] for copy in copies]) if copies else None,
+    }
+
+
+def _held_out(data: TextData) -> list[Conversation]:
+    store = data.prepared.held_out
+    assert store is not None
+    return [sample for sample in store.samples if isinstance(sample, Conversation)]
+
+
+def _train(data: TextData, count: int) -> list[Conversation]:
+    """Return some of the training samples, the same for each arm."""
+    if not count or data.prepared.stream is not None:
+        return []
+    samples = [sample for sample in data.prepared.train.samples if isinstance(sample, Conversation) and sample.answer]
+    chosen = np.random.default_rng(0).permutation(len(samples))[:count]
+    return [samples[index] for index in sorted(chosen.tolist())]
+
+
+def _answers(
+    model: FineTuner, data: TextData, samples: Sequence[Conversation], max_new_tokens: int
+) -> list[dict[str, str]]:
+    if not samples or not isinstance(model, LanguageModel):
+        return []
+    prepared = data.prepared
+    answerer = Answerer(model.model, prepared.tokenizer, prepared.template, name=model.base)
+    outputs = answerer.answers(samples, max_new_tokens=max_new_tokens)
+    asked_of = [asked(sample) for sample in samples]
+    return [
+        {"instruction": question, "output": output, "reference": reference}
+        for (question, reference), output in zip(asked_of, outputs, strict=True)
+    ]
+
+
+def _outputs(answers: Sequence[dict[str, str]]) -> list[str]:
+    return [answer["output"] for answer in answers]

@@ -1,0 +1,128 @@
+"""What a study is to run: alphas, seeds, and the arms that they make."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["ARMS", "Arm", "Plan", "Search", "parse_alphas", "parse_search"]
+
+ARMS = "arms"
+"""Folder of the runs, in that of the study."""
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """One run of the recipe.
+
+    Attributes:
+        alpha: Strength of its noise; 0 is the baseline.
+        seed: Of its data order, initialisation and dropout, and of its noise.
+
+    Example:
+        >>> Arm(2.5, 1).name
+        'alpha-2.5-seed-1'
+    """
+
+    alpha: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the arm."""
+        return f"alpha-{self.alpha:.9g}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for the best alpha instead of a list.
+
+    Attributes:
+        low: The smallest alpha to try.
+        high: The largest one.
+        trials: How many alphas, besides the baseline.
+        sampler: How the next one is chosen: Optuna's tree-structured Parzen estimator, or its Gaussian process.
+    """
+
+    low: float
+    high: float
+    trials: int
+    sampler: Literal["tpe", "gp"] = "tpe"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arms that are wanted.
+
+    Attributes:
+        folder: Folder of the study.
+        alphas: In rising order, from the baseline's 0 on; with a search the 0 alone.
+        seeds: From 0 on.
+        search: Where alpha is searched for.
+    """
+
+    folder: Path
+    alphas: tuple[float, ...]
+    seeds: tuple[int, ...]
+    search: Search | None = None
+
+    @property
+    def arm_count(self) -> int:
+        """How many arms there will be."""
+        return (len(self.alphas) + (self.search.trials if self.search else 0)) * len(self.seeds)
+
+    def folder_of(self, arm: Arm) -> Path:
+        """Return where the run of an arm is."""
+        return self.folder / ARMS / arm.name
+
+
+def parse_alphas(text: str) -> tuple[float, ...]:
+    """Return the alphas of a list with commas, in rising order.
+
+    Raises:
+        ConfigError: If one is no number from 0 on, is there twice, or if there is no 0 to compare with.
+
+    Example:
+        >>> parse_alphas("5,0,2.5")
+        (0.0, 2.5, 5.0)
+    """
+    alphas = _numbers("--alphas", text)
+    if len(set(alphas)) < len(alphas):
+        raise ConfigError(f"--alphas {text!r}: a value is there twice; give each one once")
+    if 0 not in alphas:
+        raise ConfigError(f"--alphas {text!r}: 0 is missing, which the others are compared with; give 0,{text}")
+    return tuple(sorted(alphas))
+
+
+def parse_search(text: str, trials: int, sampler: Literal["tpe", "gp"]) -> Search:
+    """Return the search of `LOW,HIGH`.
+
+    Raises:
+        ConfigError: If these are not two rising numbers from 0 on.
+
+    Example:
+        >>> parse_search("1,20", 8, "tpe")
+        Search(low=1.0, high=20.0, trials=8, sampler='tpe')
+    """
+    ends = _numbers("--search", text)
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise ConfigError(f"--search {text!r}: give the smallest and the largest alpha, such as 1,20")
+    low, high = ends
+    return Search(low, high, trials, sampler)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    numbers = []
+    for part in text.split(","):
+        try:
+            number = float(part)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            raise ConfigError(f"{option} {text!r}: {part.strip()!r} is no number from 0 on; give such as 0,5,10,15")
+        numbers.append(number)
+    return numbers

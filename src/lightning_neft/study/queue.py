@@ -1,0 +1,318 @@
+"""`ArmQueue`: the arms of a study in the storage, each claimed by exactly one worker.
+
+A job is one trial of Optuna: an arm of the grid, or in a search an alpha with all seeds. Optuna's storages let only one
+worker turn a trial from waiting to running, and only one from running to failed. All else follows from one rule: of the
+trials of the same job, the one with the lowest number that is not void counts. So workers may put the same job there at
+the same time, or take over the same dead worker's, and still run it once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from lightning_neft.errors import ConfigError
+from lightning_neft.study.plan import Arm, Plan, Search
+from lightning_neft.study.storage import open_storage, study_id
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+__all__ = ["PRUNERS", "ArmQueue", "Job", "JobState"]
+
+State = Literal["complete", "failed", "pruned", "running", "waiting"]
+PRUNERS = ("none", "median", "hyperband", "halving")
+# Of a study with few arms the usual ten at random would be all of them.
+_RANDOM_AT_FIRST = 5
+# A worker that dies with an arm again and again is likely to die of it.
+_MOST_TAKEOVERS = 3
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the storage says about a job.
+
+    Attributes:
+        arms: Its arms.
+        state: How far it is.
+        error: Why it failed.
+    """
+
+    arms: tuple[Arm, ...]
+    state: State
+    error: str | None
+
+
+class Job:
+    """Arms that this worker has claimed; it says how they went."""
+
+    def __init__(self, queue: ArmQueue, trial: optuna.Trial, arms: tuple[Arm, ...]) -> None:
+        self.arms = arms
+        self._queue = queue
+        self._trial = trial
+
+    def still_ours(self) -> bool:
+        """Tell the others that this worker is alive; returns False if they have taken the job over."""
+        self._queue.beat(self._trial)
+        return self._frozen().state is TrialState.RUNNING
+
+    def should_stop(self, arm: Arm, step: int, loss: float, steps: int) -> bool:
+        """Take a held-out loss of one of the arms, and return whether the pruner gives it up; never the baseline."""
+        # The arms of a job are one after the other on the pruner's axis.
+        at = self.arms.index(arm) * steps + step
+        if at not in self._frozen().intermediate_values:  # a resumed arm may come by a step again
+            self._trial.report(loss, at)
+        return arm.alpha != 0 and self._trial.should_prune()
+
+    def complete(self, loss: float) -> None:
+        """Say that all is done, with the mean held-out loss of the arms."""
+        self._end(TrialState.COMPLETE, loss)
+
+    def pruned(self) -> None:
+        """Say that the pruner gave it up."""
+        self._end(TrialState.PRUNED)
+
+    def failed(self, error: str) -> None:
+        """Say that an arm failed, and why, in a line."""
+        with suppress(UpdateFinishedTrialError):
+            self._trial.set_user_attr("error", error)
+        self._end(TrialState.FAIL)
+
+    def give_back(self) -> None:
+        """Let it wait again, for any worker."""
+        if self._end(TrialState.FAIL):
+            self._queue.put_again(self._frozen(), has_died=False)
+
+    def _frozen(self) -> FrozenTrial:
+        return self._queue.frozen(self._trial.number)
+
+    def _end(self, state: TrialState, value: float | None = None) -> bool:
+        try:
+            self._queue.study.tell(self._trial, value, state)
+        except (ValueError, UpdateFinishedTrialError):
+            return False  # others have taken it over: what they say counts
+        return True
+
+
+class ArmQueue:
+    """The jobs of a study.
+
+    Args:
+        plan: What is wanted; further arms of an earlier plan stay.
+        url: URL of the storage; a file in the study's folder by default.
+        config: Digest of the config of the arms, alpha and seed left out.
+        pruner: One of `PRUNERS`.
+        grace: Seconds without a heartbeat after which the arms of a worker are taken over.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or holds a study with another config.
+    """
+
+    def __init__(self, plan: Plan, *, url: str | None, config: str, pruner: str, grace: int) -> None:
+        self.plan = plan
+        self._grace = grace
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._storage = open_storage(plan.folder, url, grace, lambda _, trial: self.put_again(trial))
+        with _without_notices():
+            self.study = optuna.create_study(
+                storage=self._storage,
+                study_name=study_id(plan.folder),
+                load_if_exists=True,
+                pruner=_pruner(pruner),
+                direction="minimize",
+            )
+        self._check("config", config, "with another config; give the same --config and --KEY VALUE")
+        search = None if plan.search is None else [plan.search.low, plan.search.high, list(plan.seeds)]
+        self._check("search", search, "with other --search or --seeds; give the same")
+        self._put_plan()
+
+    def claim(self) -> Job | None:
+        """Return a job for this worker alone; None if none waits at the moment."""
+        while True:
+            self._take_over()
+            jobs = list(self._counting())
+            # No trial counts with the state of waiting if it is in the hands of another one.
+            if not self._has_waiting() and not self._wants_another(jobs):
+                return None
+            trial = self._ask(len(jobs))
+            self.beat(trial)
+            trial.set_user_attr("has_worker", True)
+            if self._is_mine(trial):
+                return Job(self, trial, _arms(self.frozen(trial.number)))
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def states(self) -> list[JobState]:
+        """Return all jobs, the baseline first."""
+        found = [
+            JobState(_arms(trial), _STATES[trial.state], trial.user_attrs.get("error")) for trial in self._counting()
+        ]
+        return sorted(found, key=lambda job: job.arms)
+
+    def retry(self) -> None:
+        """Put the jobs that failed there again."""
+        for trial in list(self._counting()):
+            if trial.state is TrialState.FAIL:
+                self._put(trial, {"retries": trial.number, "takeovers": 0})
+
+    def put_again(self, trial: FrozenTrial, has_died: bool = True) -> None:
+        """Put the job of a trial there again whose worker has ended: it has died, or was asked to stop."""
+        takeovers = trial.user_attrs.get("takeovers", 0) + has_died
+        if takeovers > _MOST_TAKEOVERS:
+            error = f"its worker ended {takeovers} times without a word; out of memory?"
+            self._put(trial, {"takeovers": takeovers, "error": error}, TrialState.FAIL)
+        else:
+            self._put(trial, {"takeovers": takeovers})
+
+    def beat(self, trial: optuna.Trial) -> None:
+        """Say that the worker of a trial is alive."""
+        self._storage.record_heartbeat(trial._trial_id)
+
+    def frozen(self, number: int) -> FrozenTrial:
+        """Return a trial as the storage has it now."""
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _check(self, name: str, value: Any, problem: str) -> None:
+        """Compare an attribute of the study, which the first worker sets."""
+        attributes = self.study.user_attrs
+        if name not in attributes:
+            self.study.set_user_attr(name, value)
+        elif attributes[name] != value:
+            raise ConfigError(f"the study in {self.plan.folder} was started {problem}, or another --out")
+
+    def _put_plan(self) -> None:
+        there = {_key(trial) for trial in self._counting()}
+        jobs: Iterable[list[int]] = (
+            [list(self.plan.seeds)] if self.plan.search else [[seed] for seed in self.plan.seeds]
+        )
+        # Seed by seed, so that pairs are there early.
+        for seeds in jobs:
+            for alpha in self.plan.alphas:
+                if (alpha, tuple(seeds)) not in there:
+                    attributes = {"alpha": alpha, "seeds": seeds}
+                    self.study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes))
+
+    def _put(self, trial: FrozenTrial, attributes: dict[str, Any], state: TrialState = TrialState.WAITING) -> None:
+        kept = {name: value for name, value in trial.user_attrs.items() if name not in ("error", "has_worker")}
+        if (alpha := _alpha(trial)) is None:
+            return  # its worker ended before it had chosen an alpha
+        self.study.add_trial(
+            optuna.create_trial(
+                state=state,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={**kept, "alpha": alpha, "seeds": list(self._seeds(trial)), **attributes},
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+
+    def _counting(self) -> Iterator[FrozenTrial]:
+        """Yield the trial that counts of each job."""
+        trials = self.study.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get("retries") for trial in trials}
+        seen = set()
+        for trial in trials:
+            is_void = trial.number in retried or (trial.state is TrialState.FAIL and "error" not in trial.user_attrs)
+            if not is_void and (key := _key(trial)) is not None and key not in seen:
+                seen.add(key)
+                yield trial
+
+    def _has_waiting(self) -> bool:
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def _wants_another(self, jobs: list[FrozenTrial]) -> bool:
+        search = self.plan.search
+        return search is not None and len(jobs) < search.trials + len(self.plan.alphas)
+
+    def _ask(self, jobs: int) -> optuna.Trial:
+        if (search := self.plan.search) is not None:
+            # Anew each time, so that a resumed search proposes what the unbroken one would have proposed.
+            self.study.sampler = _sampler(search, seed=jobs)
+        with _without_notices():
+            trial = self.study.ask()
+            if search is not None and "alpha" not in trial.user_attrs:
+                alpha = trial.suggest_float("alpha", search.low, search.high)
+                trial.set_user_attr("seeds", list(self.plan.seeds))
+                trial.set_user_attr("alpha", alpha)
+        return trial
+
+    def _is_mine(self, trial: optuna.Trial) -> bool:
+        counting = list(self._counting())
+        place = next((place for place, other in enumerate(counting) if other.number == trial.number), None)
+        if place is None:
+            return False
+        search = self.plan.search
+        # Another worker may have asked for the last alpha at the same time.
+        return search is None or place < search.trials + len(self.plan.alphas)
+
+    def _seeds(self, trial: FrozenTrial) -> tuple[int, ...]:
+        return tuple(trial.user_attrs.get("seeds", self.plan.seeds))
+
+    def _take_over(self) -> None:
+        with _without_notices():
+            optuna.storages.fail_stale_trials(self.study)
+        # Of a worker that ended between its claim and its first heartbeat Optuna would wait for one.
+        now = datetime.now()
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            silent = trial.datetime_start is not None and (now - trial.datetime_start).total_seconds() > self._grace
+            if silent and "has_worker" not in trial.user_attrs:
+                try:
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                except (ValueError, UpdateFinishedTrialError):
+                    continue
+                self.put_again(trial)
+
+
+def _alpha(trial: FrozenTrial) -> float | None:
+    alpha: float | None = trial.user_attrs.get("alpha", trial.params.get("alpha"))
+    return alpha
+
+
+def _key(trial: FrozenTrial) -> tuple[float, tuple[int, ...]] | None:
+    attributes = trial.user_attrs
+    return (attributes["alpha"], tuple(attributes["seeds"])) if "alpha" in attributes else None
+
+
+def _arms(trial: FrozenTrial) -> tuple[Arm, ...]:
+    return tuple(Arm(trial.user_attrs["alpha"], seed) for seed in trial.user_attrs["seeds"])
+
+
+def _pruner(name: str) -> optuna.pruners.BasePruner:
+    pruners = optuna.pruners
+    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "none": pruners.NopPruner,
+        # After a baseline and two others there is something to compare with.
+        "median": lambda: pruners.MedianPruner(n_startup_trials=3),
+        "hyperband": pruners.HyperbandPruner,
+        "halving": pruners.SuccessiveHalvingPruner,
+    }
+    return makers[name]()
+
+
+def _sampler(search: Search, seed: int) -> optuna.samplers.BaseSampler:
+    if search.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Leave out what Optuna says of heartbeats: they are new, and meant for its own loop, which knows no queue."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
+        yield

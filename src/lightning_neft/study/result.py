@@ -1,0 +1,81 @@
+"""The result of a study: what its arms left behind, and their comparisons, as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_neft.evaluation.result import make_result, provenance, write_result
+from lightning_neft.study.arm import read_record
+from lightning_neft.study.compare import compare
+from lightning_neft.study.pairing import unpaired
+from lightning_neft.study.plan import Plan
+from lightning_neft.study.queue import JobState
+
+__all__ = ["study_result", "write_study"]
+
+
+def write_study(
+    path: Path, plan: Plan, recipe: str, jobs: Sequence[JobState], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the result of a study as it stands now, and return it.
+
+    Args:
+        path: The file.
+        plan: The plan, which says where the arms are.
+        recipe: Name of the recipe.
+        jobs: What the storage says.
+        settings: The options that its numbers depend on.
+    """
+    result = study_result(plan, recipe, jobs, settings)
+    write_result(path, result)
+    return result
+
+
+def study_result(plan: Plan, recipe: str, jobs: Sequence[JobState], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a study as it stands now; see `write_study`.
+
+    An arm that is no pair with the baseline of its seed counts as failed.
+    """
+    arms = list(_arms(plan, jobs))
+    metrics = {
+        "recipe": recipe,
+        "alphas": sorted({arm["alpha"] for arm in arms}),
+        "seeds": sorted({arm["seed"] for arm in arms}),
+        "arms": arms,
+        "comparisons": compare(arms),
+    }
+    return make_result("study", recipe, metrics, provenance([], settings, seed=None))
+
+
+def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[dict[str, Any]]:
+    complete: list[dict[str, Any]] = []
+    for job in jobs:
+        for arm in job.arms:
+            folder = plan.folder_of(arm)
+            found: dict[str, Any] = {
+                "alpha": arm.alpha,
+                "seed": arm.seed,
+                "state": "waiting",
+                "error": None,
+                "seconds": None,
+                "folder": folder.relative_to(plan.folder).as_posix(),
+                "held_out_loss": None,
+                "train_clean_loss": None,
+                "held_out_per_sample": [],
+                "curves": {},
+                "text_statistics": None,
+                "memorization": None,
+                "answers": [],
+            }
+            if (record := read_record(folder)) is not None:
+                found |= record
+            elif job.state == "failed":
+                found |= {"state": "failed", "error": job.error}
+            if found["state"] == "complete":
+                if (problem := unpaired(found, complete)) is not None:
+                    found |= {"state": "failed", "error": problem}
+                else:
+                    complete.append(found)
+            yield found

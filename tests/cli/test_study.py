@@ -1,0 +1,288 @@
+"""The verb study: arms that are pairs, studies that are killed, stopped or fail in part, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_neft.cli.help import static_help
+from lightning_neft.cli.main import main
+from lightning_neft.cli.study import _parser
+from lightning_neft.cli.study_arm import run_arm
+from lightning_neft.evaluation.result import read_result
+from lightning_neft.study.arm import ArmTask, Measures, read_record
+from lightning_neft.study.child import Validated
+from lightning_neft.study.plan import Arm
+from study_runs import at_arm
+
+TESTS = Path(__file__).parents[1]
+# Each step is a checkpoint.
+SAVING = ["--checkpoint.every_n_train_steps=1", "--checkpoint.save_top_k=0", "--checkpoint.monitor=null"]
+
+
+@pytest.fixture
+def options(short: list[str]) -> list[str]:
+    """A study of runs of four steps, with few and short answers."""
+    return [*short, "--trainer.max_epochs=2", "--answers=2", "--max-new-tokens=4", "--grace=3", "--out=out"]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return read_result(folder / "out" / "study.json")
+
+
+def fits(folder: Path) -> dict[str, int]:
+    """How often each arm was started."""
+    return Counter(version.parent.name for version in folder.glob("out/arms/*/version_*"))
+
+
+def ended(folder: Path) -> dict[tuple[float, int], str]:
+    return {(arm["alpha"], arm["seed"]): arm["state"] for arm in result(folder)["arms"]}
+
+
+def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list[str], capsys) -> None:
+    assert main(["study", *options, "--alphas=0,5", "--seeds=2", "--memorization=2", "--clean_loss=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "study of run: 4 arms (alpha 0, 5; 2 seeds), 4 steps each, compared on 2 held-out samples" in printed
+    assert printed.count(" of 4 arms left, about ") == 3
+    found = result(folder)
+    assert (found["kind"], found["recipe"], found["alphas"], found["seeds"]) == ("study", "run", [0.0, 5.0], [0, 1])
+    arms = {(arm["alpha"], arm["seed"]): arm for arm in found["arms"]}
+    assert {arm["state"] for arm in arms.values()} == {"complete"}
+    # The same batches within a seed, others in the other one.
+    digests = {key: arm["digests"]["data"] for key, arm in arms.items()}
+    assert digests[0, 0] == digests[5, 0] != digests[0, 1] == digests[5, 1]
+    curves = {key: arm["curves"] for key, arm in arms.items()}
+    # Before the first step no noise has changed a weight yet, and the clean loss has none.
+    assert curves[0, 0]["train/clean_loss"][0] == curves[5, 0]["train/clean_loss"][0]
+    assert curves[0, 0]["train/clean_loss"][0] != curves[0, 1]["train/clean_loss"][0]
+    assert curves[0, 0]["train/clean_loss"][-1] != curves[5, 0]["train/clean_loss"][-1]
+    assert [step for step, _ in curves[5, 1]["train/loss"]] == [0, 1, 2, 3]
+    assert min(value for _, value in curves[5, 0]["neft/noise_to_signal"]) > 0
+    for arm in arms.values():
+        assert len(arm["held_out_per_sample"]) == len(arm["answers"]) == arm["memorization"]["n_total"] == 2
+        assert arm["text_statistics"]["n_total"] == 2
+        # What the last validation of the run has found is what is measured afterwards.
+        assert arm["held_out_loss"] == pytest.approx(arm["curves"]["val/loss"][-1][1], rel=1e-4)
+    configs = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("out/arms/*/version_0/config.yaml"))]
+    for config in configs:
+        for key in ("name", "seed_everything"):
+            config.pop(key)
+        config["neftune"].pop("alpha")
+    assert all(config == configs[0] for config in configs)
+    metrics = {one["metric"]: one for one in found["comparisons"]}
+    assert set(metrics) == {"held_out_loss", "train_clean_loss", "mean_characters", "mean_rouge_l"}
+    assert (metrics["held_out_loss"]["n_seeds"], metrics["held_out_loss"]["n_samples"]) == (2, 2)
+    expected = [
+        one - other
+        for seed in (0, 1)
+        for one, other in zip(arms[5, seed]["held_out_per_sample"], arms[0, seed]["held_out_per_sample"], strict=True)
+    ]
+    assert metrics["held_out_loss"]["difference"] == pytest.approx(sum(expected) / 4)
+    assert (folder / "out" / "report.html").stat().st_size > 1000
+
+    # The same command again repeats nothing, another seed is another pair, another option another study.
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("out/arms/*/arm.json")}
+    more = ["--seeds=2", "--memorization=2", "--clean_loss=1"]
+    assert main(["study", *options, "--alphas=0,5", *more, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["comparisons"] == found["comparisons"]
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("out/arms/*/arm.json")} == before
+    assert set(fits(folder).values()) == {1}
+    assert main(["study", *options, "--alphas=0,5", *more, "--data.batch_size=1"]) == 2
+    assert "the study in out was started with another config" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_study_whose_worker_is_killed_goes_on_without_repeating_an_arm(folder: Path, options: list[str]) -> None:
+    command = [*options, *SAVING, "--alphas=0,5", "--seeds=1"]
+    # In the third step of the second arm; the arm's own process has to end with its worker.
+    killing = at_arm(alpha=5.0, batch=2, what="SIGKILL", marker=folder / "killed")
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    killed = subprocess.run(
+        [sys.executable, "-m", "lightning_neft", "study", *command, *killing],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert ended(folder) == {(0.0, 0): "complete", (5.0, 0): "waiting"}
+    first = (folder / "out/arms/alpha-0-seed-0/arm.json").read_bytes()
+    assert main(["study", *command, *killing]) == 0
+    assert fits(folder) == {"alpha-0-seed-0": 1, "alpha-5-seed-0": 2}
+    assert (folder / "out/arms/alpha-0-seed-0/arm.json").read_bytes() == first
+    resumed = result(folder)["arms"][1]
+    assert resumed["state"] == "complete"
+    # Went on from its checkpoint, and exactly: as if nobody had killed it.
+    log = (folder / "out/arms/alpha-5-seed-0/version_1/metrics.csv").read_text().splitlines()
+    steps = log[0].split(",").index("step")
+    assert min(int(line.split(",")[steps]) for line in log[1:]) >= 2
+    assert main(["study", *command, "--out=unbroken"]) == 0
+    whole = read_result(folder / "unbroken" / "study.json")["arms"][1]
+    for key in ("held_out_per_sample", "train_per_sample", "digests", "steps"):
+        assert resumed[key] == whole[key], key
+    assert resumed["curves"]["train/loss"] == whole["curves"]["train/loss"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)])
+def test_a_study_that_is_asked_to_stop_saves_its_arm_and_goes_on(
+    folder: Path, options: list[str], capsys, name: str, code: int
+) -> None:
+    command = [*options, "--alphas=0,5", "--seeds=1", *at_arm(alpha=5.0, batch=1, what=name, marker=folder / "stopped")]
+    assert main(["study", *command]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft")]
+    assert lines == [f"lightning_neft: study stopped by {name}; alpha 5, seed 0 is saved; the same command goes on"]
+    assert (folder / "out/arms/alpha-5-seed-0/version_0/checkpoints/last.ckpt").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert main(["study", *command]) == 0
+    assert set(ended(folder).values()) == {"complete"}
+    assert fits(folder) == {"alpha-0-seed-0": 1, "alpha-5-seed-0": 2}
+
+
+def test_a_failing_arm_does_not_stop_the_others_and_is_named_at_the_end(
+    folder: Path, options: list[str], capsys
+) -> None:
+    failing = at_arm(alpha=5.0, batch=1, what="raise", marker=folder / "failed")
+    command = [*options, "--alphas=0,5,9", "--seeds=1", *failing]
+    assert main(["study", *command]) == 1
+    printed = capsys.readouterr().out
+    assert ended(folder) == {(0.0, 0): "complete", (5.0, 0): "failed", (9.0, 0): "complete"}
+    *_, failed, path, page = printed.splitlines()
+    assert failed == "failed: alpha 5, seed 0: RuntimeError: out of paper (arms/alpha-5-seed-0/log.txt)"
+    assert (path, page) == ("result: out/study.json", "report: out/report.html")
+    assert "and of ink" in (folder / "out/arms/alpha-5-seed-0/log.txt").read_text()
+    assert {one["alpha"] for one in result(folder)["comparisons"]} == {9.0}
+    # It stays so until somebody asks for it.
+    assert main(["study", *command]) == 1
+    assert fits(folder)["alpha-5-seed-0"] == 1
+    assert main(["study", *command, "--retry"]) == 0
+    assert fits(folder) == {"alpha-0-seed-0": 1, "alpha-5-seed-0": 2, "alpha-9-seed-0": 1}
+
+
+def test_an_arm_whose_process_is_killed_fails_alone(folder: Path, options: list[str]) -> None:
+    killing = at_arm(alpha=0.0, batch=1, what="SIGKILL", who="arm")
+    assert main(["study", *options, "--alphas=0,5", "--seeds=1", *killing]) == 1
+    arms = result(folder)["arms"]
+    assert [(arm["state"], arm["error"]) for arm in arms] == [
+        ("failed", "its process was ended by SIGKILL; out of memory?"),
+        ("complete", None),
+    ]
+    # Without its baseline an alpha is compared with nothing.
+    assert result(folder)["comparisons"] == []
+
+
+def test_an_arm_that_is_given_up_stops_at_that_validation_and_is_measured(
+    folder: Path, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this process, where it sets what other ranks would be started with.
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    ours, theirs = Pipe()
+    for answer in (False, True):
+        ours.send(answer)
+    args = (*short, "--trainer.max_epochs=2", "--trainer.val_check_interval=1", "--samples=0")
+    task = ArmTask(Arm(5.0, 0), folder / "arms" / "alpha-5-seed-0", args, Measures(0, 4, 0))
+    run_arm(task, theirs)
+    record = read_record(task.folder)
+    assert record is not None
+    assert (record["state"], record["steps"]) == ("pruned", 2)
+    assert [step for step, _ in record["curves"]["val/loss"]] == [0, 1]
+    assert len(record["held_out_per_sample"]) == 2
+    sent = []
+    while ours.poll():
+        sent.append(ours.recv())
+    validated = [message for message in sent if isinstance(message, Validated)]
+    assert [(message.step, message.steps) for message in validated] == [(1, 4), (2, 4)]
+    assert validated[1].loss == pytest.approx(record["held_out_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_search_trains_the_baseline_and_its_alphas_with_each_seed(folder: Path, options: list[str]) -> None:
+    assert main(["study", *options, "--search=1,20", "--trials=1", "--seeds=2", "--trainer.max_epochs=1"]) == 0
+    found = result(folder)
+    low, high = found["alphas"]
+    assert low == 0
+    assert 1 <= high <= 20
+    assert set(ended(folder).values()) == {"complete"}
+    assert len(found["arms"]) == 4
+    assert {one["n_seeds"] for one in found["comparisons"]} == {2}
+
+
+@pytest.mark.slow
+def test_arms_on_two_devices_are_fits_of_two_ranks(folder: Path, options: list[str]) -> None:
+    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=1", "--alphas=0,5", "--seeds=1"]
+    assert main(["study", *options, *ranks]) == 0
+    assert set(ended(folder).values()) == {"complete"}
+    assert set(fits(folder).values()) == {1}
+    one, other = result(folder)["arms"]
+    assert one["digests"] == other["digests"]
+    assert one["steps"] == 4
+    assert "distributed_backend=gloo" in (folder / "out/arms/alpha-5-seed-0/log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "lightning_neft", "study", *options, "--alphas=0,5,9", "--seeds=2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    workers = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert set(fits(folder).values()) == {1}
+    assert len(fits(folder)) == 6
+    shares = [text.count(": starts") for text in printed]
+    assert sum(shares) == 6
+    assert min(shares) >= 1
+    assert set(ended(folder).values()) == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "study: one of the arguments --alphas --search is required"),
+        (["--alphas=0", "--search=1,2"], "study: argument --search: not allowed with argument --alphas"),
+        (["--alphas=0,5", "--seeds=0"], "study: argument --seeds: give 1 or more"),
+        (["--alphas=0,5", "--seeds=x"], "study: argument --seeds: got 'x', give a count"),
+        (["--alphas=0,5", "--seed=3"], "study: unknown option --seed; did you mean --seeds?"),
+        (["--alphas=0,5", "--neftune.alpha=5"], "study: --neftune.alpha is set for each arm; give --alphas instead"),
+        (["--alphas=0,5", "--neftune", "null"], "study: --neftune is set for each arm; give --alphas instead"),
+        (["--alphas=0,5", "--config=nix.yaml"], "'nix.yaml' is neither a file"),
+        (["--alphas=0,5", "--out=data.json"], "--out data.json: File exists; give a folder that can be written"),
+        (["--alphas=0,5", "--storage=nonsense"], "that is no URL of a database"),
+        (["--alphas=0,5", "--data.source=missing.json"], "missing.json"),
+        (["--alphas=0,5", "--data.val_size=0", "--data.source=data.json"], "study compares losses on held-out samples"),
+        (["--alphas=0,5", "--model.learning_rat=1"], "did you mean model.learning_rate?"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line(folder: Path, short, capsys, args: list[str], message: str) -> None:
+    assert main(["study", *args]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "runs").exists()
+
+
+def test_a_password_in_the_url_of_the_storage_is_not_shown(folder: Path, short, capsys) -> None:
+    url = "postgresql://somebody:pa55word@127.0.0.1:1/none"
+    assert main(["study", "--alphas=0,5", f"--storage={url}", *short]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be opened" in error
+    assert "pa55word" not in error
+    assert error.count("\n") == 1
+
+
+def test_each_option_is_in_the_help_and_each_option_of_the_help_exists() -> None:
+    text = static_help(["study", "--help"])
+    assert text is not None
+    known = {option for action in _parser()._actions for option in action.option_strings}
+    named = set(re.findall(r"^  (--[a-z-]+)", text, flags=re.MULTILINE))
+    assert named - {"--config"} == known

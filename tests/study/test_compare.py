@@ -1,0 +1,89 @@
+"""Comparisons of arms with the baseline of their seed, on numbers made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lightning_neft.study.compare import compare
+
+
+def arm(alpha: float, seed: int, held_out: list[float], **more: Any) -> dict[str, Any]:
+    return {
+        "alpha": alpha,
+        "seed": seed,
+        "state": "complete",
+        "held_out_per_sample": held_out,
+        "train_per_sample": [],
+        "memorization": None,
+        "answers": [],
+        **more,
+    }
+
+
+def test_differences_are_taken_sample_by_sample_against_the_baseline_of_the_same_seed() -> None:
+    # Unpaired, the seeds' own levels (1 and 5) would drown the difference of 0.1.
+    arms = [
+        arm(0.0, 0, [1.0, 2.0, 3.0]),
+        arm(5.0, 0, [0.9, 1.9, 2.9]),
+        arm(0.0, 1, [5.0, 6.0, 7.0]),
+        arm(5.0, 1, [4.9, 5.9, 6.9]),
+    ]
+    (found,) = compare(arms)
+    assert (found["alpha"], found["baseline"], found["metric"]) == (5.0, 0, "held_out_loss")
+    assert (found["n_seeds"], found["n_samples"], found["level"]) == (2, 3, 0.95)
+    for name in ("difference", "low", "high"):
+        assert found[name] == pytest.approx(-0.1)
+    assert found["verdict"].startswith("better: lower by 0.1")
+
+
+def test_an_interval_that_holds_zero_is_no_evidence() -> None:
+    (found,) = compare([arm(0.0, 0, [1.0, 1.0, 1.0, 1.0]), arm(5.0, 0, [0.8, 1.3, 0.9, 1.1])])
+    assert found["low"] < 0 < found["high"]
+    assert found["difference"] == pytest.approx(0.025)
+    assert found["verdict"].startswith("no evidence of a difference")
+
+
+def test_lengths_and_copies_differ_without_being_better_or_worse() -> None:
+    def texts(length: int) -> list[dict[str, str]]:
+        return [{"instruction": "", "output": "x" * (length + extra), "reference": ""} for extra in (0, 3)]
+
+    copies = {"per_sample": {"rouge_l": [0.9, 1.0]}}
+    fewer = {"per_sample": {"rouge_l": [0.4, 0.5]}}
+    arms = [
+        arm(0.0, 0, [1.0, 2.0], answers=texts(10), memorization=copies, train_per_sample=[0.5, 0.5]),
+        arm(5.0, 0, [1.0, 2.0], answers=texts(30), memorization=fewer, train_per_sample=[0.7, 0.7]),
+    ]
+    found = {one["metric"]: one for one in compare(arms)}
+    assert found["mean_characters"]["difference"] == 20
+    assert found["mean_characters"]["verdict"].startswith("higher by 20")
+    assert found["mean_rouge_l"]["difference"] == pytest.approx(-0.5)
+    assert found["mean_rouge_l"]["verdict"].startswith("lower by 0.5")
+    assert found["train_clean_loss"]["verdict"].startswith("worse: higher by 0.2")
+
+
+def test_seeds_without_a_pair_are_left_out() -> None:
+    arms = [
+        arm(0.0, 0, [1.0, 2.0]),
+        arm(5.0, 0, [2.0, 3.0]),
+        arm(5.0, 1, [100.0, 100.0]),
+        {**arm(0.0, 1, []), "state": "failed"},
+    ]
+    (found,) = compare(arms)
+    assert (found["n_seeds"], found["difference"]) == (1, 1.0)
+
+
+def test_an_alpha_of_which_an_arm_was_given_up_is_not_compared() -> None:
+    # Otherwise the seeds on which it did well would speak for it.
+    arms = [
+        arm(0.0, 0, [1.0, 2.0]),
+        arm(0.0, 1, [1.0, 2.0]),
+        arm(5.0, 0, [0.5, 1.5]),
+        {**arm(5.0, 1, [9.0, 9.0]), "state": "pruned"},
+    ]
+    assert compare(arms) == []
+
+
+def test_a_single_difference_has_no_interval() -> None:
+    assert compare([arm(0.0, 0, [1.0]), arm(5.0, 0, [2.0])]) == []

@@ -1,0 +1,79 @@
+"""The proof that arms are pairs: checksums of batches and of weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_neft.study.pairing import Fingerprint, unpaired
+
+
+def digest(*batches: list[list[int]]) -> str | None:
+    fingerprint = Fingerprint()
+    for ids in batches:
+        fingerprint.on_train_batch_start(None, None, {"input_ids": torch.tensor(ids)}, 0)  # type: ignore[arg-type]
+    return fingerprint.digests()["data"]
+
+
+def test_the_checksum_tells_order_content_and_number_of_batches_apart() -> None:
+    one, other = [[1, 2, 3]], [[4, 5, 6]]
+    different = [(one,), (other,), (one, other), (other, one), (one, one), ([[1, 3, 2]],), ([[1, 2, 3, 0]],), ()]
+    assert len({digest(*batches) for batches in different}) == len(different)
+    assert digest(one, other) == digest(one, other)
+
+
+def test_a_resumed_run_ends_with_the_checksums_of_the_unbroken_one() -> None:
+    whole, first, second = Fingerprint(), Fingerprint(), Fingerprint()
+    model = torch.nn.Linear(3, 2)
+    batches = [{"input_ids": torch.tensor([[n, n + 1]]), "labels": torch.tensor([[-100, n]])} for n in range(4)]
+
+    def see(fingerprint: Fingerprint, some: list[Any]) -> None:
+        fingerprint.on_train_start(None, model)  # type: ignore[arg-type]
+        for batch in some:
+            fingerprint.on_train_batch_start(None, model, batch, 0)  # type: ignore[arg-type]
+
+    see(whole, batches)
+    see(first, batches[:2])
+    second.load_state_dict(first.state_dict())
+    torch.nn.init.zeros_(model.weight)  # the training has changed the weights meanwhile
+    see(second, batches[2:])
+    assert second.digests() == whole.digests()
+    assert all(isinstance(value, int) for value in second.state_dict().values())
+
+
+def test_other_weights_have_another_checksum_and_frozen_ones_do_not_count() -> None:
+    torch.manual_seed(0)
+    one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    found = []
+    for model in (one, other):
+        fingerprint = Fingerprint()
+        fingerprint.on_train_start(None, model)  # type: ignore[arg-type]
+        found.append(fingerprint.digests()["weights"])
+    assert found[0] != found[1]
+    for model in (one, other):
+        model.requires_grad_(False)
+        fingerprint = Fingerprint()
+        fingerprint.on_train_start(None, model)  # type: ignore[arg-type]
+        assert fingerprint.digests()["weights"] == "0" * 16
+
+
+def test_two_dtypes_of_weights_are_summed() -> None:
+    fingerprint = Fingerprint()
+    fingerprint.on_train_start(None, torch.nn.Linear(3, 2, dtype=torch.bfloat16))  # type: ignore[arg-type]
+    assert fingerprint.digests()["weights"] not in (None, "0" * 16)
+
+
+@pytest.mark.parametrize("name", ["data", "weights"])
+def test_an_arm_that_saw_something_else_than_the_others_of_its_seed_is_named(name: str) -> None:
+    same = {"data": "aa", "weights": "bb"}
+    others = [
+        {"alpha": 0.0, "seed": 0, "digests": same},
+        {"alpha": 0.0, "seed": 1, "digests": {"data": "cc", "weights": "dd"}},
+    ]
+    assert unpaired({"alpha": 5.0, "seed": 0, "digests": same}, others) is None
+    problem = unpaired({"alpha": 5.0, "seed": 0, "digests": {**same, name: "ee"}}, others)
+    assert problem is not None
+    assert problem.startswith("not a pair with alpha 0: its ")
+    assert f"checksums ee and {same[name]}" in problem
