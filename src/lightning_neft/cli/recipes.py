@@ -107,7 +107,9 @@ def _table(recipes: Sequence[Recipe]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("recipe", "alpha", "alpha from", "method", "status", "gated", box=None)
+    table = Table(
+        "recipe", "alpha", "alpha from", "method", "status", "gated", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.columns[0].no_wrap = True
     for recipe in recipes:
         cells = [recipe.name, f"{recipe.alpha:g}", recipe.alpha_source.kind, recipe.method, recipe.status.kind]
