@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.errors import ConfigError
+from lightning_neft.study.choices import PRUNERS, SAMPLERS
 from lightning_neft.study.plan import Plan, parse_alphas, parse_search
 
 if TYPE_CHECKING:
@@ -165,11 +166,11 @@ def _parser() -> VerbParser:
     which.add_argument("--alphas")
     which.add_argument("--search")
     parser.add_argument("--trials", type=_count, default=10)
-    parser.add_argument("--sampler", choices=("tpe", "gp"), default="tpe")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
     parser.add_argument("--seeds", type=_count, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--storage")
-    parser.add_argument("--pruner", choices=("none", "median", "hyperband", "halving"), default="none")
+    parser.add_argument("--pruner", choices=PRUNERS, default="none")
     parser.add_argument("--grace", type=_count, default=60)
     parser.add_argument("--answers", type=_count_or_none, default=20)
     parser.add_argument("--max-new-tokens", type=_count, default=256)
