@@ -39,6 +39,8 @@ _OWN = {
     "--trainer.logger": "--out",
     "--ckpt_path": "the same command again: it goes on where it stopped",
 }
+# Keys of the program whose names are near to those of the verb's own options.
+_LIKE_OURS = ("--samples",)
 
 
 def run(verb: str, args: Sequence[str]) -> int:
@@ -197,7 +199,9 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         if name in _OWN:
             raise ConfigError(f"study: {name} is set for each arm; give {_OWN[name]} instead")
         # A misspelt option of the verb would be looked for among the keys of the program.
-        if name.startswith("--") and "." not in name and (near := get_close_matches(name, known, n=1, cutoff=0.75)):
+        if not name.startswith("--") or "." in name or name in _LIKE_OURS:
+            continue
+        if near := get_close_matches(name, known, n=1, cutoff=0.75):
             raise ConfigError(f"study: unknown option {name}; did you mean {near[0]}?")
     return options, tuple(rest)
 
