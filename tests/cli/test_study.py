@@ -18,7 +18,9 @@ import yaml
 
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
-from lightning_neft.cli.study import _parser
+from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
 from lightning_neft.evaluation.result import read_result
 from lightning_neft.study.arm import ArmTask, Measures, read_record
@@ -278,6 +280,15 @@ def test_a_password_in_the_url_of_the_storage_is_not_shown(folder: Path, short, 
     assert "cannot be opened" in error
     assert "pa55word" not in error
     assert error.count("\n") == 1
+
+
+def test_no_key_of_the_program_is_taken_for_a_misspelt_option(folder: Path, short: list[str]) -> None:
+    with quiet():
+        keys = Program("fit", short).parser.get_defaults().keys()
+    sections = {key.partition(".")[0] for key in keys} - {name.removeprefix("--") for name in _OWN}
+    assert {"samples", "clean_loss", "task", "trainer"} <= sections
+    for key in sections:
+        assert _parse(["--alphas=0", f"--{key}=1"])[1] == (f"--{key}=1",)
 
 
 def test_each_option_is_in_the_help_and_each_option_of_the_help_exists() -> None:

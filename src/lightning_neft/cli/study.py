@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.errors import ConfigError
+from lightning_neft.study.choices import PRUNERS, SAMPLERS
 from lightning_neft.study.plan import Plan, parse_alphas, parse_search
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _OWN = {
     "--trainer.logger": "--out",
     "--ckpt_path": "the same command again: it goes on where it stopped",
 }
+# Keys of the program whose names are near to those of the verb's own options.
+_LIKE_OURS = ("--samples",)
 
 
 def run(verb: str, args: Sequence[str]) -> int:
@@ -165,11 +168,11 @@ def _parser() -> VerbParser:
     which.add_argument("--alphas")
     which.add_argument("--search")
     parser.add_argument("--trials", type=_count, default=10)
-    parser.add_argument("--sampler", choices=("tpe", "gp"), default="tpe")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
     parser.add_argument("--seeds", type=_count, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--storage")
-    parser.add_argument("--pruner", choices=("none", "median", "hyperband", "halving"), default="none")
+    parser.add_argument("--pruner", choices=PRUNERS, default="none")
     parser.add_argument("--grace", type=_count, default=60)
     parser.add_argument("--answers", type=_count_or_none, default=20)
     parser.add_argument("--max-new-tokens", type=_count, default=256)
@@ -196,7 +199,9 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         if name in _OWN:
             raise ConfigError(f"study: {name} is set for each arm; give {_OWN[name]} instead")
         # A misspelt option of the verb would be looked for among the keys of the program.
-        if name.startswith("--") and "." not in name and (near := get_close_matches(name, known, n=1, cutoff=0.75)):
+        if not name.startswith("--") or "." in name or name in _LIKE_OURS:
+            continue
+        if near := get_close_matches(name, known, n=1, cutoff=0.75):
             raise ConfigError(f"study: unknown option {name}; did you mean {near[0]}?")
     return options, tuple(rest)
 

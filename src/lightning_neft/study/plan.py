@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lightning_neft.errors import ConfigError
+from lightning_neft.study.choices import Sampler
 
 __all__ = ["ARMS", "Arm", "Plan", "Search", "parse_alphas", "parse_search"]
 
@@ -51,7 +51,7 @@ class Search:
     low: float
     high: float
     trials: int
-    sampler: Literal["tpe", "gp"] = "tpe"
+    sampler: Sampler = "tpe"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     return tuple(sorted(alphas))
 
 
-def parse_search(text: str, trials: int, sampler: Literal["tpe", "gp"]) -> Search:
+def parse_search(text: str, trials: int, sampler: Sampler) -> Search:
     """Return the search of `LOW,HIGH`.
 
     Raises:

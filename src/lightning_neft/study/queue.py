@@ -9,7 +9,7 @@ the same time, or take over the same dead worker's, and still run it once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,18 +20,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.plan import Arm, Plan, Search
+from lightning_neft.study.choices import make_pruner, make_sampler
+from lightning_neft.study.plan import Arm, Plan
 from lightning_neft.study.storage import open_storage, study_id
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["PRUNERS", "ArmQueue", "Job", "JobState"]
+__all__ = ["ArmQueue", "Job", "JobState"]
 
 State = Literal["complete", "failed", "pruned", "running", "waiting"]
-PRUNERS = ("none", "median", "hyperband", "halving")
-# Of a study with few arms the usual ten at random would be all of them.
-_RANDOM_AT_FIRST = 5
 # A worker that dies with an arm again and again is likely to die of it.
 _MOST_TAKEOVERS = 3
 _STATES: dict[TrialState, State] = {
@@ -116,7 +114,7 @@ class ArmQueue:
         plan: What is wanted; further arms of an earlier plan stay.
         url: URL of the storage; a file in the study's folder by default.
         config: Digest of the config of the arms, alpha and seed left out.
-        pruner: One of `PRUNERS`.
+        pruner: Name of the pruner.
         grace: Seconds without a heartbeat after which the arms of a worker are taken over.
 
     Raises:
@@ -133,7 +131,7 @@ class ArmQueue:
                 storage=self._storage,
                 study_name=study_id(plan.folder),
                 load_if_exists=True,
-                pruner=_pruner(pruner),
+                pruner=make_pruner(pruner),
                 direction="minimize",
             )
         self._check("config", config, "with another config; give the same --config and --KEY VALUE")
@@ -241,7 +239,7 @@ class ArmQueue:
     def _ask(self, jobs: int) -> optuna.Trial:
         if (search := self.plan.search) is not None:
             # Anew each time, so that a resumed search proposes what the unbroken one would have proposed.
-            self.study.sampler = _sampler(search, seed=jobs)
+            self.study.sampler = make_sampler(search.sampler, seed=jobs)
         with _without_notices():
             trial = self.study.ask()
             if search is not None and "alpha" not in trial.user_attrs:
@@ -289,24 +287,6 @@ def _key(trial: FrozenTrial) -> tuple[float, tuple[int, ...]] | None:
 
 def _arms(trial: FrozenTrial) -> tuple[Arm, ...]:
     return tuple(Arm(trial.user_attrs["alpha"], seed) for seed in trial.user_attrs["seeds"])
-
-
-def _pruner(name: str) -> optuna.pruners.BasePruner:
-    pruners = optuna.pruners
-    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "none": pruners.NopPruner,
-        # After a baseline and two others there is something to compare with.
-        "median": lambda: pruners.MedianPruner(n_startup_trials=3),
-        "hyperband": pruners.HyperbandPruner,
-        "halving": pruners.SuccessiveHalvingPruner,
-    }
-    return makers[name]()
-
-
-def _sampler(search: Search, seed: int) -> optuna.samplers.BaseSampler:
-    if search.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
 
 
 @contextmanager
