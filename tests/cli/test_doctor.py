@@ -271,7 +271,7 @@ def test_the_table_is_printed_without_json(capsys):
         (["--config", "quickstart", "--jsn"], r"doctor: unknown option --jsn; did you mean --json\?"),
         (["--config", "quickstart", "--random-innit"], r".*; did you mean --random-init\?"),
         (["--config", "quickstart", "--alpha", "3"], r"command line: unknown key alpha; did you mean neftune\.alpha.*"),
-        (["--config", "quickstrat"], r"'quickstrat' is neither a file .* nor a recipe; recipes: quickstart"),
+        (["--config", "quickstrat"], r"'quickstrat' is neither a file .* nor a recipe; recipes: quickstart, .*"),
         (["--config", "quickstart", "--data.source=no.json"], r"no\.json does not exist .*"),
     ],
 )

@@ -17,7 +17,10 @@ from lightning_neft.models.seq2seq_lm import Seq2SeqLM
 from models.test_parallel import run
 from models.words import batch, fit
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Logits are the same to 1e-5 of the largest one: merged adapters are added up in another order."""
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("lora", [None, LoraOptions(r=2)])
@@ -32,7 +35,7 @@ def test_an_encoder_decoder_is_loaded_by_transformers(
     given = {**batch([7]), "decoder_input_ids": torch.tensor([[1, 4, 5, 6]])}
     given.pop("labels")
     with torch.no_grad():
-        torch.testing.assert_close(loaded(**given).logits, module.model.eval()(**given).logits, **CLOSE)
+        assert_close(loaded(**given).logits, module.model.eval()(**given).logits)
     # What its own generation gives is what ours does.
     answerer = open_answerer(str(tmp_path / "model"), template="plain", device="cpu")
     (answer,) = answerer.answers([Conversation((Message("user", "a b c"),))], max_new_tokens=5)
