@@ -189,7 +189,8 @@ def _results(run: Path | None) -> Iterator[str]:
             for name, value in found.items()
             if isinstance(value, int | float)
         ]
-        yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
+        if numbers:
+            yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
