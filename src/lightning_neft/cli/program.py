@@ -159,7 +159,10 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
-        self.model.recipe = last_recipe(self._files) or self.config.name
+        recipe = last_recipe(self._files)
+        if recipe is not None and self._is_tiny:
+            recipe = f"{recipe}-tiny"
+        self.model.recipe = recipe or self.config.name
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
