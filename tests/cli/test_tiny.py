@@ -156,6 +156,8 @@ def test_a_smoke_run_answers_and_is_exported(config: str, folder: Path, capsys: 
     facts = read_facts(folder / "out")
     assert facts is not None
     assert (facts.recipe, facts.alpha, facts.template) == (f"{config}-tiny", 5.0, "alpaca")
+    assert main(["generate", f"--config={config}", "--ckpt_path=last", "--prompt=Say cat."]) == 2
+    assert f"last.ckpt (runs that have one: {config}-tiny); " in capsys.readouterr().err
 
 
 def test_a_smoke_run_is_gone_on_with_by_its_name(large: list[str], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,11 @@ def newest_checkpoint(root: Path, name: str) -> Path:
     """
     found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
     if not found:
+        others = sorted({path.parents[2].relative_to(root).as_posix() for path in root.rglob("checkpoints/last.ckpt")})
+        near = get_close_matches(name, others, n=3, cutoff=0.0)
+        runs = f" (runs that have one: {', '.join(near)})" if near else ""
         raise ConfigError(
-            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt; "
+            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt{runs}; "
             "start without it, or give a path or --name"
         )
     return max(found, key=lambda path: path.stat().st_mtime)
