@@ -97,7 +97,9 @@ def test_a_process_without_this_package_and_peft_loads_it(short: list[str], fold
     )
 
 
-def test_the_card_says_where_the_model_comes_from(short: list[str], folder: Path) -> None:
+def test_the_card_says_where_the_model_comes_from(
+    short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["fit", *short, "--name=r", "--neftune.alpha=7", "--model.lora.r=2"]) == 0
     run = first_run("r")
     result = {"schema": "lightning_neft.result/1", "kind": "text_statistics", "label": "a|b", "mean_words": 3.25}
@@ -125,6 +127,12 @@ def test_the_card_says_where_the_model_comes_from(short: list[str], folder: Path
         assert part in text, part
     assert "other.json" not in text
     assert str(folder) not in text
+    capsys.readouterr()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    shown = capsys.readouterr().out.strip()
+    question = ["--prompt=Which day comes after Monday?", "--max_new_tokens=256"]
+    assert main(["generate", "--model=out", "--device=cpu", *question]) == 0
+    assert capsys.readouterr().out.strip() == shown
 
 
 def test_the_card_of_a_checkpoint_is_of_its_own_run(short: list[str], folder: Path) -> None:
