@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,10 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
-        self.model.recipe = last_recipe(self._files) or self.config.name
+        recipe = last_recipe(self._files)
+        if recipe is not None and self._is_tiny:
+            recipe = f"{recipe}-tiny"
+        self.model.recipe = recipe or self.config.name
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
@@ -219,8 +223,11 @@ def newest_checkpoint(root: Path, name: str) -> Path:
     """
     found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
     if not found:
+        others = sorted({path.parents[2].relative_to(root).as_posix() for path in root.rglob("checkpoints/last.ckpt")})
+        near = get_close_matches(name, others, n=3, cutoff=0.0)
+        runs = f" (runs that have one: {', '.join(near)})" if near else ""
         raise ConfigError(
-            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt; "
+            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt{runs}; "
             "start without it, or give a path or --name"
         )
     return max(found, key=lambda path: path.stat().st_mtime)
