@@ -45,7 +45,7 @@ def test_an_interval_that_holds_zero_is_no_evidence() -> None:
     assert found["verdict"].startswith("no evidence of a difference")
 
 
-def test_lengths_and_copies_differ_without_being_better_or_worse() -> None:
+def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse() -> None:
     def texts(length: int) -> list[dict[str, str]]:
         return [{"instruction": "", "output": "x" * (length + extra), "reference": ""} for extra in (0, 3)]
 
@@ -60,7 +60,7 @@ def test_lengths_and_copies_differ_without_being_better_or_worse() -> None:
     assert found["mean_characters"]["verdict"].startswith("higher by 20")
     assert found["mean_rouge_l"]["difference"] == pytest.approx(-0.5)
     assert found["mean_rouge_l"]["verdict"].startswith("lower by 0.5")
-    assert found["train_clean_loss"]["verdict"].startswith("worse: higher by 0.2")
+    assert found["train_clean_loss"]["verdict"].startswith("higher by 0.2")
 
 
 def test_seeds_without_a_pair_are_left_out() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
@@ -34,11 +34,10 @@ from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
 from lightning_neft.zoo.recipe import read_card_of_file
 
-__all__ = ["WITHOUT_TRAINING", "Program", "newest_checkpoint"]
+__all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 
-# For verbs that only look: what a run would need of machines does not matter there, and need not be here.
-WITHOUT_TRAINING = (
-    "--trainer.accelerator=cpu",
+# For verbs that only look at a model: on one device, and nothing is written or shown.
+ONLY_LOOKING = (
     "--trainer.devices=1",
     "--trainer.num_nodes=1",
     "--trainer.strategy=auto",
@@ -47,6 +46,8 @@ WITHOUT_TRAINING = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 )
+# The same for those to which it does not matter what a run would need of machines: that need not be here.
+WITHOUT_TRAINING = ("--trainer.accelerator=cpu", *ONLY_LOOKING)
 
 # The paper's where it has one (epochs, clipping).
 _TRAINER_DEFAULTS: dict[str, Any] = {
@@ -98,6 +99,9 @@ class Program(LightningCLI):
             parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": f"lightning_neft {verb}"},
             args=args,
             run=False,
+            save_config_callback=_SaveConfig,
+            # Loggers other than the usual ones have one folder for all runs.
+            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             # Options in a checkpoint would silently win over those of the command line.
             load_from_checkpoint_support=False,
@@ -202,6 +206,15 @@ class Program(LightningCLI):
             yield SampleAnswers(count=self.config.samples)
         yield TokenRate()
         yield StopOnSignal()
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes the config into the folder of a run. Without a logger there is no such folder, and nothing is written."""
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
 
 
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.cli import SaveConfigCallback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.program import WITHOUT_TRAINING, Program
+from lightning_neft.cli.program import ONLY_LOOKING, Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -25,12 +24,8 @@ from lightning_neft.models.finetuner import FineTuner
 __all__ = ["TrainedProgram"]
 
 _T = TypeVar("_T")
-# On the device and in the precision of the config.
-_LOOKING = (
-    *(option for option in WITHOUT_TRAINING if not option.startswith("--trainer.accelerator=")),
-    "--trainer.limit_val_batches=1",
-    "--samples=0",
-)
+# The validation that the work is done in.
+_ONE_BATCH = ("--trainer.limit_val_batches=1", "--samples=0")
 
 
 class TrainedProgram:
@@ -51,7 +46,7 @@ class TrainedProgram:
 
     def __init__(self, args: Sequence[str]) -> None:
         with quiet():
-            self._program = Program("evaluate", [*args, *_LOOKING])
+            self._program = Program("evaluate", [*args, *ONLY_LOOKING, *_ONE_BATCH])
             self.checkpoint: Path | None = checkpoint_of(self._program)
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
@@ -77,9 +72,7 @@ class TrainedProgram:
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
-        # Without the one that writes the config of a run into its folder.
-        others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
-        trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
+        trainer.callbacks.append(call)  # type: ignore[attr-defined]
         with quiet(), warnings.catch_warnings():
             # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
