@@ -152,8 +152,8 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         losses.append(found["splits"]["train"]["mean_loss"])
     # The checkpoint is what was measured, not the base.
     assert losses[1] < losses[0]
-    (source,) = found["provenance"]["inputs"]
-    assert (source["role"], source["name"]) == ("checkpoint", "last.ckpt")
+    sources = [(source["role"], source["name"]) for source in found["provenance"]["inputs"]]
+    assert sources == [("data", "data.json"), ("checkpoint", "last.ckpt")]
     assert found["provenance"]["settings"]["alpha"] == 5
     folder = str(next(Path("runs").rglob("model.safetensors")).parent)
     for args in (trained, [*base, f"--model={folder}"]):

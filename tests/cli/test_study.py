@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,9 @@ from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
+from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.evaluation.result import read_result
+from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.study.arm import ArmTask, Measures, read_record
 from lightning_neft.study.child import Validated
 from lightning_neft.study.plan import Arm
@@ -74,8 +77,16 @@ def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list
     for arm in arms.values():
         assert len(arm["held_out_per_sample"]) == len(arm["answers"]) == arm["memorization"]["n_total"] == 2
         assert arm["text_statistics"]["n_total"] == 2
+        # Without special tokens, as `evaluate --outputs --tokenizer` counts.
+        counts = token_counts(load_tokenizer("tiny"), [answer["output"] for answer in arm["answers"]])
+        assert arm["text_statistics"]["per_sample"]["tokens"] == counts
+        assert all(answer["output"] == answer["output"].strip() for answer in arm["answers"])
         # What the last validation of the run has found is what is measured afterwards.
         assert arm["held_out_loss"] == pytest.approx(arm["curves"]["val/loss"][-1][1], rel=1e-4)
+    (source,) = found["provenance"]["inputs"]
+    assert source["role"] == "data"
+    assert source["sha256"] == hashlib.sha256((folder / "data.json").read_bytes()).hexdigest()
+    assert re.fullmatch("[0-9a-f]{64}", found["provenance"]["settings"]["data_digest"])
     configs = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("out/arms/*/version_0/config.yaml"))]
     for config in configs:
         for key in ("name", "seed_everything"):
@@ -270,6 +281,15 @@ def test_what_the_user_can_put_right_is_one_line(folder: Path, short, capsys, ar
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not (folder / "runs").exists()
+
+
+def test_a_library_that_is_missing_for_what_is_measured_at_the_end_is_told_before_the_training(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["study", "--alphas=0,5", "--memorization=2", *short]) == 2
+    assert "memorisation needs sacrebleu: pip install" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
 

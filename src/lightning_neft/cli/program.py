@@ -78,6 +78,8 @@ _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
 class Program(LightningCLI):
     """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
 
+    `config_files` are the files of `--config`, in their order.
+
     Args:
         verb: The verb, for the help text.
         args: The command line after it.
@@ -90,7 +92,7 @@ class Program(LightningCLI):
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._is_tiny = without_flag(args)
-        args, self._files = resolve_configs(args)
+        args, self.config_files = resolve_configs(args)
         super().__init__(
             MODELS[task_of(args)],
             TextData,
@@ -141,10 +143,10 @@ class Program(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
-        check_keys(_known_keys(parser), args, self._files)
-        for file in self._files:
+        check_keys(_known_keys(parser), args, self.config_files)
+        for file in self.config_files:
             read_card_of_file(file)
-        name = run_name(self._files)
+        name = run_name(self.config_files)
         if self._is_tiny:
             name = f"{name}-tiny"
             # --print_config would end the program here, before there is anything tiny in it.
@@ -163,7 +165,7 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
-        self.model.recipe = last_recipe(self._files) or self.config.name
+        self.model.recipe = last_recipe(self.config_files) or self.config.name
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(

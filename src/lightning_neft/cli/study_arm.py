@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.errors import ConfigError
@@ -37,7 +38,7 @@ _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
 def describe(args: tuple[str, ...], connection: Connection) -> None:
-    """Send what the worker has to know of a config: a `Description`, or `Failed` if there is something to put right.
+    """Send what the worker has to know of a config: a dictionary, or `Failed` if there is something to put right.
 
     Args:
         args: The command line of a fit.
@@ -68,6 +69,8 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": _steps(program),
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
+        "inputs": inputs_of(program),
+        "data_digest": data.prepared.digest,
     }
 
 

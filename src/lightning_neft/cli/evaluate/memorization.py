@@ -39,13 +39,17 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     """Return one result for each outputs file, or that of a config's model.
 
     Raises:
-        ConfigError: An option is wrong or missing.
+        ConfigError: An option is wrong or missing, or the extra is not installed.
         DataError: A file is none of outputs with references, or the data cannot be read.
         ModelError: The model cannot be loaded.
     """
+    from lightning_neft.evaluation.memorization import check_libraries
+
     for name, value in (("--limit", options.limit), ("--max-new-tokens", options.max_new_tokens)):
         if value < 1:
             raise ConfigError(f"{name} {value}: use 1 or more")
+    # Before the answers, which take their time.
+    check_libraries()
     if options.outputs:
         if options.rest or options.model:
             raise ConfigError(

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
+from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -82,14 +83,15 @@ class TrainedProgram:
         return found
 
     def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Return where a result comes from: the checkpoint, and the options that change it."""
+        """Return where a result comes from: config, data, checkpoint, and the options that change it."""
         config, options = self._program.config, self.data.options
-        inputs = []
+        inputs = inputs_of(self._program)
         if self.checkpoint is not None and self.checkpoint.is_file():
             inputs.append(InputFile.read("checkpoint", self.checkpoint))
         of_config = {
             "base": self.module.base,
             "source": options.source,
+            "data_digest": self.data.prepared.digest,
             "task": options.task,
             "template": self.data.prepared.template.name,
             "max_length": options.max_length,
