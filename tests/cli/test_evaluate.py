@@ -118,11 +118,20 @@ def test_two_models_are_compared_in_pairs(folder: Path, capsys: pytest.CaptureFi
     assert [item["label"] for item in rates] == ["plain", "alpha5"]
     assert (difference["kind"], difference["label"]) == ("win_rate_difference", "alpha5")
     assert difference["difference"] == pytest.approx(rates[1]["win_rate"] - rates[0]["win_rate"])
+    at_equal_length = rates[1]["length_controlled_win_rate"] - rates[0]["length_controlled_win_rate"]
+    assert difference["length_controlled_difference"] == pytest.approx(at_equal_length)
+    assert difference["length_controlled_low"] < at_equal_length < difference["length_controlled_high"]
+    assert (difference["mean_characters"], difference["baseline_mean_characters"]) == (10.5, 10.5)
     assert difference["provenance"]["seed"] == 0
     assert main(["evaluate", "--annotations", plain, noisy]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "alpha5 minus plain, win rate in percent points over 6 pairs: " in printed
     assert "no evidence of a difference (41.7, 95 % interval" in printed
+    assert "at equal length (own model): no evidence of a difference" in printed
+    # All lost: there is no rate at equal length, and so no difference.
+    lost = annotations(folder, "lost", [1, 1, 1, 1, 1, 1])
+    assert main(["evaluate", "--annotations", plain, lost]) == 0
+    assert "no difference at equal length: there is no win" in " ".join(capsys.readouterr().out.split())
 
 
 def test_memorisation_of_an_outputs_file(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
