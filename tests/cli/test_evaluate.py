@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
@@ -185,6 +187,11 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         (["--outputs", "outputs.json", "--first-k-tokens", "3"], "first_k_tokens must be 5 or more"),
         (["--outputs", "outputs.json", "--out", "outputs.json/x"], "outputs.json is a file; give another name"),
         (["--outputs", "outputs.json", "outputs.json", "--out", "x.json"], "--out x.json: there are 2 results"),
+        (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline is for a judge; give --judge NAME too"),
+        (
+            ["--memorization", "--data=outputs.json"],
+            "data: 'outputs.json' is no YAML file with the keys of data; give them one by one, as --data.KEY VALUE",
+        ),
         (["--annotations", "outputs.json"], "outputs.json, record 1 has no 'output_1'"),
         (["--memorization"], "evaluate --memorization needs answers: --outputs FILE with references, or --config"),
         (["--memorization", "--outputs", "bare.json"], "bare.json: 1 of 1 records have no 'reference'"),
@@ -221,5 +228,9 @@ def test_what_is_wrong_is_one_line(
 def test_every_option_of_the_help_is_taken_and_every_example_names_a_kind() -> None:
     text = static_help(["evaluate", "--help"])
     assert text is not None
+    for kind in ("text_statistics", "win_rate", "memorization", "clean_loss"):
+        parser = VerbParser("evaluate")
+        import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
+        assert [name for action in parser._actions for name in action.option_strings if name not in text] == []
     for option in ("--first-k-tokens", "--tokenizer", "--seed", "--limit", "--model", "--out", "--json"):
         assert option in text

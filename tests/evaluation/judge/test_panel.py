@@ -210,7 +210,6 @@ def test_attempts_of_a_run_before_count(pairs: list[Pair], judge_at: JudgeAt, le
         assert [body["seed"] for body in server.bodies] == [1, 2, 1, 2]
 
 
-
 def test_another_judge_gives_its_own_verdicts(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
     with running(JudgeServer()) as server:
         first, second = judge_at(server), judge_at(server)
