@@ -158,7 +158,7 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
     for args in (base, trained):
         assert main(["evaluate", "--clean-loss", *args]) == 0
         found = _object(capsys)
-        assert (found["kind"], found["label"]) == ("clean_loss", "a")
+        assert (found["kind"], found["label"]) == ("clean_loss", "a" if args is trained else "a (not trained)")
         assert [found["splits"][split]["n_samples"] for split in ("train", "held_out")] == [3, 2]
         losses.append(found["splits"]["train"]["mean_loss"])
     # The checkpoint is what was measured, not the base.

@@ -219,6 +219,27 @@ def test_an_arm_that_is_given_up_stops_at_that_validation_and_is_measured(
     assert validated[1].loss == pytest.approx(record["held_out_loss"], rel=1e-4)
 
 
+def test_a_config_that_sets_what_is_the_study_s_own_does_not_get_into_its_arms(
+    folder: Path, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of an earlier run, which says what that run had gone on from."""
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    earlier = {"ckpt_path": "last", "name": "earlier", "seed_everything": 9, "trainer": {"logger": False}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(earlier | {"neftune": {"alpha": 3, "seed": 7}}))
+    _, theirs = Pipe()
+    args = ("--config=config.yaml", *short, "--samples=0")
+    task = ArmTask(Arm(5.0, 1), folder / "arms" / "alpha-5-seed-1", args, Measures(0, 4, 0))
+    run_arm(task, theirs)
+    record = read_record(task.folder)
+    assert record is not None
+    assert (record["state"], record["steps"]) == ("complete", 2)
+    assert len(record["curves"]["train/loss"]) == 2
+    saved = yaml.safe_load((task.folder / "version_0" / "config.yaml").read_text())
+    assert (saved["neftune"]["alpha"], saved["neftune"]["seed"]) == (5, None)
+    assert (saved["seed_everything"], saved["ckpt_path"]) == (1, None)
+
+
 @pytest.mark.slow
 def test_a_search_trains_the_baseline_and_its_alphas_with_each_seed(folder: Path, options: list[str]) -> None:
     assert main(["study", *options, "--search=1,20", "--trials=1", "--seeds=2", "--trainer.max_epochs=1"]) == 0

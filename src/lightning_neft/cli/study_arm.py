@@ -93,7 +93,8 @@ def _digest(program: Program) -> str:
     for key in _OF_ARM:
         config.pop(key, None)
     if isinstance(config.get("neftune"), dict):
-        config["neftune"].pop("alpha")
+        for key in ("alpha", "seed"):
+            config["neftune"].pop(key, None)
     for key in ("default_root_dir", "logger", "enable_progress_bar"):
         config["trainer"].pop(key)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
@@ -113,14 +114,17 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
+    has_begun = any((root / arm.name).glob("version_*/checkpoints/last.ckpt"))
+    # Each of them, because a config may set it too: that of an earlier run says what it had gone on from, for one.
     own = [
         f"--neftune.alpha={arm.alpha!r}",
+        "--neftune.seed=null",
         f"--seed_everything={arm.seed}",
         f"--trainer.default_root_dir={root}",
+        "--trainer.logger=true",
         f"--name={arm.name}",
+        f"--ckpt_path={newest_checkpoint(root, arm.name) if has_begun else 'null'}",
     ]
-    if any((root / arm.name).glob("version_*/checkpoints/last.ckpt")):
-        own.append(f"--ckpt_path={newest_checkpoint(root, arm.name)}")
     try:
         with quiet():
             program = Program("study", [*task.args, *own])

@@ -141,10 +141,9 @@ def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, 
 
 def _at_equal_length(found: Interval | str) -> dict[str, Any]:
     """Return the keys of a difference at equal length, or of why there is none."""
-    is_there = isinstance(found, Interval)
-    numbers = (found.mean, found.low, found.high) if is_there else (None, None, None)
+    reason, numbers = (found, (None,) * 3) if isinstance(found, str) else (None, (found.mean, found.low, found.high))
     names = ("length_controlled_difference", "length_controlled_low", "length_controlled_high")
-    return {**dict(zip(names, numbers, strict=True)), "length_controlled_reason": None if is_there else found}
+    return {**dict(zip(names, numbers, strict=True)), "length_controlled_reason": reason}
 
 
 def _longer_by(pairs: Sequence[Annotation]) -> list[int]:

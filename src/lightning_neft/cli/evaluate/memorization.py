@@ -118,8 +118,10 @@ def _of_model(options: Namespace) -> dict[str, Any]:
 
     texts, decoding = answer() if options.model else trained.within(answer)
     found = memorization(texts, [item.answer for item in chosen])
-    settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": options.model}
-    label = Path(options.model).name if options.model else trained.label
+    # Of a folder its name: those above it are nobody's business.
+    model = Path(options.model).name if options.model and Path(options.model).is_dir() else options.model
+    settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": model}
+    label = model or trained.label
     return make_result("memorization", label, found, trained.provenance(settings, options.seed))
 
 

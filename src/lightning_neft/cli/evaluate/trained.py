@@ -38,7 +38,7 @@ class TrainedProgram:
     Attributes:
         module: The model; its weights are there in `within`.
         data: The data.
-        label: Name of the run.
+        label: Name of the run; without a checkpoint it says that this is the base.
 
     Raises:
         ConfigError: An option is wrong or missing.
@@ -52,7 +52,8 @@ class TrainedProgram:
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
             self.data.setup("validate")
-        self.label: str = self._program.config.name
+        name: str = self._program.config.name
+        self.label = f"{name} (not trained)" if self.checkpoint is None else name
 
     def within(self, work: Callable[[], _T]) -> _T:
         """Return what the work returns, done with the weights loaded, on the device and in the precision of the config.

@@ -81,8 +81,8 @@ def _show_difference(result: dict[str, Any], console: Console) -> None:
     if reason := result["length_controlled_reason"]:
         console.print(Text(f"no difference at equal length: {reason}", style="yellow"))
     else:
-        ends = (result[f"length_controlled_{name}"] for name in ("difference", "low", "high"))
-        said = verdict(Interval(*ends, result["level"]), lower_is_better=False)
+        mean, low, high = (result[f"length_controlled_{name}"] for name in ("difference", "low", "high"))
+        said = verdict(Interval(mean, low, high, result["level"]), lower_is_better=False)
         console.print(Text(f"at equal length (own model): {said}"))
     console.print(
         Text(
