@@ -100,6 +100,21 @@ def test_other_kinds_have_their_tables(tmp_path: Path) -> None:
     assert 'long: "Write <more>"; late: no end within the first 250 tokens.' in page.text
 
 
+def test_a_study_shows_how_the_losses_of_its_samples_are_spread(tmp_path: Path) -> None:
+    result = study(alphas=(0, 5), seeds=(0, 1), failed=[(5, 1)])
+    for arm in result["arms"]:
+        # Of an arm that failed nothing is shown.
+        arm["held_out_per_sample"] = [1.0 + arm["alpha"] + arm["seed"], 3.0]
+        arm["train_per_sample"] = [0.5] if arm["alpha"] else []
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    (section,) = [node for node in page.all("section") if node.attributes["id"] == "overfitting"]
+    alts = [image.attributes["alt"] for image in section.all("img")]
+    assert alts == [
+        "Histograms of loss of a sample: alpha 5 median 0.5 of 1.",
+        "Histograms of loss of a sample: alpha 0 median 2.5 of 4; alpha 5 median 4.5 of 2.",
+    ]
+
+
 def test_a_difference_of_win_rates_is_shown_raw_and_length_controlled(tmp_path: Path) -> None:
     """A page of such a result alone: the judge's liking for length must not pass for a better model."""
     page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a")))
