@@ -1,0 +1,67 @@
+"""The tutorials do what they say: their blocks are run in order, in an empty folder, and print what the page shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_neft.cli.main import main
+from pages import DOCS, Block, blocks, commands
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The `srun` command is available"),
+    # A batch of two lengths tells Lightning no batch size that it would trust.
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+]
+
+
+def run_page(page: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run a page's Python in one namespace and its commands in this process."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        place = f"{page.name}:{block.line}"
+        if block.language == "python":
+            capsys.readouterr()
+            # Tracebacks and warnings then name the line of the page.
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+            if block.says is not None:
+                assert capsys.readouterr().out == block.says, place
+        elif block.language == "console":
+            run_commands(block, place)
+    return names
+
+
+def run_commands(block: Block, place: str) -> None:
+    for program, *args in commands(block):
+        assert program == "lightning_neft", place
+        assert main(args) == 0, f"{place}: {args}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_callback_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_page(DOCS / "tutorials" / "callback.md", capsys)
+    # The page ends where it says: nothing is left on the model of the first fit.
+    assert not names["module"].model.get_input_embeddings()._forward_hooks
+
+
+def test_the_tutorial_for_those_who_come_from_trl(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "from-trl.md", capsys)
+
+
+@pytest.mark.slow
+def test_the_recipe_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "recipe.md", capsys)
+    assert (folder / "runs" / "quickstart" / "version_1" / "config.yaml").is_file()
+    assert (folder / "my-model" / "README.md").is_file()
+
+
+def test_each_tutorial_has_a_test() -> None:
+    tested = {"callback.md", "from-trl.md", "recipe.md"}
+    assert {page.name for page in (DOCS / "tutorials").glob("*.md")} == tested
