@@ -29,14 +29,20 @@ def run_page(page: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
             if block.says is not None:
                 assert capsys.readouterr().out == block.says, place
         elif block.language == "console":
-            run_commands(block, place)
+            run_commands(block, place, capsys)
     return names
 
 
-def run_commands(block: Block, place: str) -> None:
+def run_commands(block: Block, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run commands; what the page shows is a part of what they print, or the error that they end with."""
+    capsys.readouterr()
+    is_error = block.says is not None and block.says.startswith("lightning_neft: ")
     for program, *args in commands(block):
         assert program == "lightning_neft", place
-        assert main(args) == 0, f"{place}: {args}"
+        assert main(args) == (2 if is_error else 0), f"{place}: {args}"
+    printed = capsys.readouterr()
+    if block.says is not None:
+        assert block.says.strip() in (printed.err if is_error else printed.out), place
 
 
 @pytest.fixture
@@ -62,6 +68,19 @@ def test_the_recipe_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert (folder / "my-model" / "README.md").is_file()
 
 
+@pytest.mark.slow
+def test_the_tutorial_on_data_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "own-data.md", capsys)
+    assert (folder / "runs" / "animals" / "version_0" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "does-it-help.md", capsys)
+    assert (folder / "runs" / "study-quickstart" / "report.html").is_file()
+    assert "Plain and noisy" in (folder / "answers.html").read_text(encoding="utf-8")
+
+
 def test_each_tutorial_has_a_test() -> None:
-    tested = {"callback.md", "from-trl.md", "recipe.md"}
+    tested = {"callback.md", "does-it-help.md", "from-trl.md", "own-data.md", "recipe.md"}
     assert {page.name for page in (DOCS / "tutorials").glob("*.md")} == tested
