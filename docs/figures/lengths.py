@@ -62,7 +62,7 @@ def draw() -> Figure:
         for column, length in enumerate(titles):
             place = axes[row, column]
             image = place.imshow(measured_rms(batch, length), vmin=0, vmax=0.2, cmap="Blues", aspect="auto")
-            place.set_yticks(range(len(batch["input_ids"])), [""] * len(batch["input_ids"]))
+            place.set_yticks([])
             if column == 0:
                 place.set_ylabel(name)
             if row == 0:
