@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast lint build clean
+.PHONY: quickstart test test-fast lint docs build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -20,6 +20,12 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Any warning ends it: a link that leads nowhere, a name that is not documented, markup that is none.
+docs: $(VENV)/.ready
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going --quiet -b doctest docs docs/_build/doctest
+	@echo "open docs/_build/html/index.html"
+
 build: $(VENV)/.ready
 	$(BIN)/python -m build
 
@@ -32,4 +38,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build runs .pytest_cache .mypy_cache .ruff_cache

@@ -182,6 +182,11 @@ def test_options_of_the_model_count(is_small, json_of, monkeypatch):
     assert report["embeddings"][0]["dtype"] == "float32"
 
 
+def test_tokens_that_the_template_brings_have_rows_as_in_a_fit(json_of):
+    code, report = json_of("--config=quickstart", "--data.template=chatml")
+    assert (code, report["lands"]) == (0, True)
+
+
 def test_quantised_weights_need_not_be_quantised_here(json_of):
     code, report = json_of("--config=quickstart", "--model.quantization=nf4", "--model.lora.r=4")
     assert code == 0

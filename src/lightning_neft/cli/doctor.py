@@ -118,6 +118,8 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
 
     def load() -> torch.nn.Module:
         module: torch.nn.Module = program.model
+        # In a fit the model takes them from the data of its Trainer; the table grows by them.
+        program.model.special_tokens = program.datamodule.special_tokens
         program.model.configure_model()
         return module
 

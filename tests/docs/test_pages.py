@@ -1,0 +1,38 @@
+"""Python on the pages that are no tutorials: it runs too, or at least says nothing that the package does not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_neft import EmbeddingNoise
+from pages import DOCS, blocks
+
+
+def test_the_example_of_an_exact_resume_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    (block,) = blocks(DOCS / "explanation" / "randomness.md")
+    exec(block.text, names)
+    assert capsys.readouterr().out == block.says
+    assert names["EmbeddingNoise"] is EmbeddingNoise
+
+
+def test_the_line_on_the_first_page_runs() -> None:
+    names: dict[str, object] = {}
+    (block,) = (block for block in blocks(DOCS / "index.md") if block.language == "python")
+    exec(block.text, names)
+    assert len(block.text.splitlines()) == 4
+
+
+def test_the_figure_shows_the_strengths_of_the_formula() -> None:
+    names: dict[str, object] = {"__name__": "figure", "__file__": str(DOCS / "figures" / "lengths.py")}
+    exec((DOCS / "figures" / "lengths.py").read_text(encoding="utf-8"), names)
+    padded, packed = names["batches"]().values()  # type: ignore[operator]
+    measure = names["measured_rms"]
+    names["DRAWS"] = 50
+    true = measure(padded, "true")  # type: ignore[operator]
+    for row, length in zip(true, (4, 8, 16, 32), strict=True):
+        assert row[:length].mean().item() == pytest.approx(5 / (3 * length * 64) ** 0.5, rel=0.02)
+        assert not row[length:].any()
+    assert measure(padded, "padded").mean().item() == pytest.approx(5 / (3 * 32 * 64) ** 0.5, rel=0.02)  # type: ignore[operator]
+    documents = measure(packed, "true")[0]  # type: ignore[operator]
+    assert documents[4:16].mean().item() == pytest.approx(5 / (3 * 12 * 64) ** 0.5, rel=0.02)

@@ -1,0 +1,84 @@
+"""The reference says all: every public name, every error with causes and ways out, the choices of each type."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import lightning_neft
+from lightning_neft import errors
+from pages import DOCS
+
+API = DOCS / "reference" / "api.md"
+_DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:\w+):: (\S+)$", re.MULTILINE)
+_TYPE = re.compile(r"^\.\. py:type:: (\S+)\n   :canonical: (.+)$", re.MULTILINE)
+
+
+def resolve(name: str) -> object:
+    """The object of a dotted name."""
+    module, _, last = name.rpartition(".")
+    return import_module(name) if not module else getattr(import_module(module), last)
+
+
+def documented(page: Path) -> list[object]:
+    """The objects that the directives of a page name; of a whole module, its public ones."""
+    found: list[object] = []
+    for name in _DIRECTIVE.findall(page.read_text(encoding="utf-8")):
+        if name in ("lightning_neft", "lightning_neft.errors"):
+            module = import_module(name)
+            # `py:module` of the package documents no member; `automodule` of the errors does.
+            found += [getattr(module, member) for member in module.__all__] if name.endswith("errors") else []
+        else:
+            found.append(resolve(name))
+    return found
+
+
+@pytest.mark.parametrize("name", lightning_neft.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    value = getattr(lightning_neft, name)
+    assert any(value is other for other in [*documented(API), *documented(DOCS / "reference" / "errors.md")])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lightning_neft.noise.injector.EmbeddingNoise",
+        "lightning_neft.models.causal_lm.CausalLM",
+        "lightning_neft.models.seq2seq_lm.Seq2SeqLM",
+        "lightning_neft.models.sequence_classifier.SequenceClassifier",
+        "lightning_neft.data.module.TextData",
+    ],
+)
+def test_what_a_user_imports_from_modules_is_documented(name: str) -> None:
+    assert any(resolve(name) is other for other in documented(API))
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in set(lightning_neft.__all__) - {"__version__"}:
+        assert len(getattr(lightning_neft, name).__doc__) > 30, name
+
+
+def test_the_list_of_errors_is_whole() -> None:
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert classes == set(errors.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"NEFTError"}))
+def test_every_error_says_causes_and_ways_out(name: str) -> None:
+    text = getattr(errors, name).__doc__
+    assert re.search(r"^    Causes: .{20}", text, re.MULTILINE)
+    assert re.search(r"^    Ways out: .{10}", text, re.MULTILINE)
+
+
+def test_types_on_the_page_have_the_choices_of_the_code() -> None:
+    shown = dict(_TYPE.findall(API.read_text(encoding="utf-8")))
+    assert len(shown) >= 9
+    for name, text in shown.items():
+        choices: list[object] = []
+        for part in get_args(resolve(name)):
+            choices += get_args(part) or [part]
+        assert set(re.findall(r'"(\w+)"', text)) == {choice for choice in choices if isinstance(choice, str)}, name

@@ -1,0 +1,86 @@
+"""The tutorials do what they say: their blocks are run in order, in an empty folder, and print what the page shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_neft.cli.main import main
+from pages import DOCS, Block, blocks, commands
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The `srun` command is available"),
+    # A batch of two lengths tells Lightning no batch size that it would trust.
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+]
+
+
+def run_page(page: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run a page's Python in one namespace and its commands in this process."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        place = f"{page.name}:{block.line}"
+        if block.language == "python":
+            capsys.readouterr()
+            # Tracebacks and warnings then name the line of the page.
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+            if block.says is not None:
+                assert capsys.readouterr().out == block.says, place
+        elif block.language == "console":
+            run_commands(block, place, capsys)
+    return names
+
+
+def run_commands(block: Block, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run commands; what the page shows is a part of what they print, or the error that they end with."""
+    capsys.readouterr()
+    is_error = block.says is not None and block.says.startswith("lightning_neft: ")
+    for program, *args in commands(block):
+        assert program == "lightning_neft", place
+        assert main(args) == (2 if is_error else 0), f"{place}: {args}"
+    printed = capsys.readouterr()
+    if block.says is not None:
+        assert block.says.strip() in (printed.err if is_error else printed.out), place
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_callback_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_page(DOCS / "tutorials" / "callback.md", capsys)
+    # The page ends where it says: nothing is left on the model of the first fit.
+    assert not names["module"].model.get_input_embeddings()._forward_hooks
+
+
+def test_the_tutorial_for_those_who_come_from_trl(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "from-trl.md", capsys)
+
+
+@pytest.mark.slow
+def test_the_recipe_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "recipe.md", capsys)
+    assert (folder / "runs" / "quickstart" / "version_1" / "config.yaml").is_file()
+    assert (folder / "my-model" / "README.md").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_data_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "own-data.md", capsys)
+    assert (folder / "runs" / "animals" / "version_0" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "does-it-help.md", capsys)
+    assert (folder / "runs" / "study-quickstart" / "report.html").is_file()
+    assert "Plain and noisy" in (folder / "answers.html").read_text(encoding="utf-8")
+
+
+def test_each_tutorial_has_a_test() -> None:
+    tested = {"callback.md", "does-it-help.md", "from-trl.md", "own-data.md", "recipe.md"}
+    assert {page.name for page in (DOCS / "tutorials").glob("*.md")} == tested
