@@ -35,8 +35,6 @@ def slugs(page: Path) -> set[str]:
 def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
-        if page.parent == ROOT:
-            continue
         text = re.sub(r" \\\n\s*", " ", page.read_text(encoding="utf-8"))
         found += [(page.relative_to(ROOT).as_posix(), command) for command in _COMMAND.findall(text)]
     return found

@@ -31,6 +31,8 @@ def test_a_hub_id_stays_as_it_is_and_a_folder_has_to_be_there(tmp_path: Path) ->
     assert resolve_base("owner/tiny-t5") == "owner/tiny-t5"
     with pytest.raises(ModelError, match="no such folder"):
         resolve_base(str(tmp_path / "none"))
+    with pytest.raises(ModelError, match="no such folder"):
+        resolve_base("runs/none/model")
 
 
 def test_a_class_that_there_is_not_is_told_without_the_list_of_all_that_there_are() -> None:

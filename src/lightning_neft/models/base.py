@@ -37,7 +37,8 @@ def resolve_base(base: str) -> str:
         from lightning_neft.models.tiny_models import tiny_model
 
         return str(tiny_model("t5", cache_folder() / "tiny"))
-    if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():
+    # An id of the hub has at most one slash.
+    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not Path(base).expanduser().is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     return str(Path(base).expanduser())
 
