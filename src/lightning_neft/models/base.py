@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.errors import ModelError
 
@@ -34,6 +37,8 @@ def resolve_base(base: str) -> str:
         return str(tiny_model("t5", cache_folder() / "tiny"))
     if base.startswith((".", "/", "~")) and not Path(base).expanduser().is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
+    if not base or Path(base).expanduser().is_file():
+        raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
     return str(Path(base).expanduser())
 
 
@@ -48,8 +53,17 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         yield
     # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
-    # ImportError: a package that this model or attention needs.
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    # ImportError: a package that this model or attention needs. The others: files that are cut or hold something else.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error
     except RuntimeError as error:
