@@ -18,6 +18,7 @@ from bad_input.refusals import FIT, Case, Content
 from lightning_neft.models.base import resolve_base
 
 _GENERATE = "generate --device=cpu --template=alpaca --prompt=Hi"
+_FILE = "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json"
 
 
 class Malicious:
@@ -298,12 +299,12 @@ PLACES = [
     Case("predictions below a file", f"predict {FIT[4:]} --trainer.default_root_dir=data.json/x", ("data.json",)),
     Case(
         "generate: an output below a file",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=outputs.json/o.json",
+        f"{_FILE} --output=outputs.json/o.json",
         ("outputs.json",),
     ),
     Case(
         "generate: an output in /proc",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=/proc/o.json",
+        f"{_FILE} --output=/proc/o.json",
         ("/proc/", "o.json.partial.jsonl", "give another path"),
     ),
     Case(
@@ -318,25 +319,25 @@ PLACES = [
     ),
     Case(
         "generate: kept answers that are none",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=o.json",
+        f"{_FILE} --output=o.json",
         ("o.json.partial.jsonl is no list of answers", "remove it"),
         {"o.json.partial.jsonl": "[1]\n"},
     ),
     Case(
         "generate: kept answers of another model",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=o.json",
+        f"{_FILE} --output=o.json",
         ("o.json.partial.jsonl", "--overwrite"),
         {"o.json.partial.jsonl": '{"fingerprint": "x"}\n{"index": 0, "output": "a"}\n'},
     ),
     Case(
         "generate: kept answers that are a number",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=o.json",
+        f"{_FILE} --output=o.json",
         ("o.json.partial.jsonl is no list of answers",),
         {"o.json.partial.jsonl": "5\n"},
     ),
     Case(
         "generate: kept answers that are a folder",
-        "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json --output=o.json",
+        f"{_FILE} --output=o.json",
         ("o.json.partial.jsonl",),
         {"o.json.partial.jsonl/x": "5\n"},
     ),

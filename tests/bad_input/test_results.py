@@ -1,4 +1,4 @@
-"""Files of answers, annotations and results of every wrong shape, and options of evaluate, report, recipes and study."""
+"""Answers, annotations and results of every wrong shape, and options of evaluate, report, recipes and study."""
 
 from __future__ import annotations
 
@@ -80,12 +80,6 @@ OUTPUTS_FILES = [
         "keep one",
     ),
     outputs("a question that is an object", _with(OUTPUTS, instruction={"a": 1}), "o.json, record 2: 'instruction'"),
-    outputs(
-        "an answer with a lone surrogate",
-        '[{"instruction": "a", "output": "\\ud800"}]',
-        "o.json, record 1",
-        "surrogate",
-    ),
     outputs("a result for answers", RESULT, "o.json, line 1 has no 'instruction'"),
     Case("answers that are a folder", "evaluate --outputs .", (". is a folder", "give a file")),
     Case("answers that are a device", "evaluate --outputs /dev/null", ("/dev/null",)),

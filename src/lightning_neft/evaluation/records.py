@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_neft.data.formats.base import checked_text
 from lightning_neft.data.sources.json_file import json_records
 from lightning_neft.errors import DataError
 
@@ -146,7 +145,7 @@ def _text(record: dict[str, Any], name: str, where: str, default: str | None = N
         return default
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} is {value!r}, it has to be a text")
-    return checked_text(value, repr(name), where)
+    return value
 
 
 def _preference(record: dict[str, Any], where: str) -> float | None:
