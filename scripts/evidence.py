@@ -4,9 +4,10 @@
     python scripts/evidence.py evidence
 
 Two bases (the one of the package, 984,192 weights, and one of half its width, 279,104), two kinds of data that the
-project generates (300 instructions, 300 texts; 120 more of each held out), alphas 0, 1, 5 and 15 of the paper's scale and
-0, 1, 3 and 10 of the relative one, 5 seeds: 160 arms. Each study can be stopped and started again. The results are
-gathered in evidence/evidence.json; `--gather` does that alone.
+project generates (300 instructions, 300 texts; 120 more of each held out), alphas 0, 1, 5 and 15 of the paper's scale,
+on the instructions also 0, 1, 3 and 10 of the relative one, 5 seeds: 120 arms. Each study can be stopped and started
+again, and shared by several of these commands. The results are gathered in evidence/evidence.json; `--gather` does that
+alone.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _studies() -> list[dict[str, str]]:
     return [
         {"base": base, "source": source, "scale": scale}
         for scale in ALPHAS
-        for source in ("instructions", "texts")
+        for source in (("instructions", "texts") if scale == "paper" else ("instructions",))
         for base in ("tiny", "width-64")
     ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning_neft.cli.recipe_details import recipe_details
+from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.files import write_text
 from lightning_neft.zoo.base_models import find_base_model
 from lightning_neft.zoo.recipe import Recipe, load_recipes
@@ -38,7 +38,7 @@ def _all(recipes: list[Recipe], executed: int, smoke: int) -> Iterator[str]:
     for recipe in recipes:
         details = recipe_details(recipe)
         devices = "" if details.run.devices == 1 else f" x {details.run.devices}"
-        hours = "" if details.hours is None else f"{details.hours:.1f}"
+        hours = "" if details.hours is None else hours_text(details.hours)
         gated = " (gated)" if recipe.card.gated else ""
         cells = [
             f"`{recipe.name}`",

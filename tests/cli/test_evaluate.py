@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
@@ -118,11 +120,20 @@ def test_two_models_are_compared_in_pairs(folder: Path, capsys: pytest.CaptureFi
     assert [item["label"] for item in rates] == ["plain", "alpha5"]
     assert (difference["kind"], difference["label"]) == ("win_rate_difference", "alpha5")
     assert difference["difference"] == pytest.approx(rates[1]["win_rate"] - rates[0]["win_rate"])
+    at_equal_length = rates[1]["length_controlled_win_rate"] - rates[0]["length_controlled_win_rate"]
+    assert difference["length_controlled_difference"] == pytest.approx(at_equal_length)
+    assert difference["length_controlled_low"] < at_equal_length < difference["length_controlled_high"]
+    assert (difference["mean_characters"], difference["baseline_mean_characters"]) == (10.5, 10.5)
     assert difference["provenance"]["seed"] == 0
     assert main(["evaluate", "--annotations", plain, noisy]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "alpha5 minus plain, win rate in percent points over 6 pairs: " in printed
     assert "no evidence of a difference (41.7, 95 % interval" in printed
+    assert "at equal length (own model): no evidence of a difference" in printed
+    # All lost: there is no rate at equal length, and so no difference.
+    lost = annotations(folder, "lost", [1, 1, 1, 1, 1, 1])
+    assert main(["evaluate", "--annotations", plain, lost]) == 0
+    assert "no difference at equal length: there is no win" in " ".join(capsys.readouterr().out.split())
 
 
 def test_memorisation_of_an_outputs_file(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,13 +158,13 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
     for args in (base, trained):
         assert main(["evaluate", "--clean-loss", *args]) == 0
         found = _object(capsys)
-        assert (found["kind"], found["label"]) == ("clean_loss", "a")
+        assert (found["kind"], found["label"]) == ("clean_loss", "a" if args is trained else "a (not trained)")
         assert [found["splits"][split]["n_samples"] for split in ("train", "held_out")] == [3, 2]
         losses.append(found["splits"]["train"]["mean_loss"])
     # The checkpoint is what was measured, not the base.
     assert losses[1] < losses[0]
-    (source,) = found["provenance"]["inputs"]
-    assert (source["role"], source["name"]) == ("checkpoint", "last.ckpt")
+    sources = [(source["role"], source["name"]) for source in found["provenance"]["inputs"]]
+    assert sources == [("data", "data.json"), ("checkpoint", "last.ckpt")]
     assert found["provenance"]["settings"]["alpha"] == 5
     folder = str(next(Path("runs").rglob("model.safetensors")).parent)
     for args in (trained, [*base, f"--model={folder}"]):
@@ -176,6 +187,11 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         (["--outputs", "outputs.json", "--first-k-tokens", "3"], "first_k_tokens must be 5 or more"),
         (["--outputs", "outputs.json", "--out", "outputs.json/x"], "outputs.json is a file; give another name"),
         (["--outputs", "outputs.json", "outputs.json", "--out", "x.json"], "--out x.json: there are 2 results"),
+        (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline is for a judge; give --judge NAME too"),
+        (
+            ["--memorization", "--data=outputs.json"],
+            "data: 'outputs.json' is no YAML file with the keys of data; give them one by one, as --data.KEY VALUE",
+        ),
         (["--annotations", "outputs.json"], "outputs.json, record 1 has no 'output_1'"),
         (["--memorization"], "evaluate --memorization needs answers: --outputs FILE with references, or --config"),
         (["--memorization", "--outputs", "bare.json"], "bare.json: 1 of 1 records have no 'reference'"),
@@ -212,5 +228,9 @@ def test_what_is_wrong_is_one_line(
 def test_every_option_of_the_help_is_taken_and_every_example_names_a_kind() -> None:
     text = static_help(["evaluate", "--help"])
     assert text is not None
+    for kind in ("text_statistics", "win_rate", "memorization", "clean_loss"):
+        parser = VerbParser("evaluate")
+        import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
+        assert [name for action in parser._actions for name in action.option_strings if name not in text] == []
     for option in ("--first-k-tokens", "--tokenizer", "--seed", "--limit", "--model", "--out", "--json"):
         assert option in text

@@ -41,6 +41,17 @@ def judged(server: JudgeServer, files: dict[str, str], *more: str, outputs: str 
     return ["evaluate", "--outputs", *chosen, *options, *more]
 
 
+def test_outputs_that_are_those_of_the_baseline_are_draws_without_a_request(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(JudgeServer()) as server:
+        assert main(judged(server, files, outputs="baseline")) == 0
+    printed = capsys.readouterr()
+    assert "0 requests to send" in printed.err
+    assert "10 pairs of the same answer twice are draws, and were not judged" in printed.out
+    assert not server.answered
+
+
 def test_a_run_writes_result_and_annotations_that_agree(
     files: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.models.answer_sources import load_model, open_answerer
+from lightning_neft.models.base import TINY
 from lightning_neft.models.facts import read_facts
 
 QUESTION = [{"role": "user", "content": "What is the plural of mouse?"}]
@@ -95,7 +97,9 @@ def test_a_process_without_this_package_and_peft_loads_it(short: list[str], fold
     )
 
 
-def test_the_card_says_where_the_model_comes_from(short: list[str], folder: Path) -> None:
+def test_the_card_says_where_the_model_comes_from(
+    short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["fit", *short, "--name=r", "--neftune.alpha=7", "--model.lora.r=2"]) == 0
     run = first_run("r")
     result = {"schema": "lightning_neft.result/1", "kind": "text_statistics", "label": "a|b", "mean_words": 3.25}
@@ -123,6 +127,38 @@ def test_the_card_says_where_the_model_comes_from(short: list[str], folder: Path
         assert part in text, part
     assert "other.json" not in text
     assert str(folder) not in text
+    capsys.readouterr()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    shown = capsys.readouterr().out.strip()
+    question = ["--prompt=Which day comes after Monday?", "--max_new_tokens=256"]
+    assert main(["generate", "--model=out", "--device=cpu", *question]) == 0
+    assert capsys.readouterr().out.strip() == shown
+
+
+def test_the_card_of_a_checkpoint_is_of_its_own_run(short: list[str], folder: Path) -> None:
+    base = folder / "secret" / "base"
+    shutil.copytree(TINY, base)
+    assert main(["fit", *short, "--name=r", f"--model.base={base}", "--model.weight_decay=0.25"]) == 0
+    result = {"schema": "lightning_neft.result/1", "kind": "text_statistics", "label": "a", "provenance": {}}
+    (first_run("r") / "mine.json").write_text(json.dumps({**result, "mean_words": 3.25}))
+    (first_run("r") / "without.json").write_text(json.dumps(result))
+    other = folder / "results"
+    other.mkdir()
+    (folder / "stray.json").write_text(json.dumps({**result, "mean_words": 7.5}))
+    # `last` is found from here; the files that lie beside this folder are nobody's.
+    os.chdir(other)
+    given = [f"--trainer.default_root_dir={folder / 'runs'}", f"--data.source={folder / 'data.json'}"]
+    given += ["--name=r", f"--model.base={base}"]
+    assert main(["export", *given, "--ckpt_path=last", "--output=out"]) == 0
+    text = Path("out/README.md").read_text()
+    assert "| `model.weight_decay` | `0.25` |" in text
+    assert "| last | " in text
+    assert "`mine.json`: text_statistics" in text
+    assert "without.json" not in text
+    assert "stray.json" not in text
+    assert "| base model | `base` |" in text
+    for written in Path("out").glob("*"):
+        assert b"secret" not in written.read_bytes(), written
 
 
 def test_a_hub_base_and_dataset_are_named_for_the_hub() -> None:
@@ -184,6 +220,18 @@ def test_the_folder_is_replaced_only_when_told_and_only_whole(
     assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
     assert main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"]) == 0
     assert not (folder / "out" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("output", ["runs", ".", "runs/r/version_0/checkpoints"])
+def test_what_is_exported_is_never_overwritten(
+    output: str, short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *short, "--name=r"]) == 0
+    there = sorted(folder.rglob("*"))
+    assert main(["export", *short, "--name=r", "--ckpt_path=last", f"--output={output}", "--overwrite"]) == 2
+    what = "the working folder" if output == "." else "the checkpoint that is exported"
+    assert f"export: --output {output} holds {what}; give another one" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == there
 
 
 class Hub:

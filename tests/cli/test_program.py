@@ -120,3 +120,10 @@ def test_the_last_answers_are_shown_once(
     printed = capsys.readouterr().out
     assert printed.count("answers after step 2") == samples
     assert printed.count("answers to held-out instructions") == tables - samples
+
+
+def test_a_run_without_a_logger_leaves_no_config_that_the_next_one_trips_over(folder: Path, short: list[str]) -> None:
+    once = [*short, "--trainer.max_steps=1", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+    for _ in range(2):
+        assert main(["fit", *once]) == 0
+    assert not list(folder.rglob("config.yaml"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +60,7 @@ def test_filters_leave_what_matches_them_all(
 def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "list"]) == 0
     printed = capsys.readouterr().out
-    assert [name for name in recipe_names() if f" {name} " not in printed] == []
+    assert [name for name in recipe_names() if f"\n{name} " not in printed] == []
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -125,7 +127,9 @@ def test_copy_writes_the_file_as_it_is(
 ) -> None:
     assert main(["recipes", "copy", "llama-2-7b/alpaca", *([dest] if dest else [])]) == 0
     assert Path(path).read_bytes() == find_recipe("llama-2-7b/alpaca").read_bytes()
-    assert f"lightning_neft fit --config {path}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"lightning_neft fit --config {path}" in printed
+    assert "its card speaks of the original" in printed
     assert [file for file in folder.rglob("*") if file.is_file()] == [folder / path]
 
 
@@ -150,6 +154,27 @@ def test_a_copy_that_is_edited_runs_under_its_own_name(folder: Path, short: list
     assert main(["fit", "--config", "mine.yaml", *short]) == 0
     saved = (folder / "runs/mine/version_0/config.yaml").read_text()
     assert "  alpha: 7.0\n" in saved
+
+
+def test_list_takes_less_than_a_second() -> None:
+    command = [sys.executable, "-m", "lightning_neft", "recipes", "list", "--json"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert len(json.loads(done.stdout)) == len(recipe_names())
+    # The processor's seconds: other work on the machine does not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_leaves_early_is_no_error(options: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lightning_neft", "recipes", "list", *options]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode in (1, 141)
 
 
 def test_list_imports_nothing_heavy() -> None:

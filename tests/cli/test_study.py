@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,9 @@ from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
+from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.evaluation.result import read_result
+from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.study.arm import ArmTask, Measures, read_record
 from lightning_neft.study.child import Validated
 from lightning_neft.study.plan import Arm
@@ -74,8 +77,16 @@ def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list
     for arm in arms.values():
         assert len(arm["held_out_per_sample"]) == len(arm["answers"]) == arm["memorization"]["n_total"] == 2
         assert arm["text_statistics"]["n_total"] == 2
+        # Without special tokens, as `evaluate --outputs --tokenizer` counts.
+        counts = token_counts(load_tokenizer("tiny"), [answer["output"] for answer in arm["answers"]])
+        assert arm["text_statistics"]["per_sample"]["tokens"] == counts
+        assert all(answer["output"] == answer["output"].strip() for answer in arm["answers"])
         # What the last validation of the run has found is what is measured afterwards.
         assert arm["held_out_loss"] == pytest.approx(arm["curves"]["val/loss"][-1][1], rel=1e-4)
+    (source,) = found["provenance"]["inputs"]
+    assert source["role"] == "data"
+    assert source["sha256"] == hashlib.sha256((folder / "data.json").read_bytes()).hexdigest()
+    assert re.fullmatch("[0-9a-f]{64}", found["provenance"]["settings"]["data_digest"])
     configs = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("out/arms/*/version_0/config.yaml"))]
     for config in configs:
         for key in ("name", "seed_everything"):
@@ -208,6 +219,27 @@ def test_an_arm_that_is_given_up_stops_at_that_validation_and_is_measured(
     assert validated[1].loss == pytest.approx(record["held_out_loss"], rel=1e-4)
 
 
+def test_a_config_that_sets_what_is_the_study_s_own_does_not_get_into_its_arms(
+    folder: Path, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of an earlier run, which says what that run had gone on from."""
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    earlier = {"ckpt_path": "last", "name": "earlier", "seed_everything": 9, "trainer": {"logger": False}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(earlier | {"neftune": {"alpha": 3, "seed": 7}}))
+    _, theirs = Pipe()
+    args = ("--config=config.yaml", *short, "--samples=0")
+    task = ArmTask(Arm(5.0, 1), folder / "arms" / "alpha-5-seed-1", args, Measures(0, 4, 0))
+    run_arm(task, theirs)
+    record = read_record(task.folder)
+    assert record is not None
+    assert (record["state"], record["steps"]) == ("complete", 2)
+    assert len(record["curves"]["train/loss"]) == 2
+    saved = yaml.safe_load((task.folder / "version_0" / "config.yaml").read_text())
+    assert (saved["neftune"]["alpha"], saved["neftune"]["seed"]) == (5, None)
+    assert (saved["seed_everything"], saved["ckpt_path"]) == (1, None)
+
+
 @pytest.mark.slow
 def test_a_search_trains_the_baseline_and_its_alphas_with_each_seed(folder: Path, options: list[str]) -> None:
     assert main(["study", *options, "--search=1,20", "--trials=1", "--seeds=2", "--trainer.max_epochs=1"]) == 0
@@ -273,6 +305,15 @@ def test_what_the_user_can_put_right_is_one_line(folder: Path, short, capsys, ar
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not (folder / "runs").exists()
+
+
+def test_a_library_that_is_missing_for_what_is_measured_at_the_end_is_told_before_the_training(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["study", "--alphas=0,5", "--memorization=2", *short]) == 2
+    assert "memorisation needs sacrebleu: pip install" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
 

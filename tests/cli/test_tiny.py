@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lightning_neft.cli.main import main
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.models.facts import read_facts
 
 LARGE = """\
 model:
@@ -134,6 +136,28 @@ def test_verbs_that_only_look_take_it_too(verb: str, large: list[str], capsys: p
     assert main([verb, *large, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert "tiny" in json.dumps(shown)
+
+
+@pytest.mark.parametrize("config", ["llama-2-7b/alpaca-qlora", "flan-t5-base/alpaca-cleaned"])
+def test_a_smoke_run_answers_and_is_exported(config: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = [f"--config={config}", "--tiny", f"--data.cache_dir={folder / 'cache'}"]
+    assert main(["fit", *tiny, "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]) == 0
+    trained = [*tiny, "--ckpt_path=last"]
+    capsys.readouterr()
+    assert main(["generate", *trained, "--prompt=Say cat.", "--max_new_tokens=3"]) == 0
+    printed = capsys.readouterr()
+    assert f"{config}-tiny (last): template alpaca, greedy" in printed.err
+    assert printed.out.strip()
+    assert main(["export", *trained, "--output=out"]) == 0
+    tokenizer = AutoTokenizer.from_pretrained("out")
+    loaded = (AutoModelForSeq2SeqLM if "t5" in config else AutoModelForCausalLM).from_pretrained("out")
+    written = loaded.generate(**tokenizer("Say cat.", return_tensors="pt"), max_new_tokens=3)
+    assert written.shape[1] > 1
+    facts = read_facts(folder / "out")
+    assert facts is not None
+    assert (facts.recipe, facts.alpha, facts.template) == (f"{config}-tiny", 5.0, "alpaca")
+    assert main(["generate", f"--config={config}", "--ckpt_path=last", "--prompt=Say cat."]) == 2
+    assert f"last.ckpt (runs that have one: {config}-tiny); " in capsys.readouterr().err
 
 
 def test_a_smoke_run_is_gone_on_with_by_its_name(large: list[str], folder: Path) -> None:

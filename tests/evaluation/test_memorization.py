@@ -60,4 +60,4 @@ def test_near_copies_are_those_above_the_threshold() -> None:
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ConfigError, match=r"needs sacrebleu: pip install 'lightning-neft\[evaluate\]'"):
-        bleu_4("a", "a")
+        memorization(["a"], ["a"])

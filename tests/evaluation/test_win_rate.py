@@ -9,7 +9,13 @@ import pytest
 from scipy.special import expit
 
 from lightning_neft.errors import DataError
-from lightning_neft.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_difference
+from lightning_neft.evaluation.bootstrap import Interval
+from lightning_neft.evaluation.win_rate import (
+    length_controlled_difference,
+    length_controlled_win_rate,
+    win_rate,
+    win_rate_difference,
+)
 
 
 def test_wins_losses_and_draws_are_counted_as_alpacaeval_does() -> None:
@@ -99,3 +105,32 @@ def test_differences_are_paired() -> None:
     assert 2 < found.mean - found.low < 3.5
     with pytest.raises(DataError, match="got 2 and 3"):
         win_rate_difference([1, 0], [1, 0, 0])
+
+
+def test_the_interval_of_a_difference_at_equal_length_is_that_of_its_spread() -> None:
+    """Two models of one judge and the same instructions, hard and easy ones for both."""
+    differences, widths = [], []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        chance, lengths, longer = random.random(300), random.normal(0, 300, 300), random.normal(200, 300, 300)
+        wins = (chance < expit(-0.4 + np.tanh(lengths / lengths.std()))).astype(float)
+        longer_wins = (chance < expit(0.2 + np.tanh(longer / longer.std()))).astype(float)
+        found = length_controlled_difference(longer_wins, longer, wins, lengths)
+        assert isinstance(found, Interval)
+        rates = [length_controlled_win_rate(*one).win_rate for one in ((longer_wins, longer), (wins, lengths))]
+        assert found.mean == pytest.approx(np.subtract(*np.asarray(rates, float)))
+        differences.append(found.mean)
+        widths.append((found.high - found.low) / 2 / 1.96)
+    assert np.mean(widths) == pytest.approx(np.std(differences, ddof=1), rel=0.15)
+    # True is sigmoid(0.2) - sigmoid(-0.4); the raw rates are further apart.
+    assert np.mean(differences) == pytest.approx(100 * (expit(0.2) - expit(-0.4)), abs=1.5)
+
+
+def test_a_difference_at_equal_length_needs_both_rates() -> None:
+    lengths = [-30, -10, 10, 20]
+    good, bad = ([0, 0.5, 0.5, 1], lengths), ([1, 1, 1, 1], lengths)
+    assert length_controlled_difference(*good, *bad) == "there is no loss"
+    assert length_controlled_difference(*bad, *good) == "there is no loss"
+    same = length_controlled_difference(*good, *good)
+    assert isinstance(same, Interval)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)

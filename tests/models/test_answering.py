@@ -168,5 +168,8 @@ def test_what_cannot_answer_is_told_in_one_line(base: str, classified: str, tmp_
         open_answerer(base, template="plain", device="cuda:77")
     with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
         open_answerer(str(tmp_path), template="plain")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ModelError, match=rf"so it is no model folder; did you mean {tmp_path}/model\?"):
+        open_answerer(f"{tmp_path}/", template="plain")
     with pytest.raises(ConfigError, match=r"max_new_tokens must be 1 or more, got 0"):
         answerer(base).answers([asked("a")], max_new_tokens=0)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import datasets
 import pytest
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, GraniteConfig
 
 from lightning_neft.errors import ModelError
-from lightning_neft.models.base import RANDOM_T5, TINY, resolve_base
+from lightning_neft.models.base import RANDOM_T5, TINY, loading, resolve_base
 
 
 def test_tiny_is_the_folder_in_the_package() -> None:
@@ -31,3 +31,21 @@ def test_a_hub_id_stays_as_it_is_and_a_folder_has_to_be_there(tmp_path: Path) ->
     assert resolve_base("owner/tiny-t5") == "owner/tiny-t5"
     with pytest.raises(ModelError, match="no such folder"):
         resolve_base(str(tmp_path / "none"))
+
+
+def test_a_class_that_there_is_not_is_told_without_the_list_of_all_that_there_are() -> None:
+    with pytest.raises(ModelError) as caught, loading("weights", "some/base"):
+        AutoModelForSequenceClassification.from_config(GraniteConfig())
+    assert str(caught.value) == (
+        "the weights of model base 'some/base' cannot be loaded: transformers has no "
+        "AutoModelForSequenceClassification for a GraniteConfig; give another base, or another task"
+    )
+
+
+def test_a_long_reason_is_one_line_that_is_cut() -> None:
+    with pytest.raises(ModelError) as caught, loading("config", "some/base"):
+        raise OSError("it is not\nthere " + "and so on " * 100)
+    line = str(caught.value)
+    assert line.startswith("the config of model base 'some/base' cannot be loaded: it is not there and so on ")
+    assert line.endswith(" ...")
+    assert len(line) < 500

@@ -21,6 +21,7 @@ __all__ = [
     "study",
     "text_statistics",
     "win_rate",
+    "win_rate_difference",
     "write",
 ]
 
@@ -161,6 +162,25 @@ def win_rate(label: str = "some-model", rate: float = 26.46, error: float | None
         "judge": "some-judge",
     }
     return make_result("win_rate", label, metrics, provenance([], {}, None))
+
+
+def win_rate_difference(label: str = "some-model", controlled: bool = True) -> dict[str, Any]:
+    """A raw difference that is told apart from none, and one at equal length that is not."""
+    metrics = {
+        "difference": 35.2,
+        "low": 31.5,
+        "high": 38.9,
+        "level": 0.95,
+        "length_controlled_difference": 1.6 if controlled else None,
+        "length_controlled_low": -2.1 if controlled else None,
+        "length_controlled_high": 5.3 if controlled else None,
+        "length_controlled_reason": None if controlled else "there is no loss",
+        "n_total": 805,
+        "mean_characters": 1067.0,
+        "baseline_label": "other-model",
+        "baseline_mean_characters": 396.0,
+    }
+    return make_result("win_rate_difference", label, metrics, provenance([], {}, 0))
 
 
 def answer_file(path: Path, generator: str, answers: Sequence[tuple[str, str]]) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightning_neft.report.write import write_report
-from report.example import answer_file, clean_loss, memorization, study, win_rate, write
+from report.example import answer_file, clean_loss, memorization, study, win_rate, win_rate_difference, write
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -38,6 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = [(one, text if index % 2 else f"{text} but longer") for index, (one, text) in enumerate(plain)]
     odd = [(ATTACK, ATTACK), (LONG_WORD, LONG_WORD)]
     results = [study(failed=[(15, 2)], label=LONG_WORD), win_rate(ATTACK), clean_loss(LONG_WORD), memorization(ATTACK)]
+    results.append(win_rate_difference(LONG_WORD))
     paths = [write(folder / f"{index}.json", result) for index, result in enumerate(results)]
     paths += [answer_file(folder / "x.json", "x", plain + odd), answer_file(folder / "y.json", "y", other + odd)]
     return write_report(paths, folder).page

@@ -24,6 +24,7 @@ from report.example import (
     study,
     text_statistics,
     win_rate,
+    win_rate_difference,
     write,
 )
 from report.page_tree import Node, parse
@@ -75,16 +76,80 @@ def test_a_section_without_data_is_left_out(tmp_path: Path) -> None:
 
 def test_other_kinds_have_their_tables(tmp_path: Path) -> None:
     source = provenance([], {}, None)
-    tasks = {"arc_easy": {"acc": 0.5, "acc_stderr": 0.01, "alias": "arc_easy"}}
-    variants = [{"name": "plain", "mean_words": 10.0}, {"name": "long", "mean_words": 20.0}]
+    tasks = {
+        "arc_easy": {"acc": 0.5, "acc_stderr": 0.01, "alias": "arc_easy"},
+        "gsm8k": {"exact_match,strict": 0.25, "exact_match_stderr,strict": 0.125, "perplexity": None},
+    }
+    variants = [
+        {"name": "plain", "sentence": "", "min_new_tokens": 0, "mean_words": 10.0, "mean_tokens": None, "n_short": 0},
+        {"name": "long", "sentence": "Write <more>", "min_new_tokens": 0, "mean_words": 20.0, "mean_tokens": None},
+        {"name": "late", "sentence": "", "min_new_tokens": 250, "mean_words": 30.0, "mean_tokens": None},
+    ]
     paths = [
-        write(tmp_path / "c.json", make_result("capability", "m", {"tasks": tasks}, source)),
+        write(tmp_path / "c.json", make_result("capability", "m", {"tasks": tasks}, provenance([], {"limit": 5}, 0))),
         write(tmp_path / "l.json", make_result("length_ablation", "m", {"variants": variants}, source)),
     ]
     page = page_of(tmp_path, *paths)
     cells = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
-    assert ["arc_easy", "acc", "0.5"] in cells
-    assert ["long", "20"] in cells
+    # A value with its error in one cell, no column where nothing was measured.
+    assert ["arc_easy", "acc", "0.5 ± 0.01"] in cells
+    assert ["gsm8k", "exact_match,strict", "0.25 ± 0.12"] in cells
+    assert ["long", "20.0"] in cells
+    assert not any("stderr" in cell for row in cells for cell in row)
+    assert "the first 5 documents of each task alone" in page.text
+    assert 'long: "Write <more>"; late: no end within the first 250 tokens.' in page.text
+
+
+def test_a_study_shows_how_the_losses_of_its_samples_are_spread(tmp_path: Path) -> None:
+    result = study(alphas=(0, 5), seeds=(0, 1), failed=[(5, 1)])
+    for arm in result["arms"]:
+        # Of an arm that failed nothing is shown.
+        arm["held_out_per_sample"] = [1.0 + arm["alpha"] + arm["seed"], 3.0]
+        arm["train_per_sample"] = [0.5] if arm["alpha"] else []
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    (section,) = [node for node in page.all("section") if node.attributes["id"] == "overfitting"]
+    alts = [image.attributes["alt"] for image in section.all("img")]
+    assert alts == [
+        "Histograms of loss of a sample: alpha 5 median 0.5 of 1.",
+        "Histograms of loss of a sample: alpha 0 median 2.5 of 4; alpha 5 median 4.5 of 2.",
+    ]
+
+
+def test_a_difference_of_win_rates_is_shown_raw_and_length_controlled(tmp_path: Path) -> None:
+    """A page of such a result alone: the judge's liking for length must not pass for a better model."""
+    page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a")))
+    assert [node.attributes["id"] for node in page.all("section")] == ["summary", "win-rates", "provenance"]
+    found = [item.text for item in page.all("li") if item.all("bdi")]
+    assert found == [
+        "better a against other-model, difference of their raw win rates: higher by 35.2 (95 % interval 31.5 to 38.9)",
+        "no evidence a against other-model, difference of their length-controlled win rates: "
+        "no evidence of a difference (1.6, 95 % interval -2.1 to 5.3)",
+    ]
+    cells = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
+    assert ["a", "other-model", "35.20 (31.50 to 38.90)", "1.60 (-2.10 to 5.30)", "805", "1,067", "396"] in cells
+    assert len(page.all("figure")) == 1
+
+
+def test_a_difference_without_a_length_controlled_one_says_why(tmp_path: Path) -> None:
+    page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a", controlled=False)))
+    assert "a against other-model: no length-controlled difference, because there is no loss" in page.text
+    assert len([item for item in page.all("li") if item.all("bdi")]) == 1
+
+
+def test_statistics_of_first_words_are_not_mixed_with_others_without_a_word(tmp_path: Path) -> None:
+    whole, first = text_statistics("whole"), text_statistics("first")
+    first |= {"first_k_tokens": 50, "n_short": 7}
+    paths = [write(tmp_path / f"{one['label']}.json", one) for one in (whole, first)]
+    page = page_of(tmp_path, *paths)
+    rows = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
+    head = next(row for row in rows if row[0] == "answers of")
+    assert head[-2:] == ["of the first words", "shorter, left out"]
+    assert [row[-2:] for row in rows if row[0] in ("whole", "first") and len(row) == len(head)] == [
+        ["—", "—"],
+        ["50", "7"],
+    ]
+    assert "such rows are not to be compared" in page.text
+    assert "not to be compared" not in page_of(tmp_path, paths[1]).text
 
 
 def test_headings_are_in_order_and_landmarks_are_there(everything: Node) -> None:

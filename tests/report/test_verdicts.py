@@ -32,7 +32,7 @@ def findings(*results: dict) -> list[Finding]:
     return [item for block in blocks_of(Findings, *results) for item in block.findings]
 
 
-@pytest.mark.parametrize("ends", [(-0.1, 0.1), (-0.3, 0.0), (0.0, 0.3), (0.0, 0.0), (-1e-9, 5.0)])
+@pytest.mark.parametrize("ends", [(-0.1, 0.1), (-0.3, 0.0), (0.0, 0.3), (0.0, 0.0), (-1e-9, 5.0), (2.0, 2.0)])
 def test_an_interval_that_holds_or_touches_zero_is_no_evidence(ends: tuple[float, float]) -> None:
     found = finding("alpha 5", "held_out_loss", Interval(sum(ends) / 2, *ends, 0.95))
     assert found.tells == "no evidence"
@@ -121,5 +121,14 @@ def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
     assert tells(52.0, 1.54) == ["no evidence", "better"]
 
 
-def test_a_win_rate_without_standard_error_gives_no_verdict() -> None:
-    assert summary(inputs_of(win_rate(error=None))) is None
+@pytest.mark.parametrize("error", [None, 0.0])
+def test_a_win_rate_without_standard_error_gives_no_verdict(error: float | None) -> None:
+    """It is 0 where all pairs have the same verdict, of however few: that is no certainty."""
+    assert summary(inputs_of(win_rate(error=error))) is None
+
+
+def test_few_pairs_make_a_win_rate_less_certain() -> None:
+    few = win_rate(rate=45.0, error=2.0)
+    assert [item.tells for item in findings(few)] == ["worse", "no evidence"]
+    # Student's quantile with 3 degrees of freedom is 3.18: 45 +- 6.4.
+    assert [item.tells for item in findings(few | {"n_total": 4})] == ["no evidence", "no evidence"]

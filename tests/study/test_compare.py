@@ -26,15 +26,15 @@ def test_differences_are_taken_sample_by_sample_against_the_baseline_of_the_same
     # Unpaired, the seeds' own levels (1 and 5) would drown the difference of 0.1.
     arms = [
         arm(0.0, 0, [1.0, 2.0, 3.0]),
-        arm(5.0, 0, [0.9, 1.9, 2.9]),
+        arm(5.0, 0, [0.9, 1.899, 2.901]),
         arm(0.0, 1, [5.0, 6.0, 7.0]),
-        arm(5.0, 1, [4.9, 5.9, 6.9]),
+        arm(5.0, 1, [4.9, 5.899, 6.901]),
     ]
     (found,) = compare(arms)
     assert (found["alpha"], found["baseline"], found["metric"]) == (5.0, 0, "held_out_loss")
     assert (found["n_seeds"], found["n_samples"], found["level"]) == (2, 3, 0.95)
     for name in ("difference", "low", "high"):
-        assert found[name] == pytest.approx(-0.1)
+        assert found[name] == pytest.approx(-0.1, abs=0.01)
     assert found["verdict"].startswith("better: lower by 0.1")
 
 
@@ -45,22 +45,22 @@ def test_an_interval_that_holds_zero_is_no_evidence() -> None:
     assert found["verdict"].startswith("no evidence of a difference")
 
 
-def test_lengths_and_copies_differ_without_being_better_or_worse() -> None:
+def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse() -> None:
     def texts(length: int) -> list[dict[str, str]]:
-        return [{"instruction": "", "output": "x" * (length + extra), "reference": ""} for extra in (0, 3)]
+        return [{"instruction": "", "output": "x" * int(length + extra), "reference": ""} for extra in (0, length / 10)]
 
     copies = {"per_sample": {"rouge_l": [0.9, 1.0]}}
-    fewer = {"per_sample": {"rouge_l": [0.4, 0.5]}}
+    fewer = {"per_sample": {"rouge_l": [0.4, 0.51]}}
     arms = [
         arm(0.0, 0, [1.0, 2.0], answers=texts(10), memorization=copies, train_per_sample=[0.5, 0.5]),
-        arm(5.0, 0, [1.0, 2.0], answers=texts(30), memorization=fewer, train_per_sample=[0.7, 0.7]),
+        arm(5.0, 0, [1.0, 2.0], answers=texts(30), memorization=fewer, train_per_sample=[0.7, 0.71]),
     ]
     found = {one["metric"]: one for one in compare(arms)}
-    assert found["mean_characters"]["difference"] == 20
-    assert found["mean_characters"]["verdict"].startswith("higher by 20")
-    assert found["mean_rouge_l"]["difference"] == pytest.approx(-0.5)
-    assert found["mean_rouge_l"]["verdict"].startswith("lower by 0.5")
-    assert found["train_clean_loss"]["verdict"].startswith("worse: higher by 0.2")
+    assert found["mean_characters"]["difference"] == 21
+    assert found["mean_characters"]["verdict"].startswith("higher by 21")
+    assert found["mean_rouge_l"]["difference"] == pytest.approx(-0.495)
+    assert found["mean_rouge_l"]["verdict"].startswith("lower by 0.495")
+    assert found["train_clean_loss"]["verdict"].startswith("higher by 0.205")
 
 
 def test_seeds_without_a_pair_are_left_out() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lightning_neft.cli.program import WITHOUT_TRAINING, Program
@@ -65,6 +66,18 @@ def test_the_alphas_are_those_of_the_tables(recipes: dict[str, Recipe]) -> None:
     quantised = {f"{model}/{data}-qlora": alpha for model, row in QLORA_ALPHAS.items() for data, alpha in row.items()}
     assert cited == plain | quantised
     assert [name for name in quantised if recipes[name].method != "qlora"] == []
+    assert {recipe.alpha for recipe in recipes.values() if recipe.alpha_source.kind == "default-untested"} == {5}
+
+
+def test_no_recipe_loses_its_steps_in_the_rounding_of_bf16(recipes: dict[str, Recipe]) -> None:
+    pure = [recipe for recipe in recipes.values() if recipe.config.get("trainer", {}).get("precision") == "bf16-true"]
+    assert len(pure) > 10
+    for recipe in pure:
+        rate = recipe.config["model"].get("learning_rate", 5e-5)
+        weight = (0.02 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))).bfloat16()
+        # AdamW's first step is the learning rate itself.
+        kept = (weight - rate * torch.ones_like(weight) != weight).float().mean()
+        assert kept > 0.2, f"{recipe.name}: at {rate} only {kept:.0%} of the weights move"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_neft.cli.arguments import VerbParser
@@ -61,7 +62,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
     from lightning_neft.models.answer_sources import chosen_device, module_answerer
 
     chosen_device(options.device)  # before the weights are read
-    program, facts = trained_program(verb, options, rest)
+    program, facts, _ = trained_program(verb, options, rest)
     if facts.task == "sequence_classification":
         raise ConfigError(f"{verb}: the task sequence_classification writes no text")
     assert facts.template is not None
@@ -71,7 +72,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
 
 def trained_program(
     verb: str, options: Namespace, rest: Sequence[str], *, without_quantization: bool = False
-) -> tuple[Program, ModelFacts]:
+) -> tuple[Program, ModelFacts, Path | None]:
     """Build the model of a config as training did, with the weights of `--ckpt_path` if that is given.
 
     Args:
@@ -79,6 +80,9 @@ def trained_program(
         options: Those of `add_model_options`, or of them `template`, `dtype` and `trust_remote_code`.
         rest: The program's options.
         without_quantization: Whether a base in 4 bits is loaded in bfloat16 instead.
+
+    Returns:
+        The program, how the model was trained, and the checkpoint; None without one.
 
     Raises:
         ConfigError: If an option is wrong.
@@ -113,4 +117,4 @@ def trained_program(
         build_module(module, template, checkpoint)
     if facts is None:
         facts = ModelFacts.of(module.description())
-    return program, replace(facts, template=template)
+    return program, replace(facts, template=template), checkpoint

@@ -54,6 +54,8 @@ def explain_argument_error(message: str) -> str:
     if not keys:
         return _one_line(text)
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
+    if file := re.search(r"Unable to load config ['\"]([^'\"]+)", text):
+        return f"{key}: {file[1]!r} is no YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
     if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):

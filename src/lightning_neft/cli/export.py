@@ -63,7 +63,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     from lightning_neft.cli.quiet import quiet
 
     with quiet(), TemporaryDirectory() as temporary:
-        folder = Path(options.output or temporary) if options.output else Path(temporary) / "model"
+        folder = Path(options.output).expanduser() if options.output else Path(temporary) / "model"
         name = options.push or folder.resolve().name
         source = _load_folder(verb, options) if options.model else _load_checkpoint(verb, options, rest)
         has_template = _write(source, folder, name, options)
@@ -99,15 +99,21 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
             raise ConfigError(f"export: --push {options.push!r} is no name of a repository: {error}") from error
     if options.output is None:
         return
-    folder = Path(options.output)
+    folder = Path(options.output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"export: --output {folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
         raise ConfigError(f"export: the folder {folder} is not empty; give another --output, or --overwrite")
-    if options.model is not None and Path(options.model).exists():
-        given, target = Path(options.model).resolve(), folder.resolve()
-        if target in (given, *given.parents):
-            raise ConfigError(f"export: --output {folder} holds the model that is exported; give another one")
+    # What is in the folder would be gone.
+    _check_outside(folder, Path.cwd(), "the working folder")
+    if options.model is not None and (given := Path(options.model).expanduser()).exists():
+        _check_outside(folder, given, "the model that is exported")
+
+
+def _check_outside(folder: Path, path: Path, what: str) -> None:
+    target, inside = folder.resolve(), path.resolve()
+    if target in (inside, *inside.parents):
+        raise ConfigError(f"export: --output {folder} holds {what}; give another one")
 
 
 def _load_folder(verb: str, options: Namespace) -> _Source:
@@ -139,11 +145,15 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
     # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
-    program, facts = trained_program(verb, options, rest, without_quantization=True)
-    checkpoint = Path(program.config.ckpt_path)
+    program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
+    assert checkpoint is not None
+    if options.output is not None:
+        _check_outside(Path(options.output).expanduser(), checkpoint, "the checkpoint that is exported")
     run = checkpoint.resolve().parents[1]
+    # What the run was trained with, not what this command line says; that where the checkpoint lies somewhere else.
+    config = _read_config(run / "config.yaml") if checkpoint.parent.name == "checkpoints" else {}
     module = program.model
-    return _Source(module.model, module.tokenizer(), facts, program.config.as_dict(), run if run.is_dir() else None)
+    return _Source(module.model, module.tokenizer(), facts, config or program.config.as_dict(), run if config else None)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -168,8 +178,8 @@ def _write(source: _Source, folder: Path, name: str, options: Namespace) -> bool
         source.facts,
         folder,
         dtype=options.dtype,
-        card=lambda has_template: model_card(
-            source.facts, name, config=source.config, run=source.run, has_chat_template=has_template
+        card=lambda facts, has_template: model_card(
+            facts, name, config=source.config, run=source.run, has_chat_template=has_template
         ),
     )
 

@@ -30,6 +30,17 @@ _PIPELINES = {
     "seq2seq_lm": "text2text-generation",
     "sequence_classification": "text-classification",
 }
+_EXAMPLE = """
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained({name!r}), AutoTokenizer.from_pretrained({name!r})
+messages = [{{"role": "user", "content": "Which day comes after Monday?"}}]
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+answer = model.generate(**prompt, max_new_tokens=256)[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+```"""
 # What of a config decides the weights; what is null or off there is left out.
 _OPTIONS = (
     "model.learning_rate",
@@ -78,7 +89,7 @@ def model_card(
     parts = [
         f"---\n{_front_matter(facts)}\n---",
         f"# {name}\n\n{_what(facts)}",
-        _use(facts, has_chat_template),
+        _use(facts, name, has_chat_template),
         "## Training\n\n" + _table(("", ""), [*_of_training(facts), *_options(config)]),
     ]
     if results := [*_metrics(run), *_results(run)]:
@@ -124,14 +135,15 @@ def _what(facts: ModelFacts) -> str:
     return f"{_code(facts.base)}, fine-tuned {noise}, with lightning_neft."
 
 
-def _use(facts: ModelFacts, has_chat_template: bool) -> str:
+def _use(facts: ModelFacts, name: str, has_chat_template: bool) -> str:
     if facts.template is None:
         return "## Use\n\nThe classes are in `config.json`; `AutoModelForSequenceClassification` loads the model."
     words = f"Prompts were worded with the template `{facts.template}`"
     if has_chat_template:
         words += ", which is the tokenizer's chat template: `apply_chat_template(messages, add_generation_prompt=True)`"
     decoding = "`generation_config.json` has the decoding of the paper: greedy, repetition penalty 1.2."
-    return f"## Use\n\n{words}. {decoding}"
+    text = f"## Use\n\n{words}. {decoding}"
+    return text + _EXAMPLE.format(name=name) if has_chat_template and facts.task == "causal_lm" else text
 
 
 def _of_training(facts: ModelFacts) -> Iterator[tuple[str, str]]:
@@ -189,7 +201,8 @@ def _results(run: Path | None) -> Iterator[str]:
             for name, value in found.items()
             if isinstance(value, int | float)
         ]
-        yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
+        if numbers:
+            yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

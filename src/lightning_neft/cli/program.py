@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
@@ -36,11 +37,10 @@ from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
 from lightning_neft.zoo.recipe import read_card_of_file
 
-__all__ = ["WITHOUT_TRAINING", "Program", "newest_checkpoint"]
+__all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 
-# For verbs that only look: what a run would need of machines does not matter there, and need not be here.
-WITHOUT_TRAINING = (
-    "--trainer.accelerator=cpu",
+# For verbs that only look at a model: on one device, and nothing is written or shown.
+ONLY_LOOKING = (
     "--trainer.devices=1",
     "--trainer.num_nodes=1",
     "--trainer.strategy=auto",
@@ -49,6 +49,8 @@ WITHOUT_TRAINING = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 )
+# The same for those to which it does not matter what a run would need of machines: that need not be here.
+WITHOUT_TRAINING = ("--trainer.accelerator=cpu", *ONLY_LOOKING)
 
 # The paper's where it has one (epochs, clipping).
 _TRAINER_DEFAULTS: dict[str, Any] = {
@@ -87,6 +89,8 @@ _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
 class Program(LightningCLI):
     """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
 
+    `config_files` are the files of `--config`, in their order.
+
     Args:
         verb: The verb, for the help text.
         args: The command line after it.
@@ -99,7 +103,7 @@ class Program(LightningCLI):
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._is_tiny = without_flag(args)
-        args, self._files = resolve_configs(args)
+        args, self.config_files = resolve_configs(args)
         super().__init__(
             MODELS[task_of(args)],
             TextData,
@@ -108,6 +112,9 @@ class Program(LightningCLI):
             parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": f"lightning_neft {verb}"},
             args=args,
             run=False,
+            save_config_callback=_SaveConfig,
+            # Loggers other than the usual ones have one folder for all runs.
+            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             # Options in a checkpoint would silently win over those of the command line.
             load_from_checkpoint_support=False,
@@ -147,10 +154,10 @@ class Program(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
-        check_keys(_known_keys(parser), args, self._files)
-        for file in self._files:
+        check_keys(_known_keys(parser), args, self.config_files)
+        for file in self.config_files:
             read_card_of_file(file)
-        name = run_name(self._files)
+        name = run_name(self.config_files)
         if self._is_tiny:
             name = f"{name}-tiny"
             # --print_config would end the program here, before there is anything tiny in it.
@@ -174,7 +181,10 @@ class Program(LightningCLI):
         except (TypeError, ValueError) as error:
             # Nothing but options has been looked at so far.
             raise ConfigError(str(error)) from error
-        self.model.recipe = last_recipe(self._files) or self.config.name
+        recipe = last_recipe(self.config_files)
+        if recipe is not None and self._is_tiny:
+            recipe = f"{recipe}-tiny"
+        self.model.recipe = recipe or self.config.name
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
@@ -222,6 +232,15 @@ class Program(LightningCLI):
         yield StopOnSignal()
 
 
+class _SaveConfig(SaveConfigCallback):
+    """Writes the config into the folder of a run. Without a logger there is no such folder, and nothing is written."""
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
     leaves = [key for key in parser.get_defaults().keys() if not key.startswith("neftune.")]  # noqa: SIM118
     for section, options in _OPTIONAL_SECTIONS.items():
@@ -244,8 +263,11 @@ def newest_checkpoint(root: Path, name: str) -> Path:
     """
     found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
     if not found:
+        others = sorted({path.parents[2].relative_to(root).as_posix() for path in root.rglob("checkpoints/last.ckpt")})
+        near = get_close_matches(name, others, n=3, cutoff=0.0)
+        runs = f" (runs that have one: {', '.join(near)})" if near else ""
         raise ConfigError(
-            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt; "
+            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt{runs}; "
             "start without it, or give a path or --name"
         )
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -16,7 +16,7 @@ from lightning_neft.zoo.base_models import find_base_model
 from lightning_neft.zoo.estimates import Estimate, Run, estimate, run_of
 from lightning_neft.zoo.recipe import Recipe
 
-__all__ = ["Details", "print_details", "recipe_details"]
+__all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 
 _PARTS = ("weights", "gradients", "states", "activations", "total")
 
@@ -112,4 +112,14 @@ def _estimate_lines(details: Details) -> Iterator[str]:
         f"with {taken.rows} rows of {taken.length} tokens at a time"
     )
     if details.hours is not None:
-        yield f"          at most {details.hours:.1f} hours on A100s; docs/recipes.md has the formulas"
+        yield f"          at most {hours_text(details.hours)} hours on A100s; docs/recipes.md has the formulas"
+
+
+def hours_text(hours: float) -> str:
+    """Return hours with one decimal, or two digits where that would be none.
+
+    Example:
+        >>> hours_text(12.94), hours_text(0.0312)
+        ('12.9', '0.031')
+    """
+    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"

@@ -140,7 +140,10 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
     if dest.is_dir() or (options.dest or "").endswith(("/", os.sep)):
         dest = dest / name
     _write_new(dest, source.read_bytes())
-    print(f"{dest}\nnow edit it, then: lightning_neft fit --config {dest}")
+    print(
+        f"{dest}\nnow edit it, then: lightning_neft fit --config {dest}\n"
+        "its card speaks of the original: change that too, or remove the section card"
+    )
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -62,6 +62,10 @@ def run(verb: str, args: Sequence[str]) -> int:
     if missing := [name for name in ("optuna", "matplotlib", "jinja2") if find_spec(name) is None]:
         raise ConfigError(f"study needs {' and '.join(missing)}: pip install 'lightning-neft[study]'")
     options, rest = _parse(args)
+    if options.memorization:
+        from lightning_neft.evaluation.memorization import check_libraries
+
+        check_libraries()
     plan = _plan(options, rest)
     from lightning_neft.study.worker import Stopped
 
@@ -103,13 +107,14 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
         queue.retry()
     settings = {
         "args": list(rest),
+        "data_digest": description["data_digest"],
         **{name: getattr(options, name) for name in ("pruner", "answers", "max_new_tokens", "memorization")},
         **({"search": options.search, "trials": options.trials, "sampler": options.sampler} if plan.search else {}),
     }
     path = plan.folder / _RESULT
 
     def write() -> dict[str, Any]:
-        return write_study(path, plan, description["recipe"], queue.states(), settings)
+        return write_study(path, plan, description["recipe"], queue.states(), description["inputs"], settings)
 
     display = Display(plan, write)
     display.plan(queue.states(), description, "SQLite in it" if options.storage is None else "by --storage")

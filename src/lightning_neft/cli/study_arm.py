@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.errors import ConfigError
@@ -37,7 +38,7 @@ _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
 def describe(args: tuple[str, ...], connection: Connection) -> None:
-    """Send what the worker has to know of a config: a `Description`, or `Failed` if there is something to put right.
+    """Send what the worker has to know of a config: a dictionary, or `Failed` if there is something to put right.
 
     Args:
         args: The command line of a fit.
@@ -68,6 +69,8 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": _steps(program),
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
+        "inputs": inputs_of(program),
+        "data_digest": data.prepared.digest,
     }
 
 
@@ -90,7 +93,8 @@ def _digest(program: Program) -> str:
     for key in _OF_ARM:
         config.pop(key, None)
     if isinstance(config.get("neftune"), dict):
-        config["neftune"].pop("alpha")
+        for key in ("alpha", "seed"):
+            config["neftune"].pop(key, None)
     for key in ("default_root_dir", "logger", "enable_progress_bar"):
         config["trainer"].pop(key)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
@@ -110,14 +114,17 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
+    has_begun = any((root / arm.name).glob("version_*/checkpoints/last.ckpt"))
+    # Each of them, because a config may set it too: that of an earlier run says what it had gone on from, for one.
     own = [
         f"--neftune.alpha={arm.alpha!r}",
+        "--neftune.seed=null",
         f"--seed_everything={arm.seed}",
         f"--trainer.default_root_dir={root}",
+        "--trainer.logger=true",
         f"--name={arm.name}",
+        f"--ckpt_path={newest_checkpoint(root, arm.name) if has_begun else 'null'}",
     ]
-    if any((root / arm.name).glob("version_*/checkpoints/last.ckpt")):
-        own.append(f"--ckpt_path={newest_checkpoint(root, arm.name)}")
     try:
         with quiet():
             program = Program("study", [*task.args, *own])

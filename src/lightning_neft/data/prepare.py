@@ -88,6 +88,8 @@ class Prepared:
         format: Name of the data's format.
         label_names: The classes, in the order of their indices; empty for other tasks.
         notices: Lines that tell a person what was left out or changed.
+        digest: SHA-256 of what decides the samples: the records (of a stream the first one), the tokenizer, the
+            template, and the options. Runs with the same one have the same samples.
     """
 
     stored: TokenStore | None
@@ -99,6 +101,7 @@ class Prepared:
     format: str
     label_names: list[str | int]
     notices: list[str]
+    digest: str
 
     @property
     def train(self) -> TokenStore:
@@ -146,14 +149,14 @@ def prepare(options: DataOptions) -> Prepared:
         if held_out_records is not None:
             held_out = open_or_build(f"{key}-held_out", work.held_out_of_stream, options.cache_dir)
             notices = [*held_out.facts["notices"], *held_out.notices("held-out", options.max_length)]
-        return Prepared(None, work.stream(key), held_out, *made, [], notices)
+        return Prepared(None, work.stream(key), held_out, *made, [], notices, key)
     train = open_or_build(f"{key}-train", work.train, options.cache_dir)
     labels = train.facts["labels"]
     notices = [*train.facts["notices"], *train.notices("training", options.max_length)]
     if options.val_split is not None or options.val_size:
         held_out = open_or_build(f"{key}-held_out", lambda: work.held_out(labels), options.cache_dir)
         notices += held_out.notices("held-out", options.max_length)
-    return Prepared(train, None, held_out, *made, labels, notices)
+    return Prepared(train, None, held_out, *made, labels, notices, key)
 
 
 def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Template:

@@ -9,9 +9,15 @@ from statistics import fmean
 from typing import Any
 
 from lightning_neft.errors import DataError
+from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.evaluation.records import Annotation, name_of_one, read_annotations, shown
 from lightning_neft.evaluation.result import InputFile, make_result, provenance
-from lightning_neft.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_difference
+from lightning_neft.evaluation.win_rate import (
+    length_controlled_difference,
+    length_controlled_win_rate,
+    win_rate,
+    win_rate_difference,
+)
 
 __all__ = ["Judged", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
 
@@ -65,7 +71,7 @@ def win_rate_metrics(pairs: Sequence[Annotation]) -> dict[str, Any]:
         pairs: Annotations with a preference, one or more.
     """
     wins = _wins(pairs)
-    controlled = length_controlled_win_rate(wins, [len(item.output) - len(item.baseline) for item in pairs])
+    controlled = length_controlled_win_rate(wins, _longer_by(pairs))
     return {
         **asdict(win_rate(wins)),
         "length_controlled_win_rate": controlled.win_rate,
@@ -114,21 +120,35 @@ def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, 
                 f"{first.source.name} and {other.source.name} do not pair up: {lacking.source.name} has no verdict "
                 f"about {shown(missing[0][0])}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}"
             )
-    keys = list(of_first)
-    interval = win_rate_difference(
-        _wins([of_other[key] for key in keys]), _wins([of_first[key] for key in keys]), seed=seed
-    )
+    these, those = [of_other[key] for key in of_first], list(of_first.values())
+    interval = win_rate_difference(_wins(these), _wins(those), seed=seed)
+    controlled = length_controlled_difference(_wins(these), _longer_by(these), _wins(those), _longer_by(those))
     metrics = {
         "difference": interval.mean,
         "low": interval.low,
         "high": interval.high,
         "level": interval.level,
-        "n_total": len(keys),
+        **_at_equal_length(controlled),
+        "n_total": len(these),
+        "mean_characters": fmean(len(item.output) for item in these),
         "baseline_label": first.label,
+        "baseline_mean_characters": fmean(len(item.output) for item in those),
     }
     return make_result(
         "win_rate_difference", other.label, metrics, provenance([first.source, other.source], {}, seed=seed)
     )
+
+
+def _at_equal_length(found: Interval | str) -> dict[str, Any]:
+    """Return the keys of a difference at equal length, or of why there is none."""
+    reason, numbers = (found, (None,) * 3) if isinstance(found, str) else (None, (found.mean, found.low, found.high))
+    names = ("length_controlled_difference", "length_controlled_low", "length_controlled_high")
+    return {**dict(zip(names, numbers, strict=True)), "length_controlled_reason": reason}
+
+
+def _longer_by(pairs: Sequence[Annotation]) -> list[int]:
+    """By how many characters the model's answer is longer than the baseline's."""
+    return [len(item.output) - len(item.baseline) for item in pairs]
 
 
 def _wins(pairs: Sequence[Annotation]) -> list[float]:

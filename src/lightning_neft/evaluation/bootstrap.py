@@ -39,6 +39,16 @@ class Interval:
         """Whether it may well be that there is no difference."""
         return self.low <= 0 <= self.high
 
+    @property
+    def has_width(self) -> bool:
+        """Whether the differences had any spread; without one, such as of two pairs both won, nothing can be told."""
+        return not math.isclose(self.low, self.high)
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it tells of a difference."""
+        return self.has_width and not self.holds_zero
+
 
 def paired_interval(differences: npt.ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Return the mean of paired differences with its bootstrap interval.
@@ -122,8 +132,10 @@ def verdict(interval: Interval, lower_is_better: bool) -> str:
         >>> verdict(Interval(0.2, -0.1, 0.5, 0.95), lower_is_better=True)
         'no evidence of a difference (0.2, 95 % interval -0.1 to 0.5)'
     """
+    if not interval.has_width:
+        return f"no evidence of a difference ({interval.mean:.3g} each time, without a spread to judge by)"
     percent = f"{100 * interval.level:g} % interval"
-    if interval.holds_zero:
+    if not interval.is_evidence:
         return f"no evidence of a difference ({interval.mean:.3g}, {percent} {interval.low:.3g} to {interval.high:.3g})"
     is_lower = interval.mean < 0
     ends = sorted((abs(interval.low), abs(interval.high)))

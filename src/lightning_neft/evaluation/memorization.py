@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["NEAR_COPY", "bleu_4", "memorization", "rouge_l"]
+__all__ = ["NEAR_COPY", "bleu_4", "check_libraries", "memorization", "rouge_l"]
 
 NEAR_COPY = 0.9
 """ROUGE-L above which an answer is a near-copy."""
@@ -25,18 +26,15 @@ def rouge_l(answer: str, reference: str) -> float:
     normalisation drops all but a to z, and with it each text in another alphabet.
 
     Raises:
-        ConfigError: nltk is not installed, without which torchmetrics refuses.
+        ModuleNotFoundError: See `check_libraries`.
 
     Example:
         >>> round(rouge_l("The cat sat.", "the cat sat down"), 4)
         0.8571
     """
-    try:
-        from torchmetrics.functional.text.rouge import rouge_score
+    from torchmetrics.functional.text.rouge import rouge_score
 
-        found = rouge_score(answer, reference, rouge_keys="rougeL", normalizer=_words)
-    except ModuleNotFoundError as error:
-        raise _missing("nltk") from error
+    found = rouge_score(answer, reference, rouge_keys="rougeL", normalizer=_words)
     return float(found["rougeL_fmeasure"])
 
 
@@ -51,16 +49,14 @@ def bleu_4(answer: str, reference: str) -> float:
     the length of the answer.
 
     Raises:
-        ConfigError: sacrebleu is not installed.
+        ModuleNotFoundError: See `check_libraries`.
 
     Example:
         >>> bleu_4("the cat", "the cat"), bleu_4("a dog", "the cat")
         (1.0, 0.0)
     """
-    try:
-        import sacrebleu
-    except ModuleNotFoundError as error:
-        raise _missing("sacrebleu") from error
+    import sacrebleu
+
     # The geometric mean of ones comes out a little above one.
     return min(1.0, float(sacrebleu.sentence_bleu(answer, [reference]).score) / 100)
 
@@ -80,6 +76,7 @@ def memorization(answers: Sequence[str], references: Sequence[str]) -> dict[str,
         >>> found["mean_rouge_l"], found["near_copy_share"], found["per_sample"]["rouge_l"]
         (0.5, 0.5, [1.0, 0.0])
     """
+    check_libraries()
     pairs = list(zip(answers, references, strict=True))
     rouge = [rouge_l(*pair) for pair in pairs]
     bleu = [bleu_4(*pair) for pair in pairs]
@@ -100,5 +97,11 @@ def _counts(values: Sequence[float], edges: npt.NDArray[np.float64]) -> list[int
     return found
 
 
-def _missing(package: str) -> ConfigError:
-    return ConfigError(f"memorisation needs {package}: pip install 'lightning-neft[evaluate]'")
+def check_libraries() -> None:
+    """Check that the libraries behind both scores are there: torchmetrics takes nltk for ROUGE-L.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    if missing := [name for name in ("nltk", "sacrebleu") if find_spec(name) is None]:
+        raise ConfigError(f"memorisation needs {' and '.join(missing)}: pip install 'lightning-neft[evaluate]'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,10 @@ from typing_extensions import override
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.ngrams import DIVERSITY_ORDERS, Diversity, diversity, ngrams, paper_diversity
 
-__all__ = ["COLUMNS", "TextStatistics", "statistics_of"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["COLUMNS", "TextStatistics", "statistics_of", "token_counts"]
 
 _LENGTHS = ("characters", "words", "tokens")
 _CORRECTED = (*(f"repetition_{n}" for n in DIVERSITY_ORDERS), "diversity", "log_diversity")
@@ -164,6 +167,20 @@ def statistics_of(
         elif name != "tokens" or tokens is not None:
             per_sample[name] = [int(value) for value in column]
     return {**found, **counts, "first_k_tokens": first_k_tokens, "per_sample": per_sample}
+
+
+def token_counts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens each text has, without special ones.
+
+    Example:
+        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> token_counts(load_tokenizer("tiny"), ["", "a"])
+        [0, 1]
+    """
+    if not texts:
+        return []
+    # verbose tells that a text is too long for the model, which does not read it here.
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
 
 
 def _plain(value: float) -> float | None:

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, stats
 from scipy.special import expit
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.bootstrap import Interval, paired_interval
 
-__all__ = ["LengthControlled", "WinRate", "length_controlled_win_rate", "win_rate", "win_rate_difference"]
+__all__ = [
+    "LengthControlled",
+    "WinRate",
+    "length_controlled_difference",
+    "length_controlled_win_rate",
+    "win_rate",
+    "win_rate_difference",
+]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -110,9 +117,66 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
         >>> round(found.win_rate), found.length_effect > 0
         (42, True)
     """
-    outcomes, lengths = _checked(wins), np.asarray(longer_by, np.float64)
+    fit = _fit(_checked(wins), np.asarray(longer_by, np.float64))
+    if isinstance(fit, str):
+        return LengthControlled(reason=fit)
+    return LengthControlled(100 * fit.rate, 100 * float(np.linalg.norm(fit.influence)), fit.length_effect)
+
+
+def length_controlled_difference(
+    wins: npt.ArrayLike, longer_by: npt.ArrayLike, other_wins: npt.ArrayLike, other_longer_by: npt.ArrayLike
+) -> Interval | str:
+    """Return a model's win rate at equal length minus another one's, in percent points, with an interval of 95 %.
+
+    Each rate is that of `length_controlled_win_rate`. What one pair moves the two rates by is subtracted pair by pair,
+    so that an instruction that is easy for both widens nothing. The interval has Student's quantile, for the two
+    coefficients that each rate is fitted with; it is one for large numbers of pairs all the same.
+
+    Args:
+        wins: (pairs,), see `win_rate`.
+        longer_by: (pairs,), see `length_controlled_win_rate`.
+        other_wins: (pairs,), on the same instructions in the same order.
+        other_longer_by: (pairs,), of those.
+
+    Returns:
+        Why there is none, if one of the models has no such rate.
+
+    Raises:
+        DataError: There are not equally many pairs.
+    """
+    these, others = _checked(wins), _checked(other_wins)
+    _check_paired(these, others)
+    fit = _fit(these, np.asarray(longer_by, np.float64))
+    other = _fit(others, np.asarray(other_longer_by, np.float64))
+    if isinstance(fit, str) or isinstance(other, str):
+        return fit if isinstance(fit, str) else str(other)
+    difference = 100 * (fit.rate - other.rate)
+    count = len(these)
+    error = 100 * float(np.linalg.norm(fit.influence - other.influence)) * math.sqrt(count / (count - 2))
+    half = error * float(stats.t.ppf(0.975, count - 2))
+    return Interval(difference, difference - half, difference + half, 0.95)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The regression on one model's pairs.
+
+    Attributes:
+        rate: At equal length, 0 to 1.
+        influence: (pairs,), by how much each pair moves the rate; the norm is the standard error, by the delta method
+            with the sandwich estimator.
+        length_effect: Coefficient of the length term.
+    """
+
+    rate: float
+    influence: _Floats
+    length_effect: float
+
+
+def _fit(outcomes: _Floats, lengths: _Floats) -> _Fit | str:
+    """Fit the regression; return why it cannot be where that is so."""
     if reason := _why_none(outcomes, lengths):
-        return LengthControlled(reason=reason)
+        return reason
     features = np.stack([np.ones_like(lengths), np.tanh(lengths / lengths.std())], axis=1)
     count = len(outcomes)
 
@@ -128,13 +192,11 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
     # The likelihood is concave: where its slope is zero, there it is highest.
     fit = optimize.root(gradient, np.zeros(2), jac=curvature)
     if not fit.success:
-        return LengthControlled(reason=f"the regression did not converge: {fit.message}")
-    residuals = expit(features @ fit.x) - outcomes
+        return f"the regression did not converge: {fit.message}"
+    residuals = outcomes - expit(features @ fit.x)
     bread = np.linalg.inv(curvature(fit.x) * count)
-    covariance = bread @ ((features.T * residuals**2) @ features) @ bread
     rate = float(expit(fit.x[0]))
-    error = rate * (1 - rate) * math.sqrt(covariance[0, 0])
-    return LengthControlled(100 * rate, 100 * error, float(fit.x[1]))
+    return _Fit(rate, rate * (1 - rate) * residuals * (features @ bread[0]), float(fit.x[1]))
 
 
 def _why_none(outcomes: _Floats, lengths: _Floats) -> str:
@@ -164,9 +226,13 @@ def win_rate_difference(wins: npt.ArrayLike, other_wins: npt.ArrayLike, seed: in
         DataError: There are fewer than two pairs, or not equally many.
     """
     these, others = _checked(wins), _checked(other_wins)
+    _check_paired(these, others)
+    return paired_interval(100 * (these - others), seed=seed)
+
+
+def _check_paired(these: _Floats, others: _Floats) -> None:
     if len(these) != len(others):
         raise DataError(f"paired win rates need the same instructions, got {len(these)} and {len(others)} of them")
-    return paired_interval(100 * (these - others), seed=seed)
 
 
 def _checked(wins: npt.ArrayLike) -> _Floats:

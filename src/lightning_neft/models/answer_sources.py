@@ -140,7 +140,8 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
     folder = Path(path)
     facts = read_facts(folder)
     if folder.is_dir() and not any((folder / name).is_file() for name in (_ADAPTERS, "config.json")):
-        raise ModelError(f"{model} has neither config.json nor {_ADAPTERS}, so it is no model folder; give one")
+        hint = f"did you mean {model.rstrip('/')}/model?" if (folder / "model").is_dir() else "give one"
+        raise ModelError(f"{model} has neither config.json nor {_ADAPTERS}, so it is no model folder; {hint}")
     tokenizer = load_tokenizer(model, trust_remote_code)
     base = _base_of_adapters(folder)
     chosen: DType = dtype or _dtype(facts, is_adapters=base is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ __all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
 # The model that comes inside the package.
 TINY = Path(__file__).with_name("tiny_llama")
 RANDOM_T5 = "tiny-t5"
+# What transformers says where it has no class; all that it has follow.
+_NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for this kind of AutoModel: (\w+)\.")
+_LONGEST_REASON = 400
 
 
 def resolve_base(base: str) -> str:
@@ -64,10 +69,18 @@ def loading(what: str, base: str) -> Iterator[None]:
         SafetensorError,
         StrictDataclassError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = _reason(str(error))
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
         # transformers has listed them on the standard error.
         raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes are others") from error
+
+
+def _reason(message: str) -> str:
+    """Return one line of a message that may have many, or names hundreds of classes."""
+    if found := _NO_CLASS.search(message):
+        config, auto_class = found.groups()
+        return f"transformers has no {auto_class} for a {config}; give another base, or another task"
+    return textwrap.shorten(message, _LONGEST_REASON, placeholder=" ...")

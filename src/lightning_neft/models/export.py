@@ -30,7 +30,7 @@ def export_model(
     folder: Path,
     *,
     dtype: DType | None = None,
-    card: Callable[[bool], str],
+    card: Callable[[ModelFacts, bool], str],
 ) -> bool:
     """Merge adapters into their base, and write model, tokenizer, decoding, model card and facts.
 
@@ -42,7 +42,8 @@ def export_model(
         facts: How it was trained.
         folder: Where to; what is there is replaced.
         dtype: Of the written weights; that of the model by default.
-        card: Gives the text of the model card from whether the chat template is that of the training.
+        card: Gives the text of the model card from the facts that are written, and from whether the chat template is
+            that of the training.
 
     Returns:
         Whether the tokenizer's chat template words prompts as the training did.
@@ -66,7 +67,7 @@ def export_model(
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_facts(temporary, facts)
-        write_text(temporary / "README.md", card(has_template))
+        write_text(temporary / "README.md", card(facts, has_template))
     return has_template
 
 
@@ -79,4 +80,5 @@ def _decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -
 
 def _name(base: str) -> str:
     """Return a hub id as it is, and of a folder the name alone: where it was is of no use elsewhere."""
-    return Path(base).name if Path(base).expanduser().exists() else base
+    path = Path(base).expanduser()
+    return path.name if path.is_absolute() or path.exists() else base

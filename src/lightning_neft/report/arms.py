@@ -28,6 +28,8 @@ class Arm:
         folder: Where its files are.
         held_out_loss: Mean loss of held-out samples, noise off.
         train_clean_loss: Mean loss of training samples, noise off.
+        held_out_per_sample: Of each held-out sample.
+        train_per_sample: Of each training sample that was measured.
         curves: By name, pairs of step and value.
         text_statistics: Of its answers.
         memorization: Of its answers to training prompts.
@@ -42,6 +44,8 @@ class Arm:
     folder: str
     held_out_loss: float | None
     train_clean_loss: float | None
+    held_out_per_sample: tuple[float, ...]
+    train_per_sample: tuple[float, ...]
     curves: dict[str, Curve]
     text_statistics: Fields | None
     memorization: Fields | None
@@ -141,6 +145,8 @@ def _arm(fields: Fields) -> Arm:
         folder=fields.text("folder") or "",
         held_out_loss=fields.number("held_out_loss"),
         train_clean_loss=fields.number("train_clean_loss"),
+        held_out_per_sample=fields.numbers("held_out_per_sample"),
+        train_per_sample=fields.numbers("train_per_sample"),
         curves={name: curves.points(name) for name in curves.names()} if curves else {},
         text_statistics=fields.child("text_statistics"),
         memorization=fields.child("memorization"),

@@ -42,7 +42,7 @@ def finding(subject: str, metric: str, interval: Interval) -> Finding:
     """
     lower_is_better = _METRICS.get(metric, ("", None))[1]
     sentence = verdict(interval, lower_is_better=bool(lower_is_better))
-    if interval.holds_zero:
+    if not interval.is_evidence:
         return Finding(subject, "no evidence", sentence)
     direction, _, rest = sentence.partition(": ")
     if lower_is_better is None:

@@ -18,8 +18,8 @@ _METRICS: dict[str, Any] = {
     "mean_characters": lambda arm: [len(answer["output"]) for answer in arm["answers"]],
     "mean_rouge_l": lambda arm: ((arm["memorization"] or {}).get("per_sample") or {}).get("rouge_l"),
 }
-# Whether longer answers or fewer copies are good is for the reader to say.
-_LOSSES = ("held_out_loss", "train_clean_loss")
+# Whether longer answers, fewer copies, or a training loss that may be low by heart are good is for the reader to say.
+_LOWER_IS_BETTER = ("held_out_loss",)
 
 
 def compare(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -58,5 +58,5 @@ def _comparison(alpha: float, metric: str, rows: list[tuple[list[float], list[fl
         "level": interval.level,
         "n_seeds": len(differences),
         "n_samples": differences.shape[1],
-        "verdict": said if metric in _LOSSES else said.removeprefix("better: ").removeprefix("worse: "),
+        "verdict": said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
     }

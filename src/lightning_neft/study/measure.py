@@ -11,7 +11,7 @@ from lightning_neft.data.conversation import Conversation
 from lightning_neft.data.module import asked
 from lightning_neft.evaluation.clean_loss import clean_losses
 from lightning_neft.evaluation.memorization import memorization
-from lightning_neft.evaluation.text_statistics import statistics_of
+from lightning_neft.evaluation.text_statistics import statistics_of, token_counts
 from lightning_neft.models.answering import Answerer
 from lightning_neft.models.language_model import LanguageModel
 
@@ -49,7 +49,7 @@ def measure(trainer: L.Trainer, model: FineTuner, data: TextData, measures: Meas
         train = clean_losses(model, data, "train", _TRAIN_SAMPLES) if data.prepared.stream is None else None
         answers = _answers(model, data, _held_out(data)[: measures.answers], measures.max_new_tokens)
         copies = _answers(model, data, _train(data, measures.memorization), measures.max_new_tokens)
-    tokens = [len(ids) for ids in data.prepared.tokenizer(_outputs(answers))["input_ids"]] if answers else []
+    tokens = token_counts(data.prepared.tokenizer, _outputs(answers))
     return {
         "held_out_loss": held_out.mean_loss,
         "held_out_per_sample": held_out.per_sample,
@@ -86,7 +86,7 @@ def _answers(
     outputs = answerer.answers(samples, max_new_tokens=max_new_tokens)
     asked_of = [asked(sample) for sample in samples]
     return [
-        {"instruction": question, "output": output, "reference": reference}
+        {"instruction": question, "output": output.strip(), "reference": reference}
         for (question, reference), output in zip(asked_of, outputs, strict=True)
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_neft.evaluation.result import make_result, provenance, write_result
+from lightning_neft.evaluation.result import InputFile, make_result, provenance, write_result
 from lightning_neft.study.arm import read_record
 from lightning_neft.study.compare import compare
 from lightning_neft.study.pairing import unpaired
@@ -17,7 +17,12 @@ __all__ = ["study_result", "write_study"]
 
 
 def write_study(
-    path: Path, plan: Plan, recipe: str, jobs: Sequence[JobState], settings: dict[str, Any]
+    path: Path,
+    plan: Plan,
+    recipe: str,
+    jobs: Sequence[JobState],
+    inputs: Sequence[InputFile],
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the result of a study as it stands now, and return it.
 
@@ -26,14 +31,17 @@ def write_study(
         plan: The plan, which says where the arms are.
         recipe: Name of the recipe.
         jobs: What the storage says.
+        inputs: The files that the arms come from.
         settings: The options that its numbers depend on.
     """
-    result = study_result(plan, recipe, jobs, settings)
+    result = study_result(plan, recipe, jobs, inputs, settings)
     write_result(path, result)
     return result
 
 
-def study_result(plan: Plan, recipe: str, jobs: Sequence[JobState], settings: dict[str, Any]) -> dict[str, Any]:
+def study_result(
+    plan: Plan, recipe: str, jobs: Sequence[JobState], inputs: Sequence[InputFile], settings: dict[str, Any]
+) -> dict[str, Any]:
     """Return the result of a study as it stands now; see `write_study`.
 
     An arm that is no pair with the baseline of its seed counts as failed.
@@ -46,7 +54,7 @@ def study_result(plan: Plan, recipe: str, jobs: Sequence[JobState], settings: di
         "arms": arms,
         "comparisons": compare(arms),
     }
-    return make_result("study", recipe, metrics, provenance([], settings, seed=None))
+    return make_result("study", recipe, metrics, provenance(inputs, settings, seed=None))
 
 
 def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[dict[str, Any]]:

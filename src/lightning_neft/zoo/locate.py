@@ -48,4 +48,7 @@ def find_recipe(name: str) -> Path:
     if wanted in names:
         return recipes_folder() / f"{wanted}.yaml"
     near = get_close_matches(wanted, names, n=3) or names[:5]
-    raise ConfigError(f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}")
+    raise ConfigError(
+        f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}; "
+        "lightning_neft recipes list has all"
+    )

@@ -44,6 +44,21 @@ def test_both_orders_make_one_preference(pairs: list[Pair], judge_at: JudgeAt, l
     assert len(server.answered) == 24
 
 
+def test_the_same_answer_twice_is_a_draw_that_nobody_pays_for(
+    pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger
+) -> None:
+    same = Pair("Question?", "one answer", "one answer")
+    with running(JudgeServer()) as server:
+        found = judged(Panel(judge_at(server), ledger), [same, pairs[0], same, pairs[2]])
+        alone = judged(Panel(judge_at(server), ledger), [same])
+    assert found.preferences == (0.5, 1.0, 0.5, 0.5)
+    # It tells nothing about the judge's liking for the first place.
+    assert (found.n_same, found.n_inconsistent, found.n_malformed) == (2, 1, 0)
+    assert found.first_position_share == 3 / 4
+    assert len(server.answered) == 4
+    assert (alone.preferences, alone.first_position_share) == ((0.5,), None)
+
+
 def test_requests_are_pinned(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
     with running(JudgeServer()) as server:
         judged(Panel(judge_at(server), ledger), pairs[:1])
@@ -193,13 +208,6 @@ def test_attempts_of_a_run_before_count(pairs: list[Pair], judge_at: JudgeAt, le
             ledger.add(panel.key(request), 0, "fake", PROMPT_VERSION, Reply("Both are fine."))
         assert judged(panel, pairs[:1]).preferences == (None,)
         assert [body["seed"] for body in server.bodies] == [1, 2, 1, 2]
-
-
-def test_equal_answers_are_asked_once_and_are_a_draw(judge_at: JudgeAt, ledger: Ledger) -> None:
-    with running(JudgeServer()) as server:
-        found = judged(Panel(judge_at(server), ledger), [Pair("Question?", "same", "same")])
-    assert found.preferences == (0.5,)
-    assert sum(server.answered.values()) == 1
 
 
 def test_another_judge_gives_its_own_verdicts(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:

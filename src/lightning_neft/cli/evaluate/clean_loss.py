@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -73,9 +74,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     table = Table("samples", "number", "mean over tokens", "median of samples", box=None)
     for name in _SPLITS:
         split = result["splits"][name]
-        ordered = sorted(split["per_sample"])
-        median = ordered[len(ordered) // 2]
-        table.add_row(name.replace("_", "-"), str(split["n_samples"]), f"{split['mean_loss']:.4f}", f"{median:.4f}")
+        middle = median(split["per_sample"])
+        table.add_row(name.replace("_", "-"), str(split["n_samples"]), f"{split['mean_loss']:.4f}", f"{middle:.4f}")
     console.print(table)
     highest = max(max(result["splits"][name]["per_sample"]) for name in _SPLITS)
     bins = Table("loss", *(name.replace("_", "-") for name in _SPLITS), box=None)

@@ -68,6 +68,8 @@ def run(verb: str, args: Sequence[str]) -> None:
         near = [match for option in given for match in get_close_matches(option, _KINDS, n=1)]
         hint = f"did you mean {near[0]}?" if near else "see lightning_neft evaluate --help"
         raise ConfigError(f"evaluate needs to know what: one of {', '.join(_KINDS)}; {hint}")
+    if name == "text_statistics" and "--baseline" in given:
+        raise ConfigError("evaluate: --baseline is for a judge; give --judge NAME too, or leave it away")
     kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{name}"))
     parser = VerbParser(verb)
     kind.add_options(parser)

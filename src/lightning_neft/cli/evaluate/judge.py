@@ -195,14 +195,16 @@ def show(result: dict[str, Any], console: Console) -> None:
     if result["stage"] == "final":
         console.print(Text("the best one again, by the final judge", style="bold"))
     win_rate.show(result, console)
-    share = result["first_position_share"]
-    console.print(
-        Text(
-            f"{result['n_inconsistent']} pairs whose verdict changed with the order count as draws; the answer that "
-            f"was shown first won {100 * share:.1f} % of the time"
+    if result["n_same"]:
+        console.print(Text(f"{result['n_same']} pairs of the same answer twice are draws, and were not judged"))
+    if (share := result["first_position_share"]) is not None:
+        console.print(
+            Text(
+                f"{result['n_inconsistent']} pairs whose verdict changed with the order count as draws; the answer "
+                f"that was shown first won {100 * share:.1f} % of the time"
+            )
         )
-    )
-    if result["n_inconsistent"] == result["n_total"]:
+    if result["n_inconsistent"] == result["n_total"] - result["n_same"] > 0:
         warning = "no verdict outlived the change of order: this judge says nothing about these answers"
         console.print(Text(warning, style="yellow"))
     if result["n_malformed"]:

@@ -78,7 +78,7 @@ def _variant(
     variant: Variant, file: Path, answerer: Answerer, prompts: Sequence[Prompt], options: Namespace
 ) -> dict[str, Any]:
     from lightning_neft.evaluation.length_ablation import answer_variant
-    from lightning_neft.evaluation.text_statistics import statistics_of
+    from lightning_neft.evaluation.text_statistics import statistics_of, token_counts
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -99,8 +99,7 @@ def _variant(
         write_text(file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror or error}; give --out") from error
-    tokens = [len(ids) for ids in answerer.tokenizer(answers, add_special_tokens=False)["input_ids"]]
-    statistics = statistics_of(answers, tokens=tokens)
+    statistics = statistics_of(answers, tokens=token_counts(answerer.tokenizer, answers))
     return {
         "name": variant.name,
         "sentence": variant.sentence,

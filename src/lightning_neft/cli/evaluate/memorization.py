@@ -39,13 +39,17 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     """Return one result for each outputs file, or that of a config's model.
 
     Raises:
-        ConfigError: An option is wrong or missing.
+        ConfigError: An option is wrong or missing, or the extra is not installed.
         DataError: A file is none of outputs with references, or the data cannot be read.
         ModelError: The model cannot be loaded.
     """
+    from lightning_neft.evaluation.memorization import check_libraries
+
     for name, value in (("--limit", options.limit), ("--max-new-tokens", options.max_new_tokens)):
         if value < 1:
             raise ConfigError(f"{name} {value}: use 1 or more")
+    # Before the answers, which take their time.
+    check_libraries()
     if options.outputs:
         if options.rest or options.model:
             raise ConfigError(
@@ -114,8 +118,10 @@ def _of_model(options: Namespace) -> dict[str, Any]:
 
     texts, decoding = answer() if options.model else trained.within(answer)
     found = memorization(texts, [item.answer for item in chosen])
-    settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": options.model}
-    label = Path(options.model).name if options.model else trained.label
+    # Of a folder its name: those above it are nobody's business.
+    model = Path(options.model).name if options.model and Path(options.model).is_dir() else options.model
+    settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": model}
+    label = model or trained.label
     return make_result("memorization", label, found, trained.provenance(settings, options.seed))
 
 

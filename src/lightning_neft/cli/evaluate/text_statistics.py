@@ -61,11 +61,10 @@ def _token_counts(outputs: list[Output], options: Namespace) -> list[int] | None
     if options.tokenizer is None:
         return None
     from lightning_neft.data.tokenizer import load_tokenizer
+    from lightning_neft.evaluation.text_statistics import token_counts
 
     tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
-    texts = [item.output for item in outputs]
-    # verbose tells that a text is too long for the model, which does not read it here.
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+    return token_counts(tokenizer, [item.output for item in outputs])
 
 
 def show(result: dict[str, Any], console: Console) -> None:

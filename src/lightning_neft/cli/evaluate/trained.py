@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.cli import SaveConfigCallback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.program import WITHOUT_TRAINING, Program
+from lightning_neft.cli.program import ONLY_LOOKING, Program
+from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -25,12 +25,8 @@ from lightning_neft.models.finetuner import FineTuner
 __all__ = ["TrainedProgram"]
 
 _T = TypeVar("_T")
-# On the device and in the precision of the config.
-_LOOKING = (
-    *(option for option in WITHOUT_TRAINING if not option.startswith("--trainer.accelerator=")),
-    "--trainer.limit_val_batches=1",
-    "--samples=0",
-)
+# The validation that the work is done in.
+_ONE_BATCH = ("--trainer.limit_val_batches=1", "--samples=0")
 
 
 class TrainedProgram:
@@ -42,7 +38,7 @@ class TrainedProgram:
     Attributes:
         module: The model; its weights are there in `within`.
         data: The data.
-        label: Name of the run.
+        label: Name of the run; without a checkpoint it says that this is the base.
 
     Raises:
         ConfigError: An option is wrong or missing.
@@ -51,12 +47,13 @@ class TrainedProgram:
 
     def __init__(self, args: Sequence[str]) -> None:
         with quiet():
-            self._program = Program("evaluate", [*args, *_LOOKING])
+            self._program = Program("evaluate", [*args, *ONLY_LOOKING, *_ONE_BATCH])
             self.checkpoint: Path | None = checkpoint_of(self._program)
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
             self.data.setup("validate")
-        self.label: str = self._program.config.name
+        name: str = self._program.config.name
+        self.label = f"{name} (not trained)" if self.checkpoint is None else name
 
     def within(self, work: Callable[[], _T]) -> _T:
         """Return what the work returns, done with the weights loaded, on the device and in the precision of the config.
@@ -77,9 +74,7 @@ class TrainedProgram:
         # Which the model takes from a data module otherwise.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
-        # Without the one that writes the config of a run into its folder.
-        others = [item for item in trainer.callbacks if not isinstance(item, SaveConfigCallback)]  # type: ignore[attr-defined]
-        trainer.callbacks = [*others, call]  # type: ignore[attr-defined]
+        trainer.callbacks.append(call)  # type: ignore[attr-defined]
         with quiet(), warnings.catch_warnings():
             # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
@@ -89,14 +84,15 @@ class TrainedProgram:
         return found
 
     def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Return where a result comes from: the checkpoint, and the options that change it."""
+        """Return where a result comes from: config, data, checkpoint, and the options that change it."""
         config, options = self._program.config, self.data.options
-        inputs = []
+        inputs = inputs_of(self._program)
         if self.checkpoint is not None and self.checkpoint.is_file():
             inputs.append(InputFile.read("checkpoint", self.checkpoint))
         of_config = {
             "base": self.module.base,
             "source": options.source,
+            "data_digest": self.data.prepared.digest,
             "task": options.task,
             "template": self.data.prepared.template.name,
             "max_length": options.max_length,

@@ -78,6 +78,18 @@ def _show_difference(result: dict[str, Any], console: Console) -> None:
             f"pairs: {verdict(interval, lower_is_better=False)}"
         )
     )
+    if reason := result["length_controlled_reason"]:
+        console.print(Text(f"no difference at equal length: {reason}", style="yellow"))
+    else:
+        mean, low, high = (result[f"length_controlled_{name}"] for name in ("difference", "low", "high"))
+        said = verdict(Interval(mean, low, high, result["level"]), lower_is_better=False)
+        console.print(Text(f"at equal length (own model): {said}"))
+    console.print(
+        Text(
+            f"mean length: {result['mean_characters']:.0f} characters, {result['baseline_label']} "
+            f"{result['baseline_mean_characters']:.0f}"
+        )
+    )
 
 
 def _error(value: float | None) -> str:

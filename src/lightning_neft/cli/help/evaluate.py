@@ -10,7 +10,7 @@ lightning_neft evaluate: {what}
 usage: lightning_neft evaluate --outputs FILE... [--first-k-tokens K] [--tokenizer NAME] [--json]
        lightning_neft evaluate --annotations FILE... [--seed INT] [--json]
        lightning_neft evaluate --memorization --outputs FILE... [--json]
-       lightning_neft evaluate --memorization --model NAME --data FILE [--limit N] [--json]
+       lightning_neft evaluate --memorization --config FILE_OR_RECIPE [--ckpt_path PATH | --model FOLDER] [--json]
        lightning_neft evaluate --clean-loss --config FILE_OR_RECIPE --ckpt_path PATH [--limit N] [--KEY VALUE]...
        lightning_neft evaluate --outputs FILE... --baseline FILE --judge NAME [--final-judge NAME] [--judge-url URL]
        lightning_neft evaluate --ablation --prompts FILE --model NAME [--min-new-tokens N]
@@ -22,7 +22,8 @@ what is measured
   --annotations FILE...    win rate of generator_2 over generator_1, raw and at equal length, from AlpacaEval's
                            annotations; with several files also the difference of each further model and the first, on
                            the same instructions
-  --memorization           ROUGE-L and BLEU-4 of answers against the references of the training data
+  --memorization           ROUGE-L and BLEU-4 of answers against the references of the training data: of an outputs
+                           file, or of a model (a checkpoint of the config, or a folder) to prompts of the config's data
   --clean-loss             loss without noise over training and held-out samples, of a config and its checkpoint
   --judge NAME             win rate of outputs over those of --baseline, each pair judged in both orders by a model at
                            an OpenAI-compatible server, or by local:FOLDER_OR_HUB_ID; verdicts are kept and paid once
@@ -38,7 +39,8 @@ options
   --tokenizer NAME         count tokens too: folder or hub id of a tokenizer; tiny comes with the package
   --trust-remote-code      let code that comes with the tokenizer or model run
   --seed INT               seed of what is drawn: the bootstrap, or which samples (0)
-  --limit N                the most samples of each split (1000), prompts, or documents of a task (all)
+  --limit N                the most samples of each split (1000), training prompts (200), prompts of --ablation, or
+                           documents of a task (all)
 
 options of the judge
   --final-judge NAME       a second, better one, for the best of several outputs files alone
@@ -52,10 +54,11 @@ options of the judge
   --price-input, --price-output, --final-price-input, --final-price-output
                            money for a million tokens, to have the cost shown before and after
 
-options of --ablation and --tasks
+options of --ablation and --tasks (--memorization has the last two)
   --model, --template, --device, --dtype, or --config and --ckpt_path: as for generate
   --min-new-tokens N       tokens for which the end of an answer is blocked (250)
-  --max-new-tokens N, --batch-size N (8)
+  --max-new-tokens N       the most tokens of an answer (2048 with the prompt; --memorization: 256)
+  --batch-size N           prompts or requests at a time (8)
 
 examples
   lightning_neft evaluate --outputs answers.json --first-k-tokens 50

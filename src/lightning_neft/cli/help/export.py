@@ -13,6 +13,7 @@ usage: lightning_neft export --model FOLDER --output FOLDER [options]
   --model FOLDER           a folder of adapters, a model folder, or the folder of a run
   --config FILE            a config as for fit, with the same options
   --ckpt_path PATH         checkpoint: last, or a path; also the folder of one that FSDP2 wrote in parts
+  --tiny                   what fit --tiny has trained
 
   --output FOLDER          where to; adapters are merged into their base
   --push OWNER/NAME        upload to the hub, with the token of HF_TOKEN or of hf auth login

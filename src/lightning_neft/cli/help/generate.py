@@ -13,6 +13,7 @@ usage: lightning_neft generate --model FOLDER_OR_HUB_ID [options]
   --model NAME             a model folder, a folder of adapters (their base is loaded too), or a hub id
   --config FILE            a config as for fit, with the same options; without --ckpt_path its base, not trained
   --ckpt_path PATH         checkpoint: last, or a path
+  --tiny                   what fit --tiny has trained
 
   --prompt TEXT            one prompt; the answer goes to the standard output
   --input FILE             prompts: a JSON list or JSON lines with instruction (and input), prompt or messages, or any

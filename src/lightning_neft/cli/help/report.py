@@ -20,7 +20,7 @@ The page is one file that needs no network; each of its plots is also a PNG file
 Needs the extra study: pip install 'lightning-neft[study]'
 
 examples
-  lightning_neft report study/result.json --out study/report.html
+  lightning_neft report runs/study-quickstart/study.json --out page
   lightning_neft report alpha0.json alpha5.json win_rate.json --title "Does noise help here?\""""
 
 

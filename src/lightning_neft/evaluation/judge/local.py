@@ -46,7 +46,9 @@ class LocalJudge:
         self._tokenizer = load_tokenizer(base, trust_remote_code)
         self._model, _ = load_weights("AutoModelForCausalLM", base, dtype="auto", trust_remote_code=trust_remote_code)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.name = f"local:{base}@{_identity(resolve_base(base), self._model.config)}"
+        # Of a folder its name: the digest tells the model, and those above it are nobody's business.
+        name = Path(base).name if Path(base).is_dir() else base
+        self.name = f"local:{name}@{_identity(resolve_base(base), self._model.config)}"
 
     @torch.no_grad()
     def ask(self, prompt: str, key: str, attempt: int) -> Reply:

@@ -96,6 +96,7 @@ class Outcome:
             "n_unjudged": len(judged.preferences) - len(counted),
             "n_malformed": judged.n_malformed,
             "n_inconsistent": judged.n_inconsistent,
+            "n_same": judged.n_same,
             "first_position_share": judged.first_position_share,
             "baseline_label": self.contest.baseline,
             "judge": self.judge,

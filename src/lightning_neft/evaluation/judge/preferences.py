@@ -27,6 +27,11 @@ class Pair:
     baseline: str
 
     @property
+    def is_same(self) -> bool:
+        """Whether there is nothing to judge: a draw, as in AlpacaEval."""
+        return self.answer == self.baseline
+
+    @property
     def model_first(self) -> JudgeRequest:
         """The request that shows the model's answer first."""
         return JudgeRequest(self.instruction, self.answer, self.baseline)
@@ -42,10 +47,11 @@ class Judged:
     """What came out over all pairs.
 
     Attributes:
-        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 where the two orders disagree, None where one of
-            them has no verdict: such a pair is left out.
+        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 where the two orders disagree or the answers are
+            the same, None where an order has no verdict: such a pair is left out.
         n_malformed: Requests without a verdict.
         n_inconsistent: Pairs whose verdict changed with the order.
+        n_same: Pairs of the same answer twice, about which the judge was not asked.
         first_position_share: How often the answer that is shown first won, 0.5 for a judge whom the order leaves cold;
             None without a verdict.
     """
@@ -53,23 +59,30 @@ class Judged:
     preferences: tuple[float | None, ...]
     n_malformed: int
     n_inconsistent: int
+    n_same: int
     first_position_share: float | None
 
 
 def requests_of(pairs: Sequence[Pair]) -> list[JudgeRequest]:
-    """Return both orders of each pair."""
-    return [request for pair in pairs for request in (pair.model_first, pair.baseline_first)]
+    """Return both orders of each pair of different answers."""
+    asked = [pair for pair in pairs if not pair.is_same]
+    return [request for pair in asked for request in (pair.model_first, pair.baseline_first)]
 
 
 def combine(pairs: Sequence[Pair], records: Mapping[JudgeRequest, Record]) -> Judged:
     """Make one preference of the two verdicts on each pair."""
-    verdicts = [(records[pair.model_first].verdict, records[pair.baseline_first].verdict) for pair in pairs]
-    preferences = tuple(_preference(first, second) for first, second in verdicts)
-    given = [verdict for both in verdicts for verdict in both if verdict is not None]
+    verdicts = {
+        index: (records[pair.model_first].verdict, records[pair.baseline_first].verdict)
+        for index, pair in enumerate(pairs)
+        if not pair.is_same
+    }
+    judged = {index: _preference(*both) for index, both in verdicts.items()}
+    given = [verdict for both in verdicts.values() for verdict in both if verdict is not None]
     return Judged(
-        preferences=preferences,
-        n_malformed=2 * len(pairs) - len(given),
-        n_inconsistent=sum(preference == 0.5 for preference in preferences),
+        preferences=tuple(judged.get(index, 0.5) for index in range(len(pairs))),
+        n_malformed=2 * len(verdicts) - len(given),
+        n_inconsistent=sum(preference == 0.5 for preference in judged.values()),
+        n_same=len(pairs) - len(verdicts),
         first_position_share=given.count("A") / len(given) if given else None,
     )
 

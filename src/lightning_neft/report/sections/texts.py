@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from lightning_neft.report.content import Block, Chart, Section, Table
-from lightning_neft.report.inputs import Inputs
-from lightning_neft.report.numbers import MISSING, fixed, number, share
+from collections.abc import Sequence
+
+from lightning_neft.report.content import Block, Chart, Note, Section, Table
+from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.numbers import MISSING, count, fixed, share
 from lightning_neft.report.plots.dots import Dot, Dots
 from lightning_neft.report.sections.measured import Measured, measured
 
@@ -13,6 +15,11 @@ __all__ = ["texts"]
 _LEAD = (
     "Noise tends to make answers longer, and judges like long answers: read win rates beside this. Diamonds are means; "
     "circles are the seeds that they are of."
+)
+_CAPTION = "Answers: mean lengths, repeated n-grams, diversity (mean over the seeds)"
+_UNLIKE = (
+    "Repetition and diversity are of the first words of each answer in some rows and of more or all words in others "
+    "(--first-k-tokens): longer texts repeat themselves more, so such rows are not to be compared."
 )
 _CHARTS = (
     ("mean_words", "answer-length", "Words per answer", "words"),
@@ -36,6 +43,8 @@ _COLUMNS = (
     ("log-diversity (paper)", "log_diversity_paper", fixed),
     ("distinct-2", "distinct_2", fixed),
     ("empty", "n_empty", _tenths),
+    ("of the first words", "first_k_tokens", count),
+    ("shorter, left out", "n_short", count),
 )
 
 
@@ -48,8 +57,11 @@ def texts(inputs: Inputs) -> Section | None:
         if rows:
             blocks.append(Chart(slug, title, Dots(what, rows)))
     if found:
-        blocks.append(_table(found))
-    blocks.extend(_ablations(inputs))
+        blocks.append(_table(_CAPTION, "answers of", found))
+    if len({tuple(item.values("first_k_tokens")[:1]) for item in found}) > 1:
+        blocks.append(Note(_UNLIKE, is_warning=True))
+    for result in inputs.of_kind("length_ablation"):
+        blocks.extend(_ablation(result))
     return Section("texts", "Length and repetition", _LEAD, blocks) if blocks else None
 
 
@@ -57,26 +69,31 @@ def _dot(item: Measured, key: str) -> Dot:
     return Dot(item.label, item.mean(key) or 0.0, points=item.values(key))
 
 
-def _table(found: list[Measured]) -> Table:
+def _table(caption: str, of: str, found: Sequence[Measured]) -> Table:
+    """A table without the columns that nothing was measured for."""
     columns = [column for column in _COLUMNS if any(item.values(column[1]) for item in found)]
+    if not any(item.values("first_k_tokens") for item in found):
+        columns = [column for column in columns if column[1] != "n_short"]
     return Table(
-        "Answers: mean lengths, repeated n-grams, diversity (mean over the seeds)",
-        ["answers of", *(name for name, _, _ in columns)],
+        caption,
+        [of, *(name for name, _, _ in columns)],
         [[item.label, *(words(item.mean(key)) for _, key, words in columns)] for item in found],
     )
 
 
-def _ablations(inputs: Inputs) -> list[Block]:
-    blocks: list[Block] = []
-    for result in inputs.of_kind("length_ablation"):
-        variants = result.fields.children("variants")
-        keys = [key for key in dict.fromkeys(key for one in variants for key in one.names()) if key != "name"]
-        keys = [key for key in keys if all(_is_number(one.data.get(key)) for one in variants)]
-        rows = [[one.text("name") or MISSING, *(number(one.number(key)) for key in keys)] for one in variants]
-        names = [key.replace("mean_", "").replace("_", " ") for key in keys]
-        blocks.append(Table(f"Length ablation of {result.label}: other prompts, later ends", ["variant", *names], rows))
+def _ablation(result: Result) -> list[Block]:
+    variants = result.fields.children("variants")
+    if not variants:
+        return []
+    found = [Measured(one.text("name") or MISSING, [one]) for one in variants]
+    asked = [f'{one.text("name")}: "{sentence}"' for one in variants if (sentence := one.text("sentence"))]
+    blocked = [
+        f"{one.text('name')}: no end within the first {least:.0f} tokens"
+        for one in variants
+        if (least := one.number("min_new_tokens"))
+    ]
+    caption = f"Length ablation of {result.label}: the same model by other prompts, or with a later end"
+    blocks: list[Block] = [_table(caption, "variant", found)]
+    if asked or blocked:
+        blocks.append(Note(f"Added to the instruction or the decoding: {'; '.join([*asked, *blocked])}."))
     return blocks
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
