@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["write_bytes", "write_text"]
+__all__ = ["file_in_the_way", "write_bytes", "write_text"]
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """Return the file because of which there can be no folder of this name, or None.
+
+    Example:
+        >>> file_in_the_way(Path(__file__) / "folder") == Path(__file__)
+        True
+    """
+    first = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return first if first.is_file() else None
 
 
 def write_text(path: Path, text: str) -> None:

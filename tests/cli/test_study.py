@@ -290,7 +290,10 @@ def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: li
         (["--alphas=0,5", "--neftune.alpha=5"], "study: --neftune.alpha is set for each arm; give --alphas instead"),
         (["--alphas=0,5", "--neftune", "null"], "study: --neftune is set for each arm; give --alphas instead"),
         (["--alphas=0,5", "--config=nix.yaml"], "'nix.yaml' is neither a file"),
-        (["--alphas=0,5", "--out=data.json"], "--out data.json: File exists; give a folder that can be written"),
+        (
+            ["--alphas=0,5", "--out=data.json"],
+            "--out data.json: data.json is a file; give a folder",
+        ),
         (["--alphas=0,5", "--storage=nonsense"], "that is no URL of a database"),
         (["--alphas=0,5", "--data.source=missing.json"], "missing.json"),
         (["--alphas=0,5", "--data.val_size=0", "--data.source=data.json"], "study compares losses on held-out samples"),

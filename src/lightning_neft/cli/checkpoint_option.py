@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
 
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.errors import ConfigError
 
 __all__ = ["checkpoint_of"]
+
+# Of which a checkpoint in parts has one: PyTorch's, and that of DeepSpeed.
+_OF_PARTS = (".metadata", "checkpoint")
+# What Lightning writes into each checkpoint, and cannot read one without.
+_ENTRIES = ("state_dict", "pytorch-lightning_version")
 
 
 def checkpoint_of(program: Program) -> Path | None:
@@ -16,15 +24,39 @@ def checkpoint_of(program: Program) -> Path | None:
 
     Raises:
         ConfigError: If it is not there, or is no checkpoint.
+        pickle.UnpicklingError: If it holds more than tensors and plain values.
     """
     given = program.config.ckpt_path
     if given is None:
         return None
+    if not given:
+        raise ConfigError("--ckpt_path needs a value: a path, or last")
     if given == "last":
         return newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
     path = Path(given).expanduser()
     if not path.exists():
         raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
-    if path.is_file() and not zipfile.is_zipfile(path):
+    if path.is_dir():
+        if not any((path / name).exists() for name in _OF_PARTS):
+            raise ConfigError(f"--ckpt_path {given} is a folder, and no checkpoint in parts; give a file in it")
+    elif not zipfile.is_zipfile(path):
         raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
+    else:
+        _check_entries(path, given)
     return path
+
+
+def _check_entries(path: Path, given: str) -> None:
+    try:
+        # Mapped into memory: the weights are not read.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one: {reason}") from error
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"--ckpt_path {given} is not a checkpoint: it holds a {type(found).__name__}")
+    if lacking := [name for name in _ENTRIES if name not in found]:
+        raise ConfigError(f"--ckpt_path {given} is not a checkpoint of Lightning: it has no {lacking[0]}")
+    weights = found["state_dict"]
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ConfigError(f"--ckpt_path {given} is not a checkpoint: its state_dict holds more than tensors, or none")

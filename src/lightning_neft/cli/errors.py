@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import itertools
 import re
@@ -16,6 +17,8 @@ from lightning_neft.errors import NEFTError
 __all__ = ["explain", "explain_argument_error"]
 
 
+# Where no name is in the error.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 
 
@@ -30,6 +33,10 @@ def explain(error: BaseException) -> str | None:
         return f"the checkpoint does not fit the model; give the model.* options of its config.yaml: {message}"
     if isinstance(error, UnpicklingError):
         return "the checkpoint holds more than tensors and plain values; refused, because loading it could run code"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
+        # Whatever is in the way: a file where a folder is to be, no permission, a full disk.
+        where = "a file" if error.filename is None else f"{error.filename}"
+        return f"{where} cannot be read or written: {error.strerror}; make room for it there, or give another path"
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller data.batch_size or data.max_length"
     # Lightning checks the Trainer's options late and with plain ValueErrors too.

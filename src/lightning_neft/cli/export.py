@@ -157,13 +157,13 @@ def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Sou
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
+    from lightning_neft.config_text import load_config
 
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        found = load_config(path)
+    except ConfigError:
         return {}  # a file of this name that is none of a run
     return found if isinstance(found, dict) else {}
 

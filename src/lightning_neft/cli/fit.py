@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.leftovers import nothing_left
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import StoppedBySignal
@@ -34,7 +35,8 @@ def run(verb: str, args: Sequence[str]) -> int:
     with quiet():
         program = Program(verb, args)
         try:
-            result = execute(verb, program)
+            with nothing_left(program.trainer):
+                result = execute(verb, program)
         except StoppedBySignal as stopped:
             if program.trainer.is_global_zero:
                 goes_on = f"; to go on: --ckpt_path {stopped.checkpoint}" if stopped.checkpoint else ""

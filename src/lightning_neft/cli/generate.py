@@ -122,11 +122,14 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     from lightning_neft.files import write_text
 
     conversations = [prompt.conversation for prompt in prompts]
+    prompt_ids = answerer.prompt_ids(conversations)
+    # Before there is a file of answers.
+    answerer.rooms(conversations, prompt_ids, options.max_new_tokens)
     decided = {name: value for name, value in answerer.settings.items() if name != "device"}
     identity = fingerprint(
         answerer.model,
         {**decided, "max_new_tokens": options.max_new_tokens, "generator": answerer.name},
-        [answerer.prompt_ids(conversations), [prompt.to_json("", "") for prompt in prompts]],
+        [prompt_ids, [prompt.to_json("", "") for prompt in prompts]],
     )
     output = Path(options.output)
     journal = AnswerJournal(output, identity, start_anew=options.overwrite)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from lightning_neft.config_text import compose_config
 from lightning_neft.errors import ConfigError
 
 __all__ = ["KnownKeys", "check_keys", "keys_given"]
@@ -85,13 +86,9 @@ def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
 
 def _problems_of_file(known: KnownKeys, file: Path) -> Iterator[str]:
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        yield f"{file}{line}: not valid YAML: {error.problem}"
-        return
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        yield f"{file}: cannot be read as YAML: {' '.join(str(error).split())}"
+        root = compose_config(file)
+    except ConfigError as error:
+        yield str(error)
         return
     if root is None:
         yield f"{file}: holds no keys"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -26,6 +27,7 @@ from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
+from lightning_neft.files import file_in_the_way
 from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
 from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.lora import LoraOptions
@@ -71,6 +73,14 @@ _LINKS = {
     "data.tokenizer": "model.base",
     "data.trust_remote_code": "model.trust_remote_code",
     "data.task": "task",
+}
+# The least that options may be which Lightning takes as they are, or whose mistake it tells without their name.
+_LEAST = {
+    "trainer.gradient_clip_val": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "clean_loss": 0,
+    "samples": 0,
+    "seed_everything": 0,
 }
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
@@ -156,8 +166,13 @@ class Program(LightningCLI):
         self.config = parser.parse_args(args)
         if self._is_tiny:
             say_what_is_tiny(name, before, self.config)
+        _check_least(self.config)
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or name
+        if Path(self.config.name).is_absolute() or ".." in Path(self.config.name).parts:
+            raise ConfigError(
+                f"name {self.config.name!r} leads out of trainer.default_root_dir; give that, and a name without .."
+            )
 
     @override
     def instantiate_classes(self) -> None:
@@ -202,7 +217,10 @@ class Program(LightningCLI):
         if self.config.global_batch_size is not None:
             yield GlobalBatch(self.config.global_batch_size)
         if config["enable_checkpointing"] is not False:
-            yield self.config_init["checkpoint"]
+            checkpoint = self.config_init["checkpoint"]
+            if checkpoint.dirpath and (file := file_in_the_way(Path(checkpoint.dirpath))):
+                raise ConfigError(f"checkpoint.dirpath {checkpoint.dirpath}: {file} is a file; give another folder")
+            yield checkpoint
             yield ModelFolder()
         if (noise := self.config_init["neftune"]) is not None:
             yield noise.callback()
@@ -228,6 +246,13 @@ def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
     for section, options in _OPTIONAL_SECTIONS.items():
         leaves += [section, *(f"{section}.{field.name}" for field in fields(options))]
     return KnownKeys([key for key in leaves if key not in _LINKS], _LINKS)
+
+
+def _check_least(config: Namespace) -> None:
+    values = {key: config.get(key) for key in _LEAST}
+    for key, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= _LEAST[key]:
+            raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
 
 
 def newest_checkpoint(root: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.errors import ConfigError
+from lightning_neft.files import file_in_the_way
 from lightning_neft.study.choices import PRUNERS, SAMPLERS
 from lightning_neft.study.plan import Plan, parse_alphas, parse_search
 
@@ -214,6 +215,9 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
 def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
     _, files = resolve_configs(rest)
     folder = options.out.expanduser() if options.out else Path("runs") / f"study-{run_name(files).replace('/', '-')}"
+    # Before the first process, which takes seconds.
+    if file := file_in_the_way(folder):
+        raise ConfigError(f"--out {folder}: {file} is a file; give a folder that can be written")
     seeds = tuple(range(options.seeds))
     if options.search is None:
         return Plan(folder, parse_alphas(options.alphas), seeds)

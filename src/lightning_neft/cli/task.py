@@ -9,6 +9,7 @@ from typing import get_args
 
 import yaml
 
+from lightning_neft.config_text import compose_config
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.causal_lm import CausalLM
@@ -51,8 +52,9 @@ def task_of(args: Sequence[str]) -> Task:
 
 def _of_file(file: Path) -> str | None:
     try:
-        root = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return None  # the check of the keys says what is wrong, and where
-    value = root.get("task") if isinstance(root, dict) else None
-    return None if value is None else str(value)
+        root = compose_config(file)
+    except ConfigError:
+        return None  # the check of the keys says it
+    entries = root.value if isinstance(root, yaml.MappingNode) else []
+    value = next((value for key, value in entries if key.value == "task"), None)
+    return value.value if isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null") else None

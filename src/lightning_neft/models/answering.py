@@ -103,7 +103,7 @@ class Answerer:
         if min_new_tokens < 0:
             raise ConfigError(f"min_new_tokens must be 0 or more, got {min_new_tokens!r}")
         prompts = self.prompt_ids(conversations)
-        rooms = [self._room(*pair, max_new_tokens) for pair in zip(conversations, prompts, strict=True)]
+        rooms = self.rooms(conversations, prompts, max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         answers = [""] * len(prompts)
         for start in range(0, len(order), batch_size):
@@ -132,6 +132,21 @@ class Answerer:
         text = AnswerText(self.tokenizer, self.template, show)
         self._write([prompt], self._room(conversation, prompt, max_new_tokens), streamer=text)
         return text.whole
+
+    def rooms(
+        self, conversations: Sequence[Conversation], prompts: Sequence[list[int]], max_new_tokens: int | None = None
+    ) -> list[int]:
+        """Return how many tokens the answer to each conversation may have.
+
+        Args:
+            conversations: The conversations.
+            prompts: What `prompt_ids` returns for them.
+            max_new_tokens: See `answers`.
+
+        Raises:
+            DataError: If a prompt leaves no room for an answer.
+        """
+        return [self._room(*pair, max_new_tokens) for pair in zip(conversations, prompts, strict=True)]
 
     def prompt_ids(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Return the ids that the model reads for each conversation: those of training."""

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.errors import ModelError
 
@@ -40,6 +43,8 @@ def resolve_base(base: str) -> str:
     # An id of the hub has at most one slash.
     if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not Path(base).expanduser().is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
+    if not base or Path(base).expanduser().is_file():
+        raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
     return str(Path(base).expanduser())
 
 
@@ -54,8 +59,17 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         yield
     # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
-    # ImportError: a package that this model or attention needs.
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    # ImportError: a package that this model or attention needs. The others: files that are cut or hold something else.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
         reason = _reason(str(error))
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error
     except RuntimeError as error:

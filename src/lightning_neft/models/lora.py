@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,5 +68,5 @@ def add_lora(
             trainable_token_indices=list(new_ids) or None,
         )
         return get_peft_model(model, config, autocast_adapter_dtype=not one_dtype)
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # re.error: target_modules may be a pattern
         raise ConfigError(f"model.lora: {' '.join(str(error).split())}") from error

@@ -85,7 +85,7 @@ class PretrainedModule(L.LightningModule):
             ("weight_decay", weight_decay, math.inf),
             ("warmup_ratio", warmup_ratio, 1.0),
         ):
-            if not 0 <= value <= highest:
+            if not (0 <= value <= highest and math.isfinite(value)):
                 allowed = "0 or more" if highest == math.inf else f"between 0 and {highest:g}"
                 raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
         if quantization is not None and lora is None:

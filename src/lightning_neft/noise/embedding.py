@@ -215,7 +215,7 @@ def _by_name(root: nn.Module, name: str) -> tuple[str, nn.Module]:
     modules |= dict(root.named_modules())
     if name in modules and name:
         return name, modules[name]
-    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) if name else []
     tables = [table for table, module in modules.items() if _is_table(module) and not _names_other_table(table)]
     hint = f"Near it: {', '.join(near)}." if near else f"Embeddings there: {', '.join(tables) or 'none'}."
     raise EmbeddingNotFoundError(f"target={name!r}: {type(root).__name__} has no module of that name. {hint}")

@@ -23,9 +23,13 @@ __all__ = ["EmbeddingNoise", "Scale", "check_alpha"]
 Scale = Literal["paper", "relative"]
 
 
+# The scale is computed in float32, where more is infinite.
+_LARGEST = torch.finfo(torch.float32).max
+
+
 def check_alpha(alpha: object) -> float:
     """Return alpha as a float, or raise ConfigError if it is not a finite number of at least 0."""
-    if not _is_finite(alpha) or alpha < 0:
+    if not _is_finite(alpha) or not 0 <= alpha <= _LARGEST:
         raise ConfigError(f"alpha={alpha!r}: use a finite number >= 0; the paper's values are 5, 10 and 15, 0 is off.")
     return float(alpha)
 

@@ -89,6 +89,8 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is no regular file; give a file that evaluate, study or generate wrote")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -107,9 +109,10 @@ def _holds_answers(content: bytes) -> bool:
     if content[:1] == b"[":
         return True
     try:
-        return "instruction" in json.loads(content.partition(b"\n")[0])
-    except (ValueError, TypeError):
+        first = json.loads(content.partition(b"\n")[0])
+    except (ValueError, RecursionError):
         return False
+    return isinstance(first, dict) and "instruction" in first
 
 
 def _labelled(files: Sequence[tuple[str, str, list[Output]]]) -> list[AnswerFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -79,12 +80,13 @@ def _title(inputs: Inputs) -> str:
 
 
 def _with_unique_slugs(sections: Sequence[Section]) -> list[Section]:
-    """Several studies have charts of the same name."""
+    """Several studies have charts of the same name, and in names from a file may stand what is none of a file."""
     met: dict[str, int] = {}
 
     def renamed(chart: Chart) -> Chart:
-        met[chart.slug] = met.get(chart.slug, 0) + 1
-        return chart if met[chart.slug] == 1 else replace(chart, slug=f"{chart.slug}-{met[chart.slug]}")
+        slug = re.sub(r"[^\w-]+", "-", chart.slug)
+        met[slug] = met.get(slug, 0) + 1
+        return replace(chart, slug=slug if met[slug] == 1 else f"{slug}-{met[slug]}")
 
     return [
         replace(section, blocks=[renamed(block) if isinstance(block, Chart) else block for block in section.blocks])

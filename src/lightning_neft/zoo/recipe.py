@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from lightning_neft.config_text import compose_config, load_config
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.card import AlphaSource, Card, Status, read_card
 from lightning_neft.zoo.locate import find_recipe, recipe_name, recipe_names
@@ -94,13 +96,16 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     given = Path(name_or_path).expanduser()
     path = given if given.is_file() else find_recipe(str(name_or_path))
     card = read_card_of_file(path)
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = load_config(path)
     if card is None:
         raise ConfigError(f"{path}: no recipe: the section card is missing")
     config.pop("card")
     missing = [key for key in _SUBJECT if _at(config, key) is None]
     if missing:
         raise ConfigError(f"{path}: no recipe: {', '.join(missing)} must be given")
+    alpha = config["neftune"]["alpha"]
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
+        raise ConfigError(f"{path}: neftune.alpha: got {alpha!r}, expected a number from 0 on")
     return Recipe(recipe_name(path), path, config, card)
 
 
@@ -119,10 +124,7 @@ def read_card_of_file(path: Path) -> Card | None:
     Raises:
         ConfigError: If the file is no YAML mapping, or its card is wrong.
     """
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    root = compose_config(path)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping of sections such as card, model, data")
     node = next((value for key, value in root.value if key.value == "card"), None)

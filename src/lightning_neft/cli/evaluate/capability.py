@@ -40,9 +40,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     from lightning_neft.evaluation.capability import capability, check_harness
     from lightning_neft.evaluation.result import InputFile, make_result, provenance
 
-    for name, value in (("--batch-size", options.batch_size), ("--limit", options.limit)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be 1 or more, got {value}")
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit must be 1 or more, got {options.limit}")
     if options.template is not None:
         raise ConfigError("--template does not go with --tasks: each task words its own prompts")
     check_harness()

@@ -31,6 +31,10 @@ _KINDS = {
 }
 
 
+# The least of options that several kinds have.
+_LEAST = {"batch_size": 1, "seed": 0}
+
+
 class _Kind(Protocol):
     """What the module of a kind has.
 
@@ -76,6 +80,10 @@ def run(verb: str, args: Sequence[str]) -> None:
         options.rest = rest
     else:
         options = parser.parse(args)
+    for name, least in _LEAST.items():
+        value = getattr(options, name, None)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
     check_out(options.out)
     # What libraries print is not part of the object.
     with redirect_stdout(sys.stderr if options.json else sys.stdout):

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import write_result
+from lightning_neft.files import file_in_the_way
 
 __all__ = ["check_out", "numbered_files", "results_folder", "write_results"]
 
@@ -28,8 +29,7 @@ def check_out(out: str | None) -> None:
     if _is_file(path) and path.is_dir():
         raise ConfigError(f"--out {out} is a folder; give a file, or a folder whose name does not end with .json")
     folder = results_folder(out)
-    blocking = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
-    if not blocking.is_dir():
+    if blocking := file_in_the_way(folder):
         raise ConfigError(f"--out {path}: {blocking} is a file; give another name")
 
 

@@ -72,10 +72,10 @@ def run(options: Namespace) -> list[dict[str, Any]]:
 
     _check(options)
     contests = [read_contest(Path(name), Path(options.baseline)) for name in options.outputs]
-    folder = results_folder(options.out)
-    ledger = Ledger(Path(options.verdicts) if options.verdicts else folder / _VERDICTS)
     pace = Pace(options.requests_per_minute)
     judges = [_open_judge(name, options, pace) for name in (options.judge, options.final_judge) if name]
+    folder = results_folder(options.out)
+    ledger = Ledger(Path(options.verdicts) if options.verdicts else folder / _VERDICTS)
     with closing(ledger):
         first = _hold(contests, judges[0], ledger, Price(options.price_input, options.price_output))
         outcomes = [(outcome, "first" if len(judges) > 1 else "only") for outcome in first]
@@ -91,6 +91,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
 
 def _check(options: Namespace) -> None:
     """Say what is wrong before anything is paid for."""
+    if not options.judge:
+        raise ConfigError("--judge is empty; give the name of a model, or local:FOLDER")
     for name, least in (("workers", 1), ("attempts", 1)):
         if (value := getattr(options, name)) < least:
             raise ConfigError(f"--{name} must be {least} or more, got {value!r}")

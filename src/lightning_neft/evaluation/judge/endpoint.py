@@ -160,7 +160,11 @@ def check_url(url: str) -> None:
     Raises:
         ConfigError: If it is none, or holds a user name, password or query, which end up in logs.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{url!r} is no address of a judge: {error}; such as {DEFAULT_URL}") from None
     if parts.username or parts.password or parts.query:
         raise ConfigError(
             f"the judge's address at {parts.hostname!r} must hold neither user, password nor query; "

@@ -1,0 +1,106 @@
+"""Read the YAML of a config file, and say with file and line what in it cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["compose_config", "load_config"]
+
+# The saved config of a run has a hundredth of it; the parser would take minutes for a file of data given by mistake.
+_MOST_BYTES = 1_000_000
+# Aliases of aliases can stand for more values than there is memory.
+_MOST_VALUES = 100_000
+
+
+def compose_config(path: Path) -> yaml.Node | None:
+    """Return the YAML document of a file as nodes, which know their lines; None if it is empty.
+
+    What it returns can be constructed: no unknown tag, no alias of what it stands in, no date that there is not.
+
+    Raises:
+        ConfigError: If it is not YAML, or holds more than plain values.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise ConfigError(f"{path}: {size} bytes are too many for a config; give the data as data.source")
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        if root is not None:
+            _Check(path).values(root)
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply for a config; write it with fewer levels") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    return root
+
+
+def load_config(path: Path) -> Any:
+    """Return what a config file holds, None if that is nothing.
+
+    Raises:
+        ConfigError: As `compose_config`.
+    """
+    root = compose_config(path)
+    return None if root is None else _construct(path, root)
+
+
+class _Check:
+    """Goes over the nodes of a document, and counts the values that they stand for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # None while a node is looked at.
+        self._counts: dict[int, int | None] = {}
+
+    def values(self, node: yaml.Node) -> int:
+        """Return how many values a node stands for, aliases written out."""
+        if id(node) in self._counts:
+            known = self._counts[id(node)]
+            if known is None:
+                raise _error(self._path, node, "an alias stands in what it means; write the value out")
+            return known
+        if node.tag not in yaml.SafeLoader.yaml_constructors:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _error(self._path, node, f"the tag {tag} is not read; give a plain value")
+        self._counts[id(node)] = None
+        inner = []
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _error(self._path, key, "a key has to be a word; quote it if it begins with a bracket")
+                inner.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        else:
+            _construct(self._path, node)
+        count = 1 + sum(map(self.values, inner))
+        if count > _MOST_VALUES:
+            raise _error(self._path, node, "its aliases stand for too many values; write out what is meant")
+        self._counts[id(node)] = count
+        return count
+
+
+def _construct(path: Path, node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        raise _error(path, node, f"not valid YAML: {error.problem}") from error
+    except ValueError as error:  # a date such as 2026-13-45
+        raise _error(
+            path, node, f"{getattr(node, 'value', '')!r} cannot be read: {error}; quote it if it is a text"
+        ) from error
+    finally:
+        loader.dispose()
+
+
+def _error(path: Path, node: yaml.Node, what: str) -> ConfigError:
+    return ConfigError(f"{path}, line {node.start_mark.line + 1}: {what}")

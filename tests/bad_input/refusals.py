@@ -1,0 +1,133 @@
+"""What a table of bad input is made of: a command, the files that it meets, and what the one line has to say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_neft.cli.main import main
+
+# Text, bytes, a value to be written as JSON, or a function that makes something else at a path.
+Content = str | bytes | list[Any] | dict[str, Any] | Callable[[Path], None]
+
+RECORDS = [
+    {"instruction": f"Say {word}.", "output": f"{word} it is"} for word in ("cat", "dog", "hen", "fox", "owl", "bee")
+]
+OUTPUTS = [
+    {
+        "instruction": f"Say {word}.",
+        "output": f"{word} {word}",
+        "generator": "mine",
+        "dataset": "toy",
+        "reference": word,
+    }
+    for word in ("cat", "dog", "hen")
+]
+ANNOTATIONS = [
+    {
+        "instruction": f"Say {word}.",
+        "output_1": word,
+        "generator_1": "base",
+        "output_2": f"{word} {word}",
+        "generator_2": "mine",
+        "annotator": "judge",
+        "preference": 2,
+    }
+    for word in ("cat", "dog", "hen")
+]
+RESULT = {
+    "schema": "lightning_neft.result/1",
+    "kind": "capability",
+    "label": "mine",
+    "tasks": {"arc": {"acc": 0.5}},
+    "provenance": {"created": "2026-01-01", "versions": {}, "inputs": [], "settings": {}, "seed": 0},
+}
+# In each folder, so that a case needs to bring only what is wrong.
+GOOD: Mapping[str, Content] = {"data.json": RECORDS, "outputs.json": OUTPUTS, "annotations.json": ANNOTATIONS}
+
+# A run of two steps, if it were allowed to begin.
+_SHORT = (
+    "--data.source=data.json --data.batch_size=2 --data.val_size=2 --trainer.max_epochs=1 --trainer.accelerator=cpu "
+    "--trainer.enable_progress_bar=false --trainer.enable_model_summary=false"
+)
+FIT = f"fit {_SHORT}"
+PREVIEW = "preview --data.val_size=0"
+SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake.
+
+    Attributes:
+        what: The mistake, in words.
+        command: The command line, as for a shell.
+        says: What the line has to hold: the place, and the way out.
+        files: What is in the folder, by name.
+    """
+
+    what: str
+    command: str
+    says: tuple[str, ...]
+    files: Mapping[str, Content] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def put(path: Path, content: Content) -> None:
+    """Make a file of a table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if callable(content):
+        content(path)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return all that is below a folder, with kind, size and time of change, so that a trace of any kind shows."""
+    found = {}
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(root, name)
+            state = path.lstat()
+            is_folder = path.is_dir() and not path.is_symlink()
+            found[str(path.relative_to(folder))] = (
+                (state.st_mode, 0, 0) if is_folder else (state.st_mode, state.st_size, state.st_mtime_ns)
+            )
+    return found
+
+
+def line_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that has to be refused, and return the one line that the program says itself."""
+    capsys.readouterr()
+    assert main(shlex.split(command)) == 2
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err + told.out
+    own = [line for line in told.err.splitlines() if line.startswith("lightning_neft: ")]
+    assert len(own) == 1, own
+    assert told.err.endswith(f"{own[0]}\n"), "something is told after the line"
+    assert "lightning_neft: " not in told.out
+    return own[0]
+
+
+def check(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fail unless a case is refused: one line, nothing left behind, in a short time."""
+    for name, content in {**GOOD, **case.files}.items():
+        put(folder / name, content)
+    before = listing(folder)
+    start = time.monotonic()
+    line = line_of(case.command, capsys)
+    assert time.monotonic() - start < SECONDS
+    assert [part for part in case.says if part not in line] == [], line
+    assert listing(folder) == before
