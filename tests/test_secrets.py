@@ -56,7 +56,10 @@ def test_no_file_of_a_run_holds_a_token(folder: Path, capsys: pytest.CaptureFixt
     run(f"generate --model={model} --device=cpu --max_new_tokens=3 --input=data.json --output=answers.json")
     run("evaluate --outputs answers.json --out results/text.json")
     run("evaluate --memorization --outputs answers.json --out results/memory.json")
-    put(folder / "base.json", [{**row, "generator": "base"} for row in json.loads(Path("answers.json").read_text())])
+    put(
+        folder / "base.json",
+        [{**row, "generator": "base", "output": "x"} for row in json.loads(Path("answers.json").read_text())],
+    )
     with running(JudgeServer()) as server:
         run(f"evaluate --judge=j --judge-url={server.url} --outputs answers.json --baseline base.json --out results")
         # The judge did get its key: the search below would find one that is passed on.
