@@ -183,7 +183,9 @@ def _ours(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(code)
     from lightning_meter import LightningMeter
 
-    return {**LightningMeter.result, "settings": {key: config[key] for key in ("data", "neftune")}}
+    settings = {"data": {**config["data"], "source": "samples.jsonl"}, "neftune": config["neftune"]}
+    settings["precision"] = config["trainer"]["precision"]
+    return {**LightningMeter.result, "settings": settings}
 
 
 def our_config(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, Any]:
