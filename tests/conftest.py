@@ -11,8 +11,11 @@ import lightning.pytorch  # noqa: F401
 import pytest
 import torch
 
-# Models this small run faster on one thread, and a second test process does not fight for the same cores.
+# Models this small run faster on one thread, and a second test process does not fight for the same cores. The variable
+# is for the processes that tests start: sums over another number of threads round differently, and runs are compared to
+# the bit.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def fit(options: list[str], name: str, *more: str) -> subprocess.CompletedProces
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-m", "lightning_neft", "fit", *options, f"--name={name}", *more],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=300,

@@ -123,7 +123,7 @@ def test_a_study_whose_worker_is_killed_goes_on_without_repeating_an_arm(folder:
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     killed = subprocess.run(
         [sys.executable, "-m", "lightning_neft", "study", *command, *killing],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=300,
@@ -267,8 +267,7 @@ def test_arms_on_two_devices_are_fits_of_two_ranks(folder: Path, options: list[s
 @pytest.mark.slow
 def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "lightning_neft", "study", *options, "--alphas=0,5,9", "--seeds=2"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert set(fits(folder).values()) == {1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +110,6 @@ def test_two_processes_make_the_steps_of_one(options: list[str]) -> None:
             *(sys.executable, "-m", "lightning_neft", "fit", *options, "--name=two", "--global_batch_size=8"),
             *("--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
