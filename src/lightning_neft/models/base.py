@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.errors import ModelError
+from lightning_neft.models.hub import cache_without_hub
 
 __all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
 
@@ -50,14 +51,15 @@ def resolve_base(base: str) -> str:
 
 @contextmanager
 def loading(what: str, base: str) -> Iterator[None]:
-    """Turn what transformers raises while loading into a `ModelError` of one line.
+    """Turn what transformers raises while loading into a `ModelError` of one line; without a hub, take the cache.
 
     Args:
         what: What is being loaded, for the message.
         base: The name that the user gave.
     """
     try:
-        yield
+        with cache_without_hub(base):
+            yield
     # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
     # ImportError: a package that this model or attention needs. The others: files that are cut or hold something else.
     except (
