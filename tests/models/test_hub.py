@@ -50,10 +50,8 @@ def test_without_an_answer_the_libraries_are_offline_for_as_long_as_they_load(as
 def test_a_base_that_is_not_in_the_cache_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     begun = time.monotonic()
-    with pytest.raises(
-        ModelError, match="the config of model base 'owner/model' cannot be loaded: We couldn't connect"
-    ):
-        with loading("config", "owner/model"):
+    expected = "the config of model base 'owner/model' cannot be loaded: We couldn't connect"
+    with pytest.raises(ModelError, match=expected), loading("config", "owner/model"):
         AutoConfig.from_pretrained("owner/model", cache_dir=tmp_path)
     assert time.monotonic() - begun < 5
 
