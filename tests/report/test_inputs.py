@@ -23,6 +23,19 @@ def test_results_and_answers_are_told_apart_by_what_they_hold(tmp_path: Path) ->
     assert inputs.results[0].sha256 == hashlib.sha256(one.read_bytes()).hexdigest()
 
 
+def test_results_that_were_printed_together_are_read_as_if_they_had_been_written_apart(tmp_path: Path) -> None:
+    together = tmp_path / "printed.json"
+    both = [text_statistics("alpha0"), text_statistics("alpha5")]
+    together.write_text(json.dumps({"results": both}), encoding="utf-8")
+    results = read_inputs([together]).results
+    assert [result.label for result in results] == ["alpha0", "alpha5"]
+    assert {result.name for result in results} == {"printed.json"}
+    both[1]["kind"] = "poem"
+    together.write_text(json.dumps({"results": both}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"printed\.json: results\[1\] is not a result: kind is 'poem'"):
+        read_inputs([together])
+
+
 def test_files_of_the_same_name_and_generator_get_labels_that_differ(tmp_path: Path) -> None:
     paths = []
     for folder in ("alpha0", "alpha5"):

@@ -16,7 +16,7 @@ from lightning_neft._version import __version__
 from lightning_neft.errors import DataError
 from lightning_neft.files import write_text
 
-__all__ = ["KINDS", "SCHEMA", "InputFile", "make_result", "provenance", "read_result", "write_result"]
+__all__ = ["KINDS", "SCHEMA", "InputFile", "make_result", "provenance", "read_result", "read_results", "write_result"]
 
 SCHEMA = "lightning_neft.result/1"
 KINDS = (
@@ -124,18 +124,42 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         DataError: There is no such file, or what it holds is no result of this version of the package.
     """
+    found = _read(path)
+    _check(found, str(path))
+    result: dict[str, Any] = found
+    return result
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read a result, or the several ones that `evaluate --json` prints as one object, `{"results": [...]}`.
+
+    Raises:
+        DataError: There is no such file, or what it holds is no result of this version of the package.
+    """
+    found = _read(path)
+    several = found.get("results") if isinstance(found, dict) and "schema" not in found else None
+    if not (isinstance(several, list) and several):
+        _check(found, str(path))
+        return [found]
+    for number, result in enumerate(several):
+        _check(result, f"{path}: results[{number}]")
+    return several
+
+
+def _read(path: Path) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"the result {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate wrote"
         ) from error
+
+
+def _check(found: Any, where: str) -> None:
     if problem := _problem(found):
-        raise DataError(f"{path} is not a result: {problem}; give a file that evaluate or study wrote")
-    result: dict[str, Any] = found
-    return result
+        raise DataError(f"{where} is not a result: {problem}; give a file that evaluate or study wrote")
 
 
 def _problem(result: Any) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.records import Output, read_outputs
-from lightning_neft.evaluation.result import read_result
+from lightning_neft.evaluation.result import read_results
 from lightning_neft.report.arms import Study, read_study
 from lightning_neft.report.fields import Fields
 
@@ -82,7 +82,7 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         if _holds_answers(content):
             files.append((name, sha256, read_outputs(path)))
         else:
-            results.append(_result(path, name, sha256))
+            results += _results(path, name, sha256)
     return Inputs(
         results, _labelled(files), [read_study(result.fields) for result in results if result.kind == "study"]
     )
@@ -97,10 +97,19 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _result(path: Path, name: str, sha256: str) -> Result:
-    fields = Fields(read_result(path), str(path))
-    provenance = fields.child("provenance") or Fields({}, str(path))
-    return Result(name, sha256, fields.text("kind") or "", fields.text("label") or "", fields, provenance)
+def _results(path: Path, name: str, sha256: str) -> list[Result]:
+    several = [Fields(result, str(path)) for result in read_results(path)]
+    return [
+        Result(
+            name,
+            sha256,
+            fields.text("kind") or "",
+            fields.text("label") or "",
+            fields,
+            fields.child("provenance") or Fields({}, str(path)),
+        )
+        for fields in several
+    ]
 
 
 def _holds_answers(content: bytes) -> bool:
