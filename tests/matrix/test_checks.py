@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_neft.noise import embedding, hook, injector
+from lightning_neft.noise.functional import noise
 from lightning_neft.noise.hook import NoiseHook
 from lightning_neft.noise.injector import EmbeddingNoise
 from matrix import checks
@@ -35,7 +36,7 @@ def noise_on_positions_too(patch: Patch, case: Case) -> None:
 
 
 def no_noise(patch: Patch, case: Case) -> None:
-    patch.setattr(hook, "add_noise", lambda activation, noise: activation.clone())
+    patch.setattr(hook, "add_noise", lambda activation, *args: activation.clone())
 
 
 def padded_lengths(patch: Patch, case: Case) -> None:
@@ -51,13 +52,16 @@ def padded_lengths(patch: Patch, case: Case) -> None:
 
 def one_sided(patch: Patch, case: Case) -> None:
     """`rand` without the sign, of the same bound."""
-    add_noise = hook.add_noise
-    patch.setattr(hook, "add_noise", lambda activation, noise: add_noise(activation, noise.abs() / 2))
+
+    def of_halves(activation, *args):
+        return (activation + noise(activation, *args).abs() / 2).to(activation.dtype)
+
+    patch.setattr(hook, "add_noise", of_halves)
 
 
 def tenth_too_strong(patch: Patch, case: Case) -> None:
     add_noise = hook.add_noise
-    patch.setattr(hook, "add_noise", lambda activation, noise: add_noise(activation, 1.1 * noise))
+    patch.setattr(hook, "add_noise", lambda activation, scale, *args: add_noise(activation, 1.1 * scale, *args))
 
 
 def image_slots_counted(patch: Patch, case: Case) -> None:
@@ -86,14 +90,14 @@ def noise_stays_armed(patch: Patch, case: Case) -> None:
 
 def gradient_cut(patch: Patch, case: Case) -> None:
     add_noise = hook.add_noise
-    patch.setattr(hook, "add_noise", lambda activation, noise: add_noise(activation.detach(), noise).requires_grad_())
+    patch.setattr(hook, "add_noise", lambda activation, *args: add_noise(activation.detach(), *args).requires_grad_())
 
 
 def gradient_not_finite(patch: Patch, case: Case) -> None:
     add_noise = hook.add_noise
 
-    def broken(activation, noise):
-        noisy = add_noise(activation, noise)
+    def broken(*args):
+        noisy = add_noise(*args)
         noisy.register_hook(lambda gradient: gradient * float("nan"))
         return noisy
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from lightning_neft.noise.functional import (
     Distribution,
@@ -70,7 +71,7 @@ def test_strength_is_right_where_length_times_width_overflows_fp16(dtype):
     length = width = 2048
     activation = torch.zeros(1, length, width, dtype=dtype)
     scale = scale_from_lengths(torch.full((1, length), length), alpha=5.0, dim=width)
-    noisy = add_noise(activation, noise(activation, scale, SEED, "uniform"))
+    noisy = add_noise(activation, scale, SEED, "uniform")
     assert noisy.dtype == dtype
     expected = 5.0 / math.sqrt(3 * length * width)
     assert noisy.float().square().mean().sqrt().item() == pytest.approx(expected, rel=0.02)
@@ -80,10 +81,11 @@ def test_sum_is_rounded_once():
     """Rounding the noise first and the sum afterwards would give another result for most elements."""
     generator = torch.Generator().manual_seed(0)
     activation = torch.randn(1, 64, 64, generator=generator).bfloat16()
-    drawn = noise(activation, torch.full((1, 64), 0.01), SEED, "uniform")
+    scale = torch.full((1, 64), 0.01)
+    drawn = noise(activation, scale, SEED, "uniform")
     once = (activation.float() + drawn).bfloat16()
     assert drawn.dtype == torch.float32
-    assert torch.equal(add_noise(activation, drawn), once)
+    assert torch.equal(add_noise(activation, scale, SEED, "uniform"), once)
     assert not torch.equal(activation + drawn.bfloat16(), once)
 
 
@@ -111,7 +113,7 @@ def test_equals_the_authors_arithmetic_given_the_same_draw(side):
     expected = authors_noise(embeddings, given["attention_mask"], 5.0, draws)
 
     (rows,) = find_token_rows(given)
-    ours = add_noise(embeddings, noise(embeddings, rows.weight * (5.0 * 24**-0.5), SEED, "uniform"))
+    ours = add_noise(embeddings, rows.weight * (5.0 * 24**-0.5), SEED, "uniform")
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
     padding = given["attention_mask"] == 0
     assert torch.equal(ours[padding], embeddings[padding])
@@ -124,26 +126,71 @@ def test_scale_of_half_precision_lengths_is_computed_in_float32():
 
 
 def test_strength_sums_count_only_tokens_with_noise():
-    clean = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]])
-    drawn = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    sums = strength_sums(clean, drawn, clean + drawn, torch.tensor([[1.0, 0.0]]), torch.tensor(True))
-    assert sums.tolist() == [1.0, 25.0, 1.0, 2.0]
-    assert strength_sums(clean, drawn, clean, torch.ones(1, 2), torch.tensor(False)).tolist() == [0.0] * 4
+    clean, scale = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), torch.tensor([[1.0, 0.0]])
+    drawn = noise(clean, scale, SEED, "uniform")
+    sums = strength_sums(clean, clean + drawn, scale, SEED, "uniform", torch.tensor(True))
+    assert sums.tolist() == [pytest.approx(drawn.square().sum().item()), 25.0, 0.0, 2.0]
+    half_kept = clean + drawn * torch.tensor([1.0, 0.0])
+    assert strength_sums(clean, half_kept, scale, SEED, "uniform", torch.tensor(True))[2] == 1
+    assert strength_sums(clean, clean, scale, SEED, "uniform", torch.tensor(False)).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("distribution", get_args(Distribution))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(0, 4, 8), (1, 1, 1), (2, 3, 7), (3, 501, 97)])
+def test_what_is_added_is_the_noise_in_blocks_of_any_number(shape, dtype, distribution):
+    """(3, 501, 97) is more than two blocks of odd rows, in which a number of the generator must not be drawn twice."""
+    activation = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scale = torch.rand(shape[:-1], generator=torch.Generator().manual_seed(1))
+    drawn = noise(activation, scale, SEED, distribution)
+    assert drawn.dtype == torch.promote_types(dtype, torch.float32)
+    noisy = add_noise(activation, scale, SEED, distribution)
+    assert torch.equal(noisy, (activation.to(drawn.dtype) + drawn).to(dtype))
+
+
+def test_the_draw_on_a_cpu_is_half_of_a_64_bit_number_for_each_element():
+    """Stated anew, whole and without blocks: a checkpoint of another version continues the same noise."""
+    shape = (3, 501, 97)
+    count = math.prod(shape)
+    numbers = torch.empty(count + 1 >> 1, dtype=torch.int64)
+    numbers.random_(-(2**63), None, generator=torch.Generator().manual_seed(mix_seed(3)))
+    expected = numbers.view(torch.int32)[:count].view(shape).to(torch.float64) / 2**31
+    drawn = draw(shape, torch.full(shape[:2], 0.5), dtype=torch.float64)
+    torch.testing.assert_close(drawn, 0.5 * expected, rtol=1e-12, atol=0)
+
+
+def test_the_uniform_draw_passes_a_test_of_its_distribution_and_of_its_neighbours():
+    drawn = draw((1, 1, 400_000), torch.ones(1, 1)).flatten()
+    assert kstest(drawn.numpy(), "uniform", args=(-1, 2)).pvalue > 0.01
+    for lag in (1, 2, 97):
+        assert abs((drawn[lag:] * drawn[:-lag]).mean()) < 4 / 3 / math.sqrt(drawn.numel())
+
+
+def test_other_layouts_get_the_noise_of_their_order_and_gradients_pass():
+    activation = torch.randn(5, 2, 8).transpose(0, 1).requires_grad_()
+    scale = torch.rand(2, 1)
+    noisy = add_noise(activation, scale, SEED, "uniform")
+    assert torch.equal(noisy, activation + noise(activation, scale, SEED, "uniform"))
+    weight = torch.rand_like(noisy)
+    (noisy * weight).sum().backward()
+    assert torch.equal(activation.grad, weight)
 
 
 def test_operators_obey_the_rules_of_torch_library():
     like, scale = torch.randn(2, 3, 4), torch.rand(2, 3)
-    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
-    assert set(torch.library.opcheck(noise, (like, scale, SEED, "uniform"), test_utils=checks).values()) == {"SUCCESS"}
-    arguments = (like, like, like, scale, torch.tensor(True))
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    arguments = (like.requires_grad_(), scale, SEED, "uniform")
+    assert set(torch.library.opcheck(add_noise, arguments, test_utils=checks).values()) == {"SUCCESS"}
+    arguments = (like.detach(), like.detach(), scale, SEED, "uniform", torch.tensor(True))
     assert set(torch.library.opcheck(strength_sums, arguments, test_utils=checks).values()) == {"SUCCESS"}
 
 
-def test_meta_tensors_have_noise_without_memory():
-    drawn = noise(torch.empty(2, 3, 4, device="meta", dtype=torch.bfloat16), torch.ones(2, 3), SEED, "uniform")
-    assert drawn.is_meta
-    assert drawn.shape == (2, 3, 4)
-    assert drawn.dtype == torch.float32
+def test_meta_tensors_get_noise_without_memory():
+    activation = torch.empty(2, 3, 4, device="meta", dtype=torch.bfloat16)
+    noisy = add_noise(activation, torch.ones(2, 3), SEED, "uniform")
+    assert noisy.is_meta
+    assert noisy.shape == (2, 3, 4)
+    assert noisy.dtype == torch.bfloat16
 
 
 def test_seeds_of_neighbours_differ_in_the_low_32_bits():

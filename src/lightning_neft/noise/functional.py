@@ -6,7 +6,8 @@ Formula (Jain et al., "NEFTune", arXiv 2310.05914, Algorithm 1): X' = X + alpha 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +35,9 @@ _RMS: dict[str, float] = {
 }
 
 _MASK64 = (1 << 64) - 1
+
+# Elements of a block: in float32 and with the generator's numbers half a megabyte.
+_BLOCK = 1 << 16
 
 
 def expected_rms(distribution: Distribution) -> float:
@@ -103,7 +107,10 @@ def _noise_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-@torch.library.custom_op("lightning_neft::noise", mutates_args=())
+def _generator(seed: Tensor, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(mix_seed(int(seed.item())))
+
+
 def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
     """Scaled noise for an activation, a pure function of its arguments. No global random state is read or moved.
 
@@ -116,9 +123,13 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
     Returns:
         Noise of the shape of `like`, float32 (float64 for a float64 activation).
     """
-    generator = torch.Generator(like.device)
-    generator.manual_seed(mix_seed(int(seed.item())))
     eps = torch.empty(like.shape, dtype=_noise_dtype(like.dtype), device=like.device)
+    if _is_drawn_in_blocks(like, distribution):
+        rows = eps.view(-1, eps.shape[-1])
+        for tokens, block in _uniform_blocks(rows, scale.expand(eps.shape[:-1]), seed):
+            rows[tokens] = block
+        return eps
+    generator = _generator(seed, like.device)
     if distribution == "uniform":
         eps.uniform_(-1, 1, generator=generator)
     elif distribution == "rademacher":
@@ -128,34 +139,74 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
     return eps.mul_(scale.unsqueeze(-1))
 
 
-@noise.register_fake
-def _noise_fake(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
-    return torch.empty_like(like, dtype=_noise_dtype(like.dtype), memory_format=torch.contiguous_format)
+@torch.library.custom_op("lightning_neft::add_noise", mutates_args=())
+def add_noise(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
+    """Activation plus its `noise`, out of place, in the activation's dtype; gradients pass to the activation.
 
-
-def add_noise(activation: Tensor, noise: Tensor) -> Tensor:
-    """Activation plus noise, out of place, in the activation's dtype.
-
-    The sum is done in the noise's dtype (float32 for bf16 and fp16 activations) and rounded once.
-
-    Args:
-        activation: (..., d), any floating dtype.
-        noise: Same shape, float32 or float64.
+    The sum is done in float32 (float64 for a float64 activation) and rounded once. Arguments as in `noise`.
     """
-    return (activation.to(noise.dtype) + noise).to(activation.dtype)
+    if not _is_drawn_in_blocks(activation, distribution):
+        return noise(activation, scale, seed, distribution).add_(activation).to(activation.dtype)
+    noisy = torch.empty_like(activation, memory_format=torch.contiguous_format)
+    clean, rows = activation.reshape(-1, activation.shape[-1]), noisy.view(-1, activation.shape[-1])
+    for tokens, block in _uniform_blocks(clean, scale.expand(activation.shape[:-1]), seed):
+        rows[tokens] = block.add_(clean[tokens])
+    return noisy
+
+
+@add_noise.register_fake
+def _add_noise_fake(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
+    return torch.empty_like(activation, memory_format=torch.contiguous_format)
+
+
+def _to_activation(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    return gradient, None, None, None
+
+
+add_noise.register_autograd(_to_activation)
+
+
+def _is_drawn_in_blocks(activation: Tensor, distribution: str) -> bool:
+    return activation.device.type == "cpu" and distribution == "uniform" and activation.numel() > 0
+
+
+def _uniform_blocks(like: Tensor, scale: Tensor, seed: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Uniform noise on a CPU for the tokens (T, d) of an activation, as many at a time as stay in the cache.
+
+    Each 64-bit number of the generator gives the noise of two elements, in the order of memory: half of it, as an
+    integer from -2**31 to 2**31 - 1, times scale / 2**31. `Tensor.uniform_` asks the generator for every element, which
+    takes half as long again.
+    """
+    tokens, width = like.shape
+    # Even, so that no two blocks share a number of the generator.
+    size = min(max(_BLOCK // width // 2, 1) * 2, tokens)
+    numbers = torch.empty((size * width + 1) // 2, dtype=torch.int64)
+    halves = numbers.view(torch.int32)[: size * width].view(size, width)
+    block = torch.empty(size, width, dtype=_noise_dtype(like.dtype))
+    scale = scale.reshape(-1, 1) * 2.0**-31
+    generator = _generator(seed, like.device)
+    for start in range(0, tokens, size):
+        count = min(size, tokens - start)
+        numbers[: (count * width + 1) // 2].random_(-(2**63), None, generator=generator)
+        part = slice(start, start + count)
+        yield part, block[:count].copy_(halves[:count]).mul_(scale[part])
 
 
 @torch.library.custom_op("lightning_neft::strength_sums", mutates_args=())
-def strength_sums(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
+def strength_sums(
+    clean: Tensor, noisy: Tensor, scale: Tensor, seed: Tensor, distribution: str, wanted: Tensor
+) -> Tensor:
     """Sums from which the strength of one noisy forward pass is told, over the tokens whose scale is not 0.
 
-    Opaque to the compiler on purpose: whether a step measures or not does not change the compiled graph.
+    The noise is drawn once more for it. Opaque to the compiler on purpose: whether a step measures or not does not
+    change the compiled graph.
 
     Args:
         clean: Activation before the noise, (..., d).
-        noise: The noise that was added, same shape.
         noisy: Activation after the noise, same shape.
-        scale: Scale per token, broadcastable to `clean.shape[:-1]`.
+        scale: Scale per token that the noise was drawn with, broadcastable to `clean.shape[:-1]`.
+        seed: Seed that it was drawn with.
+        distribution: Distribution that it was drawn from.
         wanted: Bool tensor of one element **on the CPU**; where False nothing is computed.
 
     Returns:
@@ -167,7 +218,7 @@ def strength_sums(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wa
     covered = (scale != 0).expand(clean.shape[:-1])
     per_token = torch.stack(
         [
-            noise.to(torch.float32).square().sum(-1),
+            noise(clean, scale, seed, distribution).to(torch.float32).square().sum(-1),
             clean.to(torch.float32).square().sum(-1),
             (noisy == clean).sum(-1, dtype=torch.float32),
             torch.full(covered.shape, float(clean.shape[-1]), device=clean.device),
@@ -177,5 +228,7 @@ def strength_sums(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wa
 
 
 @strength_sums.register_fake
-def _strength_sums_fake(clean: Tensor, noise: Tensor, noisy: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
+def _strength_sums_fake(
+    clean: Tensor, noisy: Tensor, scale: Tensor, seed: Tensor, distribution: str, wanted: Tensor
+) -> Tensor:
     return clean.new_empty(4, dtype=torch.float32)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_neft.errors import LengthsError, NoNoiseError
 from lightning_neft.noise.embedding import EmbeddingTarget
-from lightning_neft.noise.functional import Distribution, add_noise, noise, strength_sums, token_norm
+from lightning_neft.noise.functional import Distribution, add_noise, strength_sums, token_norm
 from lightning_neft.noise.lengths import Length, TokenRows
 from lightning_neft.noise.matching import match_weight, rows_of_side
 
@@ -197,33 +197,33 @@ class NoiseHook:
         if seed is None:
             return None
         weight = _weight(state, output, ids, name)
-        # Detached: the noise has no gradient, and the operator none to give.
-        clean = output.detach()
         if self.reference_norm is None:
             scale = weight * (state.alpha * output.shape[-1] ** -0.5)
         else:
             # In units of this output's own size, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm.
-            relative = token_norm(clean, weight) / self.reference_norm
+            relative = token_norm(output, weight) / self.reference_norm
             scale = weight * (state.alpha * output.shape[-1] ** -0.5) * relative
-        drawn = self._drawn(state, clean, scale, seed)
-        noisy = add_noise(output, drawn)
-        sums = strength_sums(clean, drawn, noisy.detach(), scale, state.wanted)
-        state.sums = state.sums.to(sums.device) + sums
+        return self._pairs(state, output, scale, seed) if self.antithetic else self._noisy(state, output, scale, seed)
+
+    def _noisy(self, state: _State, output: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
+        noisy: Tensor = add_noise(output, scale, seed, self.distribution)
+        # In a graph the operator itself looks whether it is wanted.
+        if torch.compiler.is_compiling() or state.wanted:
+            sums = strength_sums(output.detach(), noisy.detach(), scale, seed, self.distribution, state.wanted)
+            state.sums = state.sums.to(sums.device) + sums
         return noisy
 
-    def _drawn(self, state: _State, clean: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
-        if not self.antithetic:
-            drawn: Tensor = noise(clean, scale, seed, self.distribution)
-            return drawn
-        rows = clean.shape[0]
+    def _pairs(self, state: _State, output: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
+        rows = output.shape[0]
         # A part of the batch has other pairs in its halves, a flattened one none.
-        if rows % 2 or clean.dim() < 3 or (state.rows and all(row.weight.shape[0] != rows for row in state.rows)):
+        if rows % 2 or output.dim() < 3 or (state.rows and all(row.weight.shape[0] != rows for row in state.rows)):
             raise LengthsError(
-                f"{self.target.name} was called with tokens of shape {tuple(clean.shape[:-1])}: antithetic pairs need "
+                f"{self.target.name} was called with tokens of shape {tuple(output.shape[:-1])}: antithetic pairs need "
                 "all rows of the doubled batch in one forward pass, (2 B, L). Feed it whole, or use antithetic=False."
             )
-        half = noise(clean[: rows // 2], scale[: rows // 2], seed, self.distribution)
-        return torch.cat([half, -half])
+        scale = scale[: rows // 2]
+        first = self._noisy(state, output[: rows // 2], scale, seed)
+        return torch.cat([first, self._noisy(state, output[rows // 2 :], -scale, seed)])
 
 
 def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:

@@ -13,7 +13,7 @@ import yaml
 from lightning_neft.config_text import compose_config, load_config
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.card import AlphaSource, Card, Status, read_card
-from lightning_neft.zoo.locate import find_recipe, recipe_name, recipe_names
+from lightning_neft.zoo.locate import find_recipe, recipe_name, recipe_names, recipes_folder
 
 __all__ = ["Method", "Recipe", "load_recipe", "load_recipes", "read_card_of_file"]
 
@@ -115,7 +115,8 @@ def load_recipes() -> list[Recipe]:
     Raises:
         ConfigError: If any is none.
     """
-    return [load_recipe(find_recipe(name)) for name in recipe_names()]
+    # By the path: to find a name is to list all of them.
+    return [load_recipe(recipes_folder() / f"{name}.yaml") for name in recipe_names()]
 
 
 def read_card_of_file(path: Path) -> Card | None:
