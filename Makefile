@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast lint docs build clean
+.PHONY: quickstart test test-fast test-soak lint docs build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -14,6 +14,10 @@ test: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Commands that are killed at random moments, again and again; minutes.
+test-soak: $(VENV)/.ready
+	$(BIN)/python -m pytest -m soak -s tests/soak
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

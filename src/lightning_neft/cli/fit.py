@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.leftovers import nothing_left
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.run_folder import own_folder
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.cli.summary import print_fit, write_predictions
 
@@ -35,7 +35,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     with quiet():
         program = Program(verb, args)
         try:
-            with nothing_left(program.trainer):
+            with own_folder(program.trainer):
                 result = execute(verb, program)
         except StoppedBySignal as stopped:
             if program.trainer.is_global_zero:

@@ -13,13 +13,13 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
+from lightning_neft.cli.run_folder import usual_loggers
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
@@ -196,9 +196,7 @@ class Program(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         if config["logger"] is None or config["logger"] is True:
-            csv = CSVLogger(config["default_root_dir"], name=self.config.name)
-            board = TensorBoardLogger(config["default_root_dir"], name=self.config.name, version=csv.version)
-            config["logger"] = [csv, board]
+            config["logger"] = [*usual_loggers(config["default_root_dir"], self.config.name)]
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
         callbacks = [*self._callbacks(config)]
