@@ -65,12 +65,13 @@ def test_the_ablation_writes_a_result_and_outputs_that_evaluate_reads(
 
 
 def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--tasks", task, "--model", "tiny", "--json"]) == 0
+    args = ["evaluate", "--tasks", task, "--trust-remote-code", "--model", "tiny"]
+    assert main([*args, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     # Every other answer is the right one, whichever the model prefers.
     assert found["tasks"] == {"toy_choice": {"acc": 0.5, "acc_stderr": pytest.approx(0.2886751)}}
     assert found["provenance"]["inputs"][0]["name"] == "toy.yaml"
-    assert main(["evaluate", "--tasks", task, "--model", "tiny", "--limit", "1"]) == 0
+    assert main([*args, "--limit", "1"]) == 0
     shown = capsys.readouterr().out
     assert "toy_choice" in shown
     assert "no number to compare with published ones" in shown

@@ -72,7 +72,7 @@ def accuracy(model: Any) -> float:
 
 def test_a_local_task_gives_its_metrics(model: Any, task: str) -> None:
     model.train()
-    found = capability(model, load_tokenizer("tiny"), [task], batch_size=2)
+    found = capability(model, load_tokenizer("tiny"), [task], batch_size=2, trust_remote_code=True)
     assert model.training
     model.eval()
     assert found["tasks"]["toy_choice"]["acc"] == pytest.approx(accuracy(model))
@@ -83,7 +83,7 @@ def test_a_local_task_gives_its_metrics(model: Any, task: str) -> None:
 
 
 def test_a_limit_is_kept_and_what_is_no_number_is_none(model: Any, task: str) -> None:
-    found = capability(model, load_tokenizer("tiny"), [task], limit=1)
+    found = capability(model, load_tokenizer("tiny"), [task], limit=1, trust_remote_code=True)
     assert found["n_samples"] == {"toy_choice": 1}
     assert found["tasks"]["toy_choice"]["acc_stderr"] is None
 
@@ -91,13 +91,26 @@ def test_a_limit_is_kept_and_what_is_no_number_is_none(model: Any, task: str) ->
 def test_the_harness_keeps_its_log_level(model: Any, task: str) -> None:
     logger = logging.getLogger("lm_eval")
     before = logger.level
-    capability(model, load_tokenizer("tiny"), [task], limit=1)
+    capability(model, load_tokenizer("tiny"), [task], limit=1, trust_remote_code=True)
     assert logger.level == before
 
 
 def test_a_missing_file_is_said_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match=r"--tasks: there is no file 'nowhere.yaml'"):
         capability(torch.nn.Linear(1, 1), None, ["nowhere.yaml"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_file_of_a_task_runs_code_only_if_it_is_trusted(trusted: bool, model: Any, task: str, tmp_path: Path) -> None:
+    touching = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    (tmp_path / "mine.py").write_text(f"{touching}def same(docs):\n    return docs\n")
+    Path(task).write_text(Path(task).read_text() + "process_docs: !function mine.same\n")
+    if trusted:
+        capability(model, load_tokenizer("tiny"), [task], limit=1, trust_remote_code=True)
+    else:
+        with pytest.raises(ConfigError, match=r"toy.yaml can run Python code .* give --trust-remote-code if you trust"):
+            capability(model, load_tokenizer("tiny"), [task], limit=1)
+    assert (tmp_path / "ran").exists() == trusted
 
 
 @pytest.mark.slow
@@ -109,7 +122,7 @@ def test_a_misspelt_task_is_said_with_the_nearest_one() -> None:
 def test_a_task_without_its_data_is_one_line(model: Any, task: str, tmp_path: Path) -> None:
     (tmp_path / "documents.jsonl").unlink()
     with pytest.raises(DataError, match=r"the tasks .*toy.yaml cannot be run: FileNotFoundError: .*documents.jsonl"):
-        capability(model, load_tokenizer("tiny"), [task])
+        capability(model, load_tokenizer("tiny"), [task], trust_remote_code=True)
 
 
 @pytest.mark.slow

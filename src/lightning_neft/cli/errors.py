@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pickle import UnpicklingError
 
+from lightning_neft.cli.escaped import escaped
 from lightning_neft.errors import NEFTError
 
 __all__ = ["explain", "explain_argument_error"]
@@ -23,7 +24,15 @@ _WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line about an error that the user can put right, or None if it is a bug of the program."""
+    """Return one line about an error that the user can put right, or None if it is a bug of the program.
+
+    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal.
+    """
+    line = _explanation(error)
+    return None if line is None else escaped(line)
+
+
+def _explanation(error: BaseException) -> str | None:
     if isinstance(error, NEFTError):
         return _one_line(str(error))
     if isinstance(error, ArgumentError):

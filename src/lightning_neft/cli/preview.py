@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from lightning_neft.cli.escaped import escaped
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _print(data: TextData, train: _Train, notices: list[str], count: int) -> Non
         )
     )
     if prepared.label_names:
-        console.print(Text(f"classes: {', '.join(map(str, prepared.label_names))}"))
+        console.print(Text(f"classes: {escaped(', '.join(map(str, prepared.label_names)))}"))
     for notice in notices:
         console.print(Text(notice, style="yellow"))
     if options.streaming:
@@ -157,6 +158,7 @@ def _print_sample(console: Console, data: TextData, train: _Train, index: int) -
 
     text = Text()
     for piece, trained in _parts(data, train[index]):
+        piece = escaped(piece, keep="\n\t")
         if not trained:
             text.append(piece, style="dim")
         elif console.color_system:

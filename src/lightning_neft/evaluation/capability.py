@@ -17,7 +17,7 @@ from lightning_neft.models.modes import evaluating
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["OPEN_LLM", "capability", "check_harness"]
+__all__ = ["OPEN_LLM", "capability", "check_harness", "check_task_files"]
 
 # Name of the preset: ARC, HellaSwag, MMLU and TruthfulQA.
 OPEN_LLM = "open-llm"
@@ -34,6 +34,7 @@ def capability(
     batch_size: int = 8,
     limit: int | None = None,
     seed: int = 0,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Return the metrics of a result of the kind capability.
 
@@ -46,12 +47,14 @@ def capability(
         batch_size: Requests in one forward pass.
         limit: The most documents of each task; all by default.
         seed: Of the few-shot examples, and of all that the harness draws.
+        trust_remote_code: Whether code that YAML files of tasks name may run.
 
     Raises:
-        ConfigError: If the extra is not installed, or there is no such task.
+        ConfigError: If the extra is not installed, there is no such task, or a file is not trusted.
         DataError: If the data of a task cannot be read.
     """
     check_harness()
+    check_task_files(tasks, trust_remote_code)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -92,16 +95,36 @@ def check_harness() -> None:
         raise ConfigError("evaluate --tasks needs the extra harness: pip install 'lightning-neft[harness]'")
 
 
+def check_task_files(tasks: Sequence[str], trust_remote_code: bool) -> None:
+    """Check that YAML files among the tasks are there and trusted.
+
+    The harness takes them for programs: `!function`, in them or in what they include, loads a Python file, `metric` may
+    be the path of a script, and the Jinja templates are in no sandbox. So no look at a file can tell that it is safe.
+
+    Args:
+        tasks: Names and files.
+        trust_remote_code: Whether code that they name may run.
+
+    Raises:
+        ConfigError: If one is missing, or not trusted.
+    """
+    for name in filter(_is_own_file, tasks):
+        if not Path(name).is_file():
+            raise ConfigError(f"--tasks: there is no file {name!r} (from {Path.cwd()})")
+        if not trust_remote_code:
+            raise ConfigError(
+                f"--tasks: {name} can run Python code (functions, metrics, templates); read it and what it includes, "
+                "and give --trust-remote-code if you trust them"
+            )
+
+
 def _is_own_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
 def _check_names(tasks: Sequence[str], known: Sequence[str]) -> None:
     for name in tasks:
-        if _is_own_file(name):
-            if not Path(name).is_file():
-                raise ConfigError(f"--tasks: there is no file {name!r} (from {Path.cwd()})")
-        elif name not in known and name not in _PRESETS:
+        if not _is_own_file(name) and name not in known and name not in _PRESETS:
             near = get_close_matches(name, [*known, *_PRESETS], n=1)
             hint = f"did you mean {near[0]}?" if near else f"give a task of lm-eval, {OPEN_LLM}, or a YAML file"
             raise ConfigError(f"--tasks: unknown task {name!r}; {hint}")

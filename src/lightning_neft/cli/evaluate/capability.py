@@ -32,12 +32,13 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     """Return the result.
 
     Raises:
-        ConfigError: An option is wrong or missing, there is no such task, or the extra is not installed.
+        ConfigError: An option is wrong or missing, there is no such task, a file of one is not trusted, or the extra is
+            not installed.
         DataError: The data of a task cannot be read.
         ModelError: The model cannot be loaded, or writes no text.
     """
     from lightning_neft.cli.quiet import quiet
-    from lightning_neft.evaluation.capability import capability, check_harness
+    from lightning_neft.evaluation.capability import capability, check_harness, check_task_files
     from lightning_neft.evaluation.result import InputFile, make_result, provenance
 
     if options.limit is not None and options.limit < 1:
@@ -45,6 +46,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     if options.template is not None:
         raise ConfigError("--template does not go with --tasks: each task words its own prompts")
     check_harness()
+    check_task_files(options.tasks, options.trust_remote_code)  # before the weights are read
     # Something has to be there for a model that answers; no prompt of it is used.
     options.template = "plain"
     with quiet():
@@ -56,6 +58,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
             batch_size=options.batch_size,
             limit=options.limit,
             seed=options.seed,
+            trust_remote_code=options.trust_remote_code,
         )
     inputs = [InputFile.read("task", path) for name in options.tasks if (path := Path(name)).is_file()]
     kept = {name: answerer.settings[name] for name in ("dtype", "device")}

@@ -37,7 +37,8 @@ options
                            or {{"results": [...]}} where there are several
   --first-k-tokens K       repetition and diversity of the first K words alone; shorter outputs are left out and counted
   --tokenizer NAME         count tokens too: folder or hub id of a tokenizer; tiny comes with the package
-  --trust-remote-code      let code that comes with the tokenizer or model run
+  --trust-remote-code      let code run that comes with the tokenizer or model, or that a YAML file of --tasks names:
+                           such a file needs it
   --seed INT               seed of what is drawn: the bootstrap, or which samples (0)
   --limit N                the most samples of each split (1000), training prompts (200), prompts of --ablation, or
                            documents of a task (all)
@@ -69,7 +70,7 @@ examples
   lightning_neft evaluate --outputs alpha0.json alpha5.json --baseline davinci.json --judge SMALL --final-judge LARGE
   lightning_neft evaluate --outputs answers.json --baseline plain.json --judge NAME --judge-url http://localhost:8000/v1
   lightning_neft evaluate --ablation --model tiny --template alpaca --prompts prompts.json
-  lightning_neft evaluate --tasks my_task.yaml --model tiny
+  lightning_neft evaluate --tasks my_task.yaml --trust-remote-code --model tiny
 
 See docs/evaluate.md for the formulas and what to be careful about, docs/judging.md for the judge."""
 

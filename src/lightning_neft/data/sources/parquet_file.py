@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_neft.data.sources.records import Record
+from lightning_neft.data.sources.records import Record, unreadable_value
 from lightning_neft.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def parquet_records(path: Path) -> Iterator[tuple[Record, str]]:
     """Yield each row with "PATH, row N".
 
     Raises:
-        DataError: If the file is broken or has no row.
+        DataError: If the file is broken, has no row, or holds a value that Python has no type for.
     """
     number = 0
     with _opened(path) as file:
@@ -52,5 +52,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: broken Parquet file ({reason}); write or download it again") from error
+    # Names that are not UTF-8, and values that Python has no type for.
+    except (ValueError, OverflowError, LookupError) as error:
+        raise unreadable_value(str(path), error) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from lightning_neft.data.sources.records import Record, Records
+from lightning_neft.data.sources.records import Record, Records, unreadable_value
 from lightning_neft.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,8 +32,11 @@ class TableRecords(Records):
 
     @override
     def __iter__(self) -> Iterator[tuple[Record, str]]:
-        for number, row in enumerate(self._dataset, start=1):
-            yield row, f"{self.name}, row {number}"
+        try:
+            for number, row in enumerate(self._dataset, start=1):
+                yield row, f"{self.name}, row {number}"
+        except (ValueError, OverflowError, LookupError) as error:
+            raise unreadable_value(self.name, error) from error
 
     @property
     @override
