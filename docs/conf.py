@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx_copybutton",
     "site_pages",
+    "notebooks",
 ]
 exclude_patterns = ["_build", "_ext"]
 

@@ -151,6 +151,17 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert line == "the checkpoint holds adapters only; give the model.lora options of its run"
 
 
+def test_a_run_does_not_go_on_with_another_order_of_its_data(
+    short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As another batch or another number of devices gives; Lightning's clean-up fails over the error."""
+    options = [*short, "--name=a", "--trainer.max_epochs=2"]
+    assert main(["fit", *options, "--trainer.max_steps=1"]) == 0
+    capsys.readouterr()
+    line = line_of(["fit", *options, "--trainer.max_steps=2", "--ckpt_path=last", "--data.batch_size=1"], capsys)
+    assert line.startswith("the checkpoint was made with another order of the training data")
+
+
 class Malicious:
     def __reduce__(self):
         return (Path.touch, (Path("touched"),))

@@ -15,6 +15,7 @@ from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_folder import own_folder
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.cli.summary import print_fit, write_predictions
+from lightning_neft.errors import NEFTError
 
 __all__ = ["execute", "run"]
 
@@ -58,6 +59,7 @@ def execute(verb: str, program: Program) -> Any:
     Raises:
         StoppedBySignal: A signal ended it.
         KeyboardInterrupt: If the user stopped it outside of the training.
+        NEFTError: What the user can put right, also where the clean-up after it failed.
     """
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
@@ -72,6 +74,11 @@ def execute(verb: str, program: Program) -> Any:
         if isinstance(error.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
+        raise
+    except RuntimeError as error:
+        # Where a data loader could not begin, Lightning's clean-up asks for its length and fails over that.
+        if isinstance(error.__context__, NEFTError):
+            raise error.__context__ from None
         raise
     if verb == "fit" and _wants_validation(program):
         # The run stopped between two validations, at max_steps or max_time.
