@@ -1,4 +1,4 @@
-"""Write the tables of docs/recipes.md from the cards of the recipes and the formulas of the estimates.
+"""Write the table of docs/recipes.md from the cards of the recipes and the formulas of the estimates.
 
     python scripts/recipe_table.py
 
@@ -12,24 +12,17 @@ from pathlib import Path
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.files import write_text
-from lightning_neft.zoo.base_models import find_base_model
-from lightning_neft.zoo.recipe import Recipe, load_recipes
+from lightning_neft.zoo.recipe import load_recipes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipes.md"
 BEGIN, END = "<!-- made by scripts/recipe_table.py -->", "<!-- end -->"
 
 
-def tables() -> str:
-    """The tables in Markdown."""
+def table() -> Iterator[str]:
+    """The table in Markdown, line by line."""
     recipes = load_recipes()
-    executed = [recipe for recipe in recipes if recipe.status.kind == "executed"]
-    smoke = [recipe for recipe in recipes if recipe.status.kind == "smoke"]
-    lines = [*_all(recipes, len(executed), len(smoke)), "", *_executed(executed), "", *_sources(recipes)]
-    return "\n".join(lines)
-
-
-def _all(recipes: list[Recipe], executed: int, smoke: int) -> Iterator[str]:
-    yield f"{len(recipes)} recipes: {executed} executed, {smoke} smoke."
+    executed = sum(recipe.status.kind == "executed" for recipe in recipes)
+    yield f"{len(recipes)} recipes: {executed} executed, {len(recipes) - executed} smoke."
     yield ""
     heads = ["recipe", "base model", "data", "alpha", "alpha from", "method", "status"]
     heads += ["GB a device, estimated", "hours on A100s, at most"]
@@ -54,37 +47,12 @@ def _all(recipes: list[Recipe], executed: int, smoke: int) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _executed(recipes: list[Recipe]) -> Iterator[str]:
-    yield "Measured:"
-    yield ""
-    for recipe in recipes:
-        status = recipe.status
-        results = ", ".join(f"{name} {value}" for name, value in status.results.items())
-        versions = ", ".join(f"{name} {value}" for name, value in status.versions.items())
-        yield f"- `{recipe.name}`, {status.date}, {status.hardware}; {versions}: {results}"
-
-
-def _sources(recipes: list[Recipe]) -> Iterator[str]:
-    yield "Where the alphas come from, and what to know:"
-    yield ""
-    for recipe in recipes:
-        if recipe.alpha_source.kind in ("paper", "cited"):
-            notes = f" {recipe.card.notes}" if recipe.card.notes else ""
-            yield f"- `{recipe.name}`: {recipe.alpha_source.reference}.{notes}"
-    yield ""
-    yield "Licences of the base models as far as they are known; the hub itself was not asked:"
-    yield ""
-    for name in sorted({recipe.card.model for recipe in recipes}):
-        model = find_base_model(name)
-        notes = f" {model.notes}" if model.notes else ""
-        yield f"- {model.hub_id}: {model.licence}.{notes}"
-
-
 def page(text: str) -> str:
-    """The page with new tables in place of those between the marks."""
+    """The page with a new table in place of the one between the marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    lines = "\n".join(table())
+    return f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}"
 
 
 def main() -> None:

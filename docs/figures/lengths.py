@@ -80,4 +80,4 @@ def draw() -> Figure:
 if __name__ == "__main__":
     # The same file from the same code: no random ids, no date.
     with matplotlib.rc_context({"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.size": 9}):
-        draw().savefig(FILE, metadata={"Date": None})
+        draw().savefig(FILE, metadata={"Date": None}, transparent=True)

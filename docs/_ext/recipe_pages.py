@@ -1,0 +1,115 @@
+"""A page for each recipe, written from its card and its file before sphinx reads: docs/recipes/, not kept in git."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sphinx.application import Sphinx
+
+from lightning_neft.cli.recipe_details import hours_text, recipe_details
+from lightning_neft.data.catalogue import find_entry
+from lightning_neft.files import write_text
+from lightning_neft.zoo.base_models import find_base_model
+from lightning_neft.zoo.recipe import Recipe, load_recipes
+
+__all__ = ["link_table", "page", "setup", "write_pages"]
+
+FOLDER = "recipes"
+METHODS = {
+    "full": "all weights are trained",
+    "lora": "LoRA: adapters are trained, the weights stay as they are",
+    "dora": "DoRA: adapters and the sizes of the weights' columns are trained",
+    "qlora": "QLoRA: adapters are trained over weights in 4 bits; needs the extra `qlora` and a CUDA device",
+}
+_PAPER = re.compile(r"arXiv (\d{4}\.\d{5})")
+_ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+
+
+def page(recipe: Recipe, file: str) -> str:
+    """The page in Markdown.
+
+    Args:
+        recipe: What it is about.
+        file: The recipe's file, as a path below or beside `docs`.
+    """
+    about, commands = _head(recipe.path.read_text(encoding="utf-8"))
+    details = recipe_details(recipe)
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, of our own files
+    )
+    model = find_base_model(recipe.card.model)
+    return templates.get_template("recipe_page.md.jinja").render(
+        recipe=recipe,
+        card=recipe.card,
+        model=model,
+        entry=find_entry(recipe.dataset),
+        details=details,
+        short=hours_text,
+        weights=f"{model.parameters:,}" if model.parameters < 1e6 else f"{model.parameters / 1e6:,.0f} million",
+        method=METHODS[recipe.method],
+        alpha_means=_meaning("alpha from", recipe.alpha_source.kind),
+        status_means=_meaning("status", recipe.status.kind),
+        versions=", ".join(f"{name} {version}" for name, version in recipe.status.versions.items()),
+        about=about,
+        commands=commands,
+        file=file,
+        hub_link=_hub_link,
+        with_papers=lambda text: _PAPER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text),
+    )
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write those that have changed, and remove those of recipes that are gone."""
+    folder = Path(app.srcdir) / FOLDER
+    pages = {folder / f"{recipe.name}.md": recipe for recipe in load_recipes()}
+    for gone in set(folder.rglob("*.md")) - set(pages):
+        gone.unlink()
+    for path, recipe in pages.items():
+        text = page(recipe, f"/{os.path.relpath(recipe.path, app.srcdir)}")
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+
+def link_table(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Link the names in the table of all recipes to their pages, which are on the site alone."""
+    if docname == "recipes":
+        source[0] = _ROW.sub(rf"| [`\1`]({FOLDER}/\1.md) |", source[0])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell sphinx of both."""
+    app.connect("builder-inited", write_pages)
+    app.connect("source-read", link_table)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _head(text: str) -> tuple[str, list[str]]:
+    """What the comment at the top of a recipe's file says it is, and its commands, with what each is for."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" "))
+    about = " ".join(line for line in lines if not line.startswith("  ")).strip()
+    commands = [line.strip() for line in lines if line.startswith("  lightning_neft ")]
+    return about, [re.sub(r" {3,}(?=\S)", "      # ", command) for command in commands]
+
+
+def _meaning(table: str, word: str) -> str:
+    """What docs/recipes.md says in one of its tables that a word means."""
+    text = (Path(__file__).parent.parent / "recipes.md").read_text(encoding="utf-8")
+    rows = text.partition(f"| {table} | ")[2].partition("\n\n")[0]
+    return re.findall(rf"^\| {word} \| (.+) \|$", rows, re.MULTILINE)[0]
+
+
+def _hub_link(source: str, kind: str) -> str:
+    """A link to a model or data set where it is published; names of the package's own have none."""
+    if source.startswith("https://"):
+        return f"[where it is published]({source})"
+    return f"[{source}](https://huggingface.co/{kind}{source})" if "/" in source else f"`{source}`, of this package"
