@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_folder import own_folder
@@ -61,6 +62,8 @@ def execute(verb: str, program: Program) -> Any:
         KeyboardInterrupt: If the user stopped it outside of the training.
         NEFTError: What the user can put right, also where the clean-up after it failed.
     """
+    if program.trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         result = getattr(program.trainer, verb)(
