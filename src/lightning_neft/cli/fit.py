@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.leftovers import nothing_left
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
@@ -59,6 +60,8 @@ def execute(verb: str, program: Program) -> Any:
         StoppedBySignal: A signal ended it.
         KeyboardInterrupt: If the user stopped it outside of the training.
     """
+    if program.trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         result = getattr(program.trainer, verb)(

@@ -12,6 +12,7 @@ from typing_extensions import override
 from lightning_neft.data.resumed_epoch import leave_finished_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs
+from lightning_neft.models.cpu_attention import fast_attention
 from lightning_neft.models.logging_steps import is_logging_step
 from lightning_neft.models.loss import Predictions, mean_loss, share_of_step, summed_loss
 from lightning_neft.models.modes import evaluating
@@ -66,7 +67,7 @@ class FineTuner(PretrainedModule):
         if self.wants_clean_loss:
             # Before the noisy pass, so that it does not add to the memory that this one holds.
             self.wants_clean_loss, self.clean_loss = False, self.loss_without_noise(batch)
-        predictions = self.predictions(batch)
+        predictions = self._predictions(batch)
         loss = mean_loss(predictions)
         if is_logging_step(self.trainer):
             # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait
@@ -81,7 +82,7 @@ class FineTuner(PretrainedModule):
     def loss_without_noise(self, batch: dict[str, Any]) -> Tensor:
         """Return the mean loss of a batch without noise and dropout; no random state is read or moved."""
         with evaluating(self.model):
-            return mean_loss(self.predictions(batch))
+            return mean_loss(self._predictions(batch))
 
     def double_rows(self, batch: dict[str, Any]) -> None:
         """Double a batch in place, for antithetic noise."""
@@ -89,11 +90,11 @@ class FineTuner(PretrainedModule):
 
     @override
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.add_to_metrics(self.predictions(batch))
+        self.add_to_metrics(self._predictions(batch))
 
     @override
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.add_to_metrics(self.predictions(batch))
+        self.add_to_metrics(self._predictions(batch))
 
     def add_to_metrics(self, predictions: Predictions) -> None:
         """Take a held-out batch into the metrics; nothing waits for the device."""
@@ -116,6 +117,10 @@ class FineTuner(PretrainedModule):
     @override
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
+
+    def _predictions(self, batch: dict[str, Any]) -> Predictions:
+        with fast_attention(self.model):
+            return self.predictions(batch)
 
     def _log_metrics(self, stage: str) -> float:
         metrics = self.computed_metrics()

@@ -1,0 +1,56 @@
+"""Attention in float32 where the rest of a model computes in bfloat16 on a CPU, which is faster there."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from typing_extensions import override
+
+__all__ = ["fast_attention"]
+
+
+def fast_attention(model: Any) -> AbstractContextManager[object]:
+    """Run PyTorch's attention on bfloat16 in float32, if the model is on a CPU that is faster at it.
+
+    On an x86 without AMX the backward pass of PyTorch's attention takes twice the time in bfloat16 that it takes in
+    float32, and the forward pass a third more. The result in float32 is the more exact one, too.
+
+    Args:
+        model: A model of transformers, bare or inside peft. Compiled ones and those that compute activations again in
+            the backward pass, which is outside of the context, are left alone.
+    """
+    is_bf16 = model.dtype == torch.bfloat16 or (
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+    if model.device.type != "cpu" or not is_bf16:
+        return nullcontext()
+    abilities = torch.cpu.get_capabilities()
+    if not abilities.get("avx2", False) or abilities.get("amx_tile", False):
+        return nullcontext()
+    if model._compiled_call_impl is not None or getattr(model, "is_gradient_checkpointing", False):
+        return nullcontext()
+    return _Float32Attention()
+
+
+class _Float32Attention(TorchFunctionMode):
+    @override
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        query: Tensor = kwargs["query"] if "query" in kwargs else args[0]
+        # Autocast would turn them back into bfloat16.
+        with torch.autocast("cpu", enabled=False):
+            output: Tensor = func(*map(_float32, args), **{name: _float32(value) for name, value in kwargs.items()})
+        return output.to(query.dtype)
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
