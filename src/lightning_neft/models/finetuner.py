@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -119,7 +120,8 @@ class FineTuner(PretrainedModule):
         self._log_metrics("test")
 
     def _predictions(self, batch: dict[str, Any]) -> Predictions:
-        with fast_attention(self.model):
+        takes_it = not (self.is_compiled or self.gradient_checkpointing)
+        with fast_attention(self.model) if takes_it else nullcontext():
             return self.predictions(batch)
 
     def _log_metrics(self, stage: str) -> float:
