@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from lightning_neft.cli import kept_memory
 from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.main import main
 
@@ -47,19 +46,19 @@ def test_freed_memory_is_there_for_the_next_tensor() -> None:
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_what_the_user_has_set_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    monkeypatch.setattr(kept_memory.ctypes, "CDLL", None)
+    monkeypatch.setattr("ctypes.CDLL", None)
     assert not keep_freed_memory()
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_memory.sys, "platform", "darwin")
-    monkeypatch.setattr(kept_memory.ctypes, "CDLL", None)
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("ctypes.CDLL", None)
     assert not keep_freed_memory()
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_memory.sys, "platform", "linux")
-    monkeypatch.setattr(kept_memory.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert not keep_freed_memory()
 
 

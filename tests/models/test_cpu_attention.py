@@ -15,11 +15,11 @@ from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.cpu_attention import fast_attention
 
 
-class Watched(TorchDispatchMode):
+class Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the dtypes that PyTorch's attention is called with, forwards and backwards."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dtypes: dict[str, set[torch.dtype]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -62,7 +62,8 @@ def fit(base: str, source: str, precision: Any, **options: Any) -> dict[str, set
         enable_model_summary=False,
     )
     model = WithoutDropout(base, **options)
-    with Watched() as watched:
+    watched = Watched()
+    with watched:
         trainer.fit(model, TextData(source, base, batch_size=2, val_size=2))
     return watched.dtypes
 
