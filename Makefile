@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-soak lint docs build clean
+.PHONY: quickstart test test-fast test-soak lint docs bench build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -29,6 +29,12 @@ docs: $(VENV)/.ready
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going --quiet -b doctest docs docs/_build/doctest
 	@echo "open docs/_build/html/index.html"
+
+# About an hour on one core of a machine that does nothing else; what each one measures is told in its first lines.
+bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	for name in noise_op step_share startup data_path scaling throughput; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 build: $(VENV)/.ready
 	$(BIN)/python -m build

@@ -26,29 +26,28 @@ def ratio(rounds: Rounds, side: str, other: str, key: str = "tokens_per_second")
 
 
 def table(report: Record) -> str:
-    """Return a table of the sides and a line for each target."""
+    """Return a table of the sides."""
     rounds, sides = report["rounds"], report["sides"]
     first = "trl" if "trl" in sides else next(iter(sides))
     lines = [
-        f"{'side':17}{'tokens/s':>9}{'range':>15}{'/ ' + first:>15}{'peak GB':>9}{'wall s':>8}{'padding':>9}  loss"
+        f"{'side':17}{'tokens/s':>9}{'range':>15}{'/ ' + first:>15}{'peak GB':>9}{'wall s':>8}{'first':>8}{'of fit':>7}{'padding':>9}  loss"
     ]
     for side, row in sides.items():
         one, peak = rounds[0][side], row.get("peak_cuda", row["peak_rss"]) / 1e9
         lines.append(
             f"{side:17}{row['tokens_per_second']:9.0f}{row['lowest']:8.0f} -{row['highest']:5.0f}"
             f"{ratio(rounds, side, first):15.2f}{peak:9.2f}{row['wall_seconds']:8.0f}"
+            f"{row['first_step_after_process']:8.1f}{row['first_step_after_fit']:7.2f}"
             f"{one['padding_share']:9.0%}  {one['first_loss']} -> {one['last_loss']}"
         )
-    for target in report["targets"]:
-        verdict = {True: "met", False: "MISSED", None: ""}[target["met"]]
-        lines.append(f"{target['what']}: {target['ratio']:.3f}  {target['wanted']}  {verdict}".rstrip())
     return "\n".join(lines)
 
 
 def _summary(records: list[Record]) -> Record:
     """Return medians over the rounds, and the range of the speed."""
     speeds = [record["tokens_per_second"] for record in records]
-    keys = [key for key in ("peak_rss", "peak_cuda", "seconds", "wall_seconds") if key in records[0]]
+    wanted = ("peak_rss", "peak_cuda", "seconds", "wall_seconds", "first_step_after_process", "first_step_after_fit")
+    keys = [key for key in wanted if key in records[0]]
     return {
         "tokens_per_second": median(speeds),
         "lowest": min(speeds),
@@ -67,8 +66,8 @@ def _targets(sides: dict[str, Record], rounds: Rounds, gpu: bool) -> list[Record
         ("ours", "trl", "peak_cuda" if gpu else "peak_rss", "<=", 1.0),
         # The best of both, in the same precision.
         *([] if gpu else [("ours_bf16", best, "tokens_per_second", ">=", 2.0)]),
-        ("ours", "hand_grouped", "tokens_per_second", ">=", 0.95),
-        ("ours_random", "hand_random", "tokens_per_second", ">=", 0.95),
+        ("ours", "hand_grouped", "tokens_per_second", ">=", 0.97),
+        ("ours_random", "hand_random", "tokens_per_second", ">=", 0.97),
     ]
     targets = []
     for side, other, key, relation, bound in wanted:
@@ -79,9 +78,9 @@ def _targets(sides: dict[str, Record], rounds: Rounds, gpu: bool) -> list[Record
         value = ratio(rounds, side, other, key)
         met = value >= bound if relation == ">=" else value <= bound
         targets.append(
-            {"what": f"{key}: {side} / {other}", "ratio": value, "wanted": f"{relation} {bound}", "met": met}
+            {"what": f"{key}: {side} / {other}", "value": value, "wanted": f"{relation} {bound}", "met": met}
         )
     if "ours" in sides and "ours_clean" in sides:
         share = 1 - ratio(rounds, "ours_clean", "ours", "seconds")
-        targets.append({"what": "share of the noise in a step", "ratio": share, "wanted": "", "met": None})
+        targets.append({"what": "share of the noise in a step", "value": share, "wanted": "", "met": None})
     return targets

@@ -19,6 +19,8 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+# Environment variable: what `time.perf_counter()` was when this process was started.
+PROCESS_BEGUN = "BENCHMARK_PROCESS_BEGUN"
 Record = dict[str, Any]
 
 
@@ -76,7 +78,8 @@ def write_results(path: Path, report: Record, packages: Sequence[str]) -> None:
     temporary.write_text(json.dumps({**about, **report}, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
     for aim in report.get("targets", []):
-        print(f"{aim['what']}: {aim['value']:.3f}  {aim['wanted']}  {'met' if aim['met'] else 'MISSED'}")
+        verdict = {True: "met", False: "MISSED", None: ""}[aim["met"]]
+        print(f"{aim['what']}: {aim['value']:.3f}  {aim['wanted']}  {verdict}".rstrip(), flush=True)
 
 
 def machine(packages: Sequence[str]) -> Record:
@@ -91,9 +94,10 @@ def machine(packages: Sequence[str]) -> Record:
 
 
 def run_process(command: Sequence[str]) -> tuple[str, float]:
-    """Run a process with its memory its own, and return what it printed and its seconds; its failure ends the run."""
+    """Run a process and return what it printed and its seconds; its failure ends the run."""
     begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", PROCESS_BEGUN: str(begun)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     elapsed = time.perf_counter() - begun
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -15,8 +15,12 @@ class LightningMeter(L.Callback):
     result: ClassVar[dict[str, Any]] = {}
 
     @override
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.meter = Meter(pl_module.model.config.pad_token_id)
+        self.meter.begin_fit()
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.meter.watch(pl_module.model)
         self.answer_tokens: Any = 0
 

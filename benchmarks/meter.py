@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from harness import PROCESS_BEGUN
 from torch import Tensor, nn
 
 
@@ -24,6 +26,7 @@ class Meter:
         self.steps = 0
         self._losses: list[Tensor] = []
         self._begun = self._ended = self._cpu_begun = self._cpu_ended = 0.0
+        self._fit_begun = self._first_ended = 0.0
         self._tokens: list[Tensor] = []
         self._places = 0
 
@@ -31,11 +34,18 @@ class Meter:
         """Count the ids that the embedding of a transformers model is called with in training."""
         model.get_input_embeddings().register_forward_pre_hook(self._count)  # type: ignore[operator]
 
+    def begin_fit(self) -> None:
+        """To be called when data and model are ready and the trainer is told to train."""
+        self._fit_begun = time.perf_counter()
+
     def start_step(self) -> None:
         """To be called before each step; the clock starts at the first one."""
         if not self.steps:
             _wait()
             self._begun, self._cpu_begun = time.perf_counter(), time.process_time()
+        elif self.steps == 1:
+            _wait()
+            self._first_ended = time.perf_counter()
         self.steps += 1
 
     def add_loss(self, loss: Tensor) -> None:
@@ -70,6 +80,10 @@ class Meter:
             "last_loss": round(losses[-1], 4) if losses else None,
             "threads": torch.get_num_threads(),
         }
+        # By the clock of the machine, which the process that started this one has told its start by.
+        if PROCESS_BEGUN in os.environ:
+            result["first_step_after_process"] = self._first_ended - float(os.environ[PROCESS_BEGUN])
+        result["first_step_after_fit"] = self._first_ended - self._fit_begun
         if torch.cuda.is_available():
             result["peak_cuda"] = torch.cuda.max_memory_allocated()
         return result

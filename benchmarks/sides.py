@@ -101,6 +101,7 @@ def _trl(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, Any]:
         callbacks=[Watch()],
     )
     meter.watch(trainer.model)
+    meter.begin_fit()
     trainer.train()
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     labels = trainer.train_dataset["labels"]
@@ -136,6 +137,7 @@ def _hand(folder: Path, gpu: bool, batching: str) -> dict[str, Any]:
     meter.watch(model)
     torch.manual_seed(0)
     answer_tokens = 0
+    meter.begin_fit()
     for rows in order:
         meter.start_step()
         ids = pad_sequence([texts[row] for row in rows], True, tokenizer.pad_token_id)

@@ -1,6 +1,6 @@
 """One fit against TRL's SFTTrainer and against a hand-written loop: trained tokens per second and peak memory.
 
-    python benchmarks/throughput.py                      # on the CPU: a tiny Llama, 1,000 samples, 3 rounds
+    python benchmarks/throughput.py                      # on the CPU: a tiny Llama, 1,000 samples, 5 rounds
     python benchmarks/throughput.py --gpu                # a random Llama of the shape of Llama-3.2-1B, in bf16
     python benchmarks/throughput.py --sides trl ours     # some sides only
 
@@ -15,21 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from comparison import compare, table
+from harness import RESULTS, Record, run_process, write_results
 
 # Nothing heavy here: on Linux, the peak memory of a new process begins at that of the one that started it.
 
-HERE = Path(__file__).resolve().parent
 CPU_SIDES = (
     *("trl", "trl_packed", "trl_grouped", "trl_tuned", "trl_tuned_fp32"),
     *("hand_random", "hand_grouped"),
@@ -37,7 +31,6 @@ CPU_SIDES = (
 )
 GPU_SIDES = ("trl", "trl_packed", "trl_grouped", "trl_tuned", "hand_grouped", "ours", "ours_packed", "ours_clean")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "lightning", "lightning-neft")
-Record = dict[str, Any]
 
 
 def main() -> None:
@@ -46,7 +39,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--sides", nargs="+", metavar="SIDE", help="those of sides.py that take part")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="by default results/throughput.json, or throughput_gpu.json")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -55,7 +48,7 @@ def main() -> None:
         print(json.dumps(_in_this_process(args)), flush=True)
         return
     sides = args.sides or (GPU_SIDES if args.gpu else CPU_SIDES)
-    out = args.out or HERE / "results" / ("throughput_gpu.json" if args.gpu else "throughput.json")
+    out = args.out or RESULTS / ("throughput_gpu.json" if args.gpu else "throughput.json")
     with tempfile.TemporaryDirectory() as folder:
         command = [*(sys.executable, __file__, "--folder", folder), *(["--gpu"] if args.gpu else [])]
         workload = _run([*command, "--side", "prepare", "--samples", str(args.samples)])
@@ -68,8 +61,8 @@ def main() -> None:
             for side, record in records.items():
                 _check(side, record, workload)
             rounds.append(records)
-            report = {"machine": _machine(), "workload": workload, **compare(rounds, args.gpu), "rounds": rounds}
-            _write(out, report)
+            report = {"workload": workload, **compare(rounds, args.gpu), "rounds": rounds}
+            write_results(out, report, PACKAGES)
     print(table(report))
 
 
@@ -84,12 +77,9 @@ def _in_this_process(args: argparse.Namespace) -> Record:
 
 def _run(command: list[str]) -> Record:
     """Run a process, and return the record of its last line with its duration."""
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    record: Record = json.loads(done.stdout.strip().splitlines()[-1])
-    record["wall_seconds"] = time.perf_counter() - began
+    printed, elapsed = run_process(command)
+    record: Record = json.loads(printed.strip().splitlines()[-1])
+    record["wall_seconds"] = elapsed
     print(command[-1], {key: value for key, value in record.items() if key != "settings"}, flush=True)
     return record
 
@@ -100,22 +90,6 @@ def _check(side: str, record: Record, workload: Record) -> None:
             raise SystemExit(
                 f"{side} trained {record[key]} {key} of {workload[key]}: it drops, cuts or repeats samples"
             )
-
-
-def _machine() -> Record:
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    versions = {package: version(package) for package in PACKAGES}
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
-
-
-def _write(path: Path, report: Record) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -242,3 +242,39 @@ def test_a_template_that_brings_tokens_names_them_and_where_to_stop(source: str,
     assert data.special_tokens == ("<|im_start|>", "<|im_end|>")
     assert data.stop_ids == [data.prepared.tokenizer.convert_tokens_to_ids("<|im_end|>")]
     assert prepared(source, words_folder, val_size=2).special_tokens == ()
+
+
+@pytest.mark.parametrize("val_size", [0, 4, 0.3])
+def test_what_is_stored_does_not_depend_on_how_many_records_are_read_at_a_time(
+    tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch, val_size: float
+) -> None:
+    records = [{"instruction": f"Say {i}", "output": "" if i % 7 == 3 else "bye " * i} for i in range(1, 21)]
+    path = tmp_path / "some_empty.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def stored(chunk: int) -> list[object]:
+        monkeypatch.setattr("lightning_neft.data.prepare._CHUNK", chunk)
+        data = prepared(str(path), words_folder, val_size=val_size, max_length=60, cache_dir=str(tmp_path / str(chunk)))
+        stores = [data.prepared.train, data.prepared.held_out]
+        return [data.prepared.notices] + [
+            [store.kept.tolist(), answers(store), [(s.input_ids.tolist(), s.labels.tolist()) for s in store]]
+            for store in stores
+            if store is not None
+        ]
+
+    whole = stored(1000)
+    assert stored(3) == stored(1) == whole
+    assert whole[0]
+    assert (len(whole) == 3) == bool(val_size)
+
+
+def test_an_error_names_the_place_in_all_records_and_keeps_nothing(
+    tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_neft.data.prepare._CHUNK", 3)
+    records = [{"instruction": "Say", "output": "" if i == 7 else "bye"} for i in range(9)]
+    path = tmp_path / "one_empty.json"
+    path.write_text(json.dumps(records))
+    with pytest.raises(DataError, match=r"^sample 8, which begins .* has nothing to train on \(empty answer\)"):
+        prepared(str(path), words_folder, val_size=0, strict=True, cache_dir=str(tmp_path / "mine"))
+    assert list((tmp_path / "mine").iterdir()) == []

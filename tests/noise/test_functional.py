@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
@@ -152,9 +153,8 @@ def test_the_draw_on_a_cpu_is_half_of_a_64_bit_number_for_each_element():
     """Stated anew, whole and without blocks: a checkpoint of another version continues the same noise."""
     shape = (3, 501, 97)
     count = math.prod(shape)
-    numbers = torch.empty(count + 1 >> 1, dtype=torch.int64)
-    numbers.random_(-(2**63), None, generator=torch.Generator().manual_seed(mix_seed(3)))
-    expected = numbers.view(torch.int32)[:count].view(shape).to(torch.float64) / 2**31
+    numbers = np.random.SFC64(mix_seed(3)).random_raw(count + 1 >> 1)
+    expected = torch.from_numpy(numbers.view(np.int32)[:count]).view(shape).to(torch.float64) / 2**31
     drawn = draw(shape, torch.full(shape[:2], 0.5), dtype=torch.float64)
     torch.testing.assert_close(drawn, 0.5 * expected, rtol=1e-12, atol=0)
 

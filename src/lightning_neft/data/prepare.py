@@ -6,13 +6,15 @@ With streaming only what is held out goes to disk, and the rest is encoded as it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Sample
@@ -37,6 +39,8 @@ __all__ = ["DataOptions", "Prepared", "prepare", "template_of"]
 
 # One split for all seeds, so that runs with different seeds are measured on the same samples.
 _SPLIT_SEED = 20231009
+# Records that are parsed, encoded and written at a time: memory does not grow with their number.
+_CHUNK = 2000
 # Options that change the tokens of the same records.
 _DECIDING = (
     "task",
@@ -225,21 +229,25 @@ class _Work:
     tokenizer: PreTrainedTokenizerBase
     template: Template
 
-    def train(self) -> Stored:
-        samples, _ = self._samples
-        labels = label_names(samples)
-        parsed, held_out = self._parsed
-        notices = [*parsed.lines("training"), *([] if held_out is None else held_out.lines("held-out"))]
-        return self._stored("training", samples, labels, {"labels": labels, "notices": notices})
+    def train(self) -> Iterator[Stored]:
+        options = self.options
+        labels: list[str | int] = []
+        if options.task == "sequence_classification":
+            # The classes are those of all samples.
+            labels = label_names([sample for chunk in self._chunks(of_train=True) for sample in chunk.samples])
+        parsed, held_out = Parsed(), Parsed() if self.held_out_records is None else self._parsed_held_out
+        for stored in self._stored("training", self._chunks(of_train=True, seen=parsed), labels):
+            notices = [*parsed.lines("training"), *held_out.lines("held-out")]
+            yield replace(stored, facts={"labels": labels, "notices": notices})
 
-    def held_out(self, labels: Sequence[str | int]) -> Stored:
-        _, samples = self._samples
-        return self._stored("held-out", samples, labels, {})
+    def held_out(self, labels: Sequence[str | int]) -> Iterator[Stored]:
+        held_out = self._chunks(of_train=False) if self.held_out_records is None else iter([self._parsed_held_out])
+        yield from self._stored("held-out", held_out, labels)
 
-    def held_out_of_stream(self) -> Stored:
-        assert self.held_out_records is not None
-        parsed = parse_records(self.held_out_records, self.format)
-        return self._stored("held-out", parsed.samples, (), {"notices": parsed.lines("held-out")})
+    def held_out_of_stream(self) -> Iterator[Stored]:
+        parsed = self._parsed_held_out
+        for stored in self._stored("held-out", iter([parsed]), ()):
+            yield replace(stored, facts={"notices": parsed.lines("held-out")})
 
     def stream(self, key: str) -> SampleStream:
         options = self.options
@@ -259,43 +267,71 @@ class _Work:
         return EncodedRecords(encoding, origins, parsed)
 
     @cached_property
-    def _parsed(self) -> tuple[Parsed, Parsed | None]:
-        held_out = None if self.held_out_records is None else parse_records(self.held_out_records, self.format)
-        return parse_records(self.records, self.format), held_out
+    def _parsed_held_out(self) -> Parsed:
+        assert self.held_out_records is not None
+        return parse_records(self.held_out_records, self.format)
+
+    def _chunks(self, of_train: bool, seen: Parsed | None = None) -> Iterator[Parsed]:
+        """Parse the records, a chunk at a time, and give the samples of one side of the split.
+
+        Args:
+            of_train: Whether those to train on, or those held out of the same records.
+            seen: Takes up what was noticed, and how many records there were.
+        """
+        is_held_out = self._is_held_out
+        records = iter(self.records)
+        start = 0
+        while chunk := list(islice(records, _CHUNK)):
+            parsed = parse_records(chunk, self.format)
+            if seen is not None:
+                seen.count += parsed.count
+                seen.notices.update(parsed.notices)
+            if is_held_out is not None:
+                mine = is_held_out[start : start + len(chunk)] != of_train
+                if len(mine) < len(chunk):
+                    raise DataError(f"{self.options.source} has grown while it was read; start again")
+                parsed.samples = [sample for sample, wanted in zip(parsed.samples, mine, strict=True) if wanted]
+            start += len(chunk)
+            yield parsed
 
     @cached_property
-    def _samples(self) -> tuple[list[Sample], list[Sample]]:
-        parsed, held_out = self._parsed
-        if held_out is not None:
-            return parsed.samples, held_out.samples
-        samples, val_size = parsed.samples, self.options.val_size
-        if not val_size:
-            return samples, []
-        count = val_size if isinstance(val_size, int) else max(1, round(val_size * len(samples)))
-        if count >= len(samples):
+    def _is_held_out(self) -> NDArray[np.bool_] | None:
+        """For each record whether it is held out; None where none of these is. In the source's order, for a reader."""
+        val_size = self.options.val_size
+        if self.held_out_records is not None or not val_size:
+            return None
+        records = self.records.size or 0
+        count = val_size if isinstance(val_size, int) else max(1, round(val_size * records))
+        if count >= records:
             raise DataError(
-                f"data.val_size={val_size!r} holds out {count} of the {len(samples)} samples of {self.options.source}, "
+                f"data.val_size={val_size!r} holds out {count} of the {records} samples of {self.options.source}, "
                 "which leaves none to train on; give a smaller data.val_size"
             )
-        order = np.random.default_rng(_SPLIT_SEED).permutation(len(samples)).tolist()
-        # In the source's order, which is the one that a reader looks for.
-        return [samples[i] for i in sorted(order[count:])], [samples[i] for i in sorted(order[:count])]
+        is_held_out = np.zeros(records, np.bool_)
+        is_held_out[np.random.default_rng(_SPLIT_SEED).permutation(records)[:count]] = True
+        return is_held_out
 
-    def _stored(
-        self, name: str, samples: list[Sample], labels: Sequence[str | int], facts: dict[str, object]
-    ) -> Stored:
+    def _stored(self, name: str, chunks: Iterable[Parsed], labels: Sequence[str | int]) -> Iterator[Stored]:
         options = self.options
-        encoding, samples, _ = self._encode(samples, labels, options.strict)
-        if not encoding.samples:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in encoding.dropped.items())
+        dropped: Counter[str] = Counter()
+        encoded = kept = 0
+        for chunk in chunks:
+            encoding, samples, _ = self._encode(chunk.samples, labels, options.strict, before=encoded)
+            stored = Stored(encoding, [samples[index] for index in encoding.kept])
+            dropped.update(encoding.dropped)
+            kept += len(encoding.kept)
+            encoding.kept = [index + encoded for index in encoding.kept]
+            encoded += len(samples)
+            yield stored
+        if not kept:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items())
             raise DataError(
-                f"none of the {len(samples)} {name} samples of {options.source!r} has a token to train on within "
+                f"none of the {encoded} {name} samples of {options.source!r} has a token to train on within "
                 f"data.max_length={options.max_length} ({reasons}); raise it, or look at the data with preview"
             )
-        return Stored(encoding, [samples[index] for index in encoding.kept], facts)
 
     def _encode(
-        self, samples: list[Sample], labels: Sequence[str | int], strict: bool
+        self, samples: list[Sample], labels: Sequence[str | int], strict: bool, before: int = 0
     ) -> tuple[Encoding, list[Sample], Sequence[int]]:
         """Cut and encode; also return what was encoded, and for each of these the index of the sample it is from."""
         options = self.options
@@ -313,5 +349,6 @@ class _Work:
             max_target_length=options.max_target_length,
             labels=labels,
             strict=strict,
+            before=before,
         )
         return encoding, samples, origins

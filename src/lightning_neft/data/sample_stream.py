@@ -101,15 +101,13 @@ class SampleStream:
         record = max(record, self.skip)
         numbered = islice(enumerate(self.records), record, None)
         counts, notices, first = Encoding(), Parsed(), record
-        kept = read = 0
+        kept = 0
         while chunk := list(islice(numbered, _CHUNK)):
             encoded = self._encode([pair for _, pair in chunk])
             encoding = encoded.encoding
-            read += len(chunk)
+            notices.count += len(chunk)
             kept += len(encoding.kept)
-            counts.truncated += encoding.truncated
-            counts.untrained += encoding.untrained
-            counts.dropped = dict(Counter(counts.dropped) + Counter(encoding.dropped))
+            counts.count(encoding)
             notices.notices.update(encoded.parsed.notices)
             pieces: Counter[int] = Counter()
             for index, sample in zip(encoding.kept, encoding.samples, strict=True):
@@ -119,8 +117,8 @@ class SampleStream:
                 pieces[number] += 1
         if not kept and record == self.skip:
             raise self._nothing(counts.dropped)
-        # Only their numbers count.
-        counts.kept, notices.samples = range(kept), range(read)  # type: ignore[assignment]
+        # Only their number counts.
+        counts.kept = range(kept)  # type: ignore[assignment]
         if lines := [*notices.lines("training"), *counts.notices("training", self.max_length)]:
             since = "" if record == self.skip else " (since the run went on)"
             rank_zero_info("; ".join(lines) + since)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,23 +24,23 @@ from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Stored", "TokenStore", "fingerprint", "open_or_build"]
 
+_TOKENS, _SAMPLES, _ABOUT = "tokens.arrow", "samples.jsonl", "about.json"
 # Rows of one Arrow array: its offsets are int32, so all its tokens together must stay below 2^31.
 _BLOCK = 10_000
 
 
 @dataclass
 class Stored:
-    """What is to be kept of a set of samples.
+    """What is to be kept of a set of samples, or of a part of it.
 
     Attributes:
         encoding: The encoded samples and what was counted.
         samples: The samples themselves, those that were kept, where prompts and references are needed again.
-        facts: Anything else that a second start needs, as JSON can hold it.
+        facts: Anything else that a second start needs, as JSON can hold it; those of the last part are kept.
     """
 
     encoding: Encoding
@@ -68,16 +68,16 @@ class TokenStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        import datasets
+        import pyarrow as pa
 
         self.folder = folder
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         self.truncated: int = about["truncated"]
         self.dropped: dict[str, int] = about["dropped"]
         self.untrained: int = about["untrained"]
         self.facts: dict[str, Any] = about["facts"]
         self._has_samples: bool = about["has_samples"]
-        rows = datasets.load_from_disk(str(folder / "tokens"), keep_in_memory=False)
+        rows = pa.ipc.open_stream(pa.memory_map(str(folder / _TOKENS))).read_all()
         self._input_ids = _Ragged(rows, "input_ids")
         self._labels = _Ragged(rows, "labels")
         self.lengths = self._input_ids.lengths
@@ -108,7 +108,7 @@ class TokenStore:
         """
         if not self._has_samples:
             raise DataError("the texts of these samples were not kept, only their tokens")
-        text = (self.folder / "samples.jsonl").read_text(encoding="utf-8")
+        text = (self.folder / _SAMPLES).read_text(encoding="utf-8")
         # Not str.splitlines: it also splits at characters that JSON allows inside a text, such as U+2028.
         return [_sample(json.loads(line)) for line in text.split("\n") if line]
 
@@ -135,14 +135,15 @@ def fingerprint(*, tokenizer: PreTrainedTokenizerBase, template: Template, **par
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
-def open_or_build(name: str, build: Callable[[], Stored], cache_dir: str | Path | None = None) -> TokenStore:
+def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: str | Path | None = None) -> TokenStore:
     """Open the tokens of this name, or build and keep them.
 
     Several processes may do this at once: each builds, the first to finish keeps what it built, and all open that.
 
     Args:
         name: Their `fingerprint`.
-        build: Makes them; called only where there are none, or none that can be read.
+        build: Makes them, part by part, none of which is held in memory longer than it takes to write it; called only
+            where there are none, or none that can be read.
         cache_dir: Folder of all such tokens; by default `lightning_neft` in the cache of `datasets`.
 
     Raises:
@@ -156,21 +157,36 @@ def open_or_build(name: str, build: Callable[[], Stored], cache_dir: str | Path 
         from lightning.pytorch.utilities import rank_zero_info
 
         rank_zero_info(f"the stored tokens in {folder} are broken or half-written: they are made anew")
-    stored = build()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name[:16]}-", dir=root) as temporary:
-            fresh = Path(temporary) / "fresh"
-            _write(fresh, stored)
+    parts = iter(build())
+    # What is wrong with the data shows mostly here, before anything is on disk.
+    part = next(parts, None)
+    with ExitStack() as stack:
+        with _kept_in(root):
+            root.mkdir(parents=True, exist_ok=True)
+            temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{name[:16]}-", dir=root)))
+            writer = stack.enter_context(_Writer(temporary / "fresh"))
+        while part is not None:
+            with _kept_in(root):
+                writer.add(part)
+            part = next(parts, None)
+        with _kept_in(root):
+            writer.finish()
             # Read again before it is moved over: another process may have put it right in the meantime.
             if folder.exists() and _opened(folder) is None:
-                folder.replace(Path(temporary) / "broken")
+                folder.replace(temporary / "broken")
             try:
-                fresh.replace(folder)
+                (temporary / "fresh").replace(folder)
             except OSError:
                 if _opened(folder) is None:  # not the other process that was faster
                     raise
-        return TokenStore(folder)
+    return TokenStore(folder)
+
+
+@contextmanager
+def _kept_in(root: Path) -> Iterator[None]:
+    """Tell of a folder that cannot be written to."""
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"the tokens cannot be kept in {root}: {error.strerror or error}; give another folder (data.cache_dir)"
@@ -184,37 +200,69 @@ def _opened(folder: Path) -> TokenStore | None:
         return None
 
 
-def _write(folder: Path, stored: Stored) -> None:
-    import datasets
-    import pyarrow as pa
+class _Writer:
+    """Writes the files of a `TokenStore`, part by part."""
 
-    encoding = stored.encoding
-    blocks = []
-    for start in range(0, max(len(encoding.samples), 1), _BLOCK):
-        block = encoding.samples[start : start + _BLOCK]
-        trained = [int((np.asarray(sample.labels) != IGNORED).sum()) for sample in block]
-        columns = {
-            "input_ids": _lists([sample.input_ids for sample in block]),
-            "labels": _lists([sample.labels for sample in block]),
-            "trained": pa.array(trained, pa.int32()),
-            "kept": pa.array(encoding.kept[start : start + _BLOCK], pa.int64()),
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._counts = Encoding()
+        self._size = [0, 0]
+        self._facts: dict[str, Any] = {}
+        self._has_samples = False
+
+    def __enter__(self) -> _Writer:
+        import pyarrow as pa
+
+        self.folder.mkdir()
+        ids = pa.list_(pa.int32())
+        fields = {"input_ids": ids, "labels": ids, "trained": pa.int32(), "kept": pa.int64()}
+        with ExitStack() as stack:
+            file = stack.enter_context(pa.OSFile(str(self.folder / _TOKENS), "wb"))
+            self._tokens = stack.enter_context(pa.ipc.new_stream(file, pa.schema(fields)))
+            self._texts = stack.enter_context((self.folder / _SAMPLES).open("w", encoding="utf-8", newline="\n"))
+            self._files = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # Where the disk is full, what is left to write fails once more.
+        with suppress(OSError):
+            self._files.close()
+
+    def add(self, stored: Stored) -> None:
+        """Write a part."""
+        import pyarrow as pa
+
+        encoding = stored.encoding
+        for start in range(0, len(encoding.samples), _BLOCK):
+            block = encoding.samples[start : start + _BLOCK]
+            trained = [int((np.asarray(sample.labels) != IGNORED).sum()) for sample in block]
+            columns = {
+                "input_ids": _lists([sample.input_ids for sample in block]),
+                "labels": _lists([sample.labels for sample in block]),
+                "trained": pa.array(trained, pa.int32()),
+                "kept": pa.array(encoding.kept[start : start + _BLOCK], pa.int64()),
+            }
+            self._tokens.write_batch(pa.record_batch(columns))
+            self._size[1] += len(columns["input_ids"].values)
+        self._size[0] += len(encoding.samples)
+        for sample in stored.samples or ():
+            self._texts.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+        self._has_samples = self._has_samples or stored.samples is not None
+        self._counts.count(encoding)
+        self._facts = stored.facts
+
+    def finish(self) -> None:
+        """Close the files, and write what makes them whole."""
+        self._files.close()
+        about = {
+            "size": self._size,
+            "truncated": self._counts.truncated,
+            "dropped": self._counts.dropped,
+            "untrained": self._counts.untrained,
+            "has_samples": self._has_samples,
+            "facts": self._facts,
         }
-        blocks.append(pa.table(columns))
-    with _quiet():
-        # One file: with the number left open, a set of no samples would get none, which cannot be opened.
-        datasets.Dataset(pa.concat_tables(blocks)).save_to_disk(str(folder / "tokens"), num_shards=1)
-    if stored.samples is not None:
-        lines = [json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in stored.samples]
-        write_text(folder / "samples.jsonl", "".join(lines))
-    about = {
-        "size": [len(encoding.samples), sum(len(sample.input_ids) for sample in encoding.samples)],
-        "truncated": encoding.truncated,
-        "dropped": encoding.dropped,
-        "untrained": encoding.untrained,
-        "has_samples": stored.samples is not None,
-        "facts": stored.facts,
-    }
-    write_text(folder / "about.json", json.dumps(about))
+        write_text(self.folder / _ABOUT, json.dumps(about))
 
 
 def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> pa.ListArray:
@@ -226,25 +274,11 @@ def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep `datasets` from drawing its own progress bars."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
 class _Ragged:
     """A column of lists as views of the mapped file, one pair of arrays for each piece that Arrow has it in."""
 
-    def __init__(self, rows: Dataset, name: str) -> None:
-        chunks = rows.data.column(name).chunks
+    def __init__(self, rows: pa.Table, name: str) -> None:
+        chunks = rows.column(name).chunks
         self._values = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
@@ -258,8 +292,8 @@ class _Ragged:
         return values
 
 
-def _column(rows: Dataset, name: str, dtype: type) -> np.ndarray:
-    return np.concatenate([np.zeros(0, dtype), *(chunk.to_numpy() for chunk in rows.data.column(name).chunks)])
+def _column(rows: pa.Table, name: str, dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *(chunk.to_numpy() for chunk in rows.column(name).chunks)])
 
 
 def _sample(record: dict[str, Any]) -> Sample:

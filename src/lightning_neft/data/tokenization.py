@@ -68,6 +68,12 @@ class Encoding:
     dropped: dict[str, int] = field(default_factory=dict)
     untrained: int = 0
 
+    def count(self, other: Encoding) -> None:
+        """Add the counts of further samples, without the samples."""
+        self.truncated += other.truncated
+        self.dropped = dict(Counter(self.dropped) + Counter(other.dropped))
+        self.untrained += other.untrained
+
     def notices(self, name: str, max_length: int) -> list[str]:
         """Return lines that tell a person what did not come through whole; none where everything did.
 
@@ -102,6 +108,7 @@ def encode(
     max_target_length: int | None = None,
     labels: Sequence[str | int] = (),
     strict: bool = False,
+    before: int = 0,
 ) -> Encoding:
     """Encode samples for a task, each cut from its end.
 
@@ -120,6 +127,7 @@ def encode(
         max_target_length: The most tokens of a seq2seq target; as many as `max_length` by default.
         labels: The classes, in the order of their indices: `label_names` of the training samples.
         strict: Whether a sample without a token to train on is an error.
+        before: How many samples came before these, for the number in that error.
 
     Raises:
         DataError: If the template alone is as long as `max_length`, if the template cannot word a conversation, if a
@@ -147,8 +155,8 @@ def encode(
                 encoding.truncated += cut
             elif strict:
                 raise DataError(
-                    f"sample {index + 1}, which begins {_begins(samples[index])}, has nothing to train on ({reason}); "
-                    "repair or remove it, or leave such samples out by not setting strict"
+                    f"sample {before + index + 1}, which begins {_begins(samples[index])}, has nothing to train on "
+                    f"({reason}); repair or remove it, or leave such samples out by not setting strict"
                 )
             else:
                 dropped[reason] += 1

@@ -20,10 +20,12 @@ class Parsed:
     Attributes:
         samples: One for each record, in order.
         notices: In how many records something was left out or changed, by what it was.
+        count: How many records there were.
     """
 
     samples: list[Sample] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
+    count: int = 0
 
     def lines(self, name: str) -> list[str]:
         """Return a line for each notice, for a person.
@@ -32,12 +34,12 @@ class Parsed:
             name: What to call the samples, such as "training".
 
         Example:
-            >>> Parsed([], Counter({"turns are joined": 2})).lines("training")
-            ['training data: in 2 of 0 records, turns are joined']
+            >>> Parsed([], Counter({"turns are joined": 2}), count=7).lines("training")
+            ['training data: in 2 of 7 records, turns are joined']
         """
-        count = len(self.samples)
         return [
-            f"{name} data: in {number} of {count} records, {notice}" for notice, number in sorted(self.notices.items())
+            f"{name} data: in {number} of {self.count} records, {notice}"
+            for notice, number in sorted(self.notices.items())
         ]
 
 
@@ -54,4 +56,5 @@ def parse_records(records: Iterable[tuple[Mapping[str, Any], str]], format: Form
     parsed = Parsed()
     for record, where in records:
         parsed.samples.append(format.parse(record, where, parsed.notices))
+        parsed.count += 1
     return parsed

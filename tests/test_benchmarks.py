@@ -1,0 +1,49 @@
+"""The benchmark of the noise runs, and ends where a side does not do what it is timed for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def noise_op(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import noise_op
+
+    return noise_op
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_side_is_checked_and_timed(noise_op, dtype: str) -> None:
+    row = noise_op.measure((4, 64, 64), dtype, torch.device("cpu"), rounds=2)
+    assert set(row["milliseconds"]) == {"copy", "transformers", "nemo", "ours"}
+    assert all(times["lowest"] > 0 and times["rounds"] == 2 for times in row["milliseconds"].values())
+    assert set(row["ratios"]) == {"copy", "transformers", "nemo"}
+
+
+@pytest.mark.parametrize("fault", ["no noise", "one draw for all", "a tenth too strong", "noise on padding", "NaN"])
+def test_a_side_that_does_something_else_ends_the_run(noise_op, fault: str) -> None:
+    clean = torch.randn(4, 64, 64, generator=torch.Generator().manual_seed(0))
+    mask = noise_op._mask(4, 64)
+    right = noise_op._sides(clean, mask)["ours"]
+    noise_op._check("ours", right, clean, mask)
+    drawn = right()
+    faults = {
+        "no noise": lambda: clean.clone(),
+        "one draw for all": lambda: drawn,
+        "a tenth too strong": lambda: clean + 1.1 * (right() - clean),
+        "noise on padding": lambda: right() + 1e-4 * (1 - mask)[..., None],
+        "NaN": lambda: right().index_fill(1, torch.tensor([3]), float("nan")),
+    }
+    with pytest.raises(SystemExit, match="ours does not give what it is timed for"):
+        noise_op._check("ours", faults[fault], clean, mask)
+
+
+def test_targets_are_met_on_their_own_side_of_the_bound(noise_op) -> None:
+    assert noise_op.target("x", 0.8, "<= 0.8")["met"]
+    assert not noise_op.target("x", 0.81, "<= 0.8")["met"]
+    assert noise_op.target("x", 2.5, ">= 2.5")["met"]
+    assert not noise_op.target("x", 2.4, ">= 2.5")["met"]
