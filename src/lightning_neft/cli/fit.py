@@ -13,7 +13,7 @@ from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_folder import own_folder
-from lightning_neft.cli.stop_signals import StoppedBySignal
+from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
 
 __all__ = ["execute", "run"]
@@ -61,18 +61,13 @@ def execute(verb: str, program: Program) -> Any:
     """
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
-        result = getattr(program.trainer, verb)(
-            program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
-        )
+        with ctrl_c_raises():
+            result = getattr(program.trainer, verb)(
+                program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
+            )
     except SIGTERMException:
         # Lightning's own stop, before the first step: there is nothing to save.
         raise StoppedBySignal(signal.SIGTERM, program.trainer.global_step, "") from None
-    except SystemExit as error:
-        # Lightning turns Ctrl-C into exit code 1, after it has closed what was open, and ignores further ones.
-        if isinstance(error.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None
-        raise
     if verb == "fit" and _wants_validation(program):
         # The run stopped between two validations, at max_steps or max_time.
         program.trainer.validate(program.model, datamodule=program.datamodule, verbose=False)
