@@ -1,48 +1,49 @@
-"""Studies that are killed at 20 random moments, as real processes."""
+"""Studies that are killed at 20 random moments, each with the arm that it runs."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
+import warnings
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import Forked
+from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
 from soak.kills import KILLS, Moments, live
 
+# Before the first fork.
+import_module("lightning_neft.cli.study")
+import_module("lightning_neft.cli.study_arm")
+import_module("lightning_neft.report.write")
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 
 
-class Program:
-    """The program in a process of its own."""
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        with log.open("a") as file:
-            self._process = subprocess.Popen(command, stdout=file, stderr=file, env=dict(os.environ))
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def send(self, number: int) -> int:
-        self._process.send_signal(number)
-        return self._process.wait(timeout=120)
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have arms begin with what this process has imported: that they import it themselves is tested with one kill."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr("lightning_neft.study.child.multiprocessing.get_context", lambda method: context)
 
 
-def study(out: Path) -> list[str]:
+def study(out: str) -> int:
     options = [
         *("--data.source=data.json", "--data.batch_size=1", "--data.val_size=2", "--model.learning_rate=1e-3"),
         *("--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", "--clean_loss=1", "--samples=0"),
         *("--trainer.enable_model_summary=false", "--trainer.accelerator=cpu", "--data.cache_dir=cache"),
         *("--alphas=0,5", "--seeds=2", "--answers=2", "--max-new-tokens=4", f"--out={out}", "--retry"),
-        # Seconds without a sign of life, after which an arm is taken from a worker: a start takes longer.
+        # Seconds without a sign of life after which an arm is taken over.
         "--grace=2",
     ]
-    return [sys.executable, "-m", "lightning_neft", "study", *options]
+    # Errors in tests alone.
+    warnings.simplefilter("ignore")
+    return main(["study", *options])
 
 
 def arms(out: Path) -> list[dict[str, Any]]:
@@ -58,6 +59,7 @@ def complete(out: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in out.glob("arms/*/arm.json")}
 
 
+@pytest.mark.usefixtures("forking")
 def test_studies_that_are_killed_at_random_moments_end_as_the_unbroken_one(folder: Path) -> None:
     words = ("cat", "dog", "hen", "fox", "owl", "bee", "ant", "elk")
     (folder / "data.json").write_text(
@@ -65,25 +67,17 @@ def test_studies_that_are_killed_at_random_moments_end_as_the_unbroken_one(folde
     )
     whole, log = folder / "whole", folder / "log"
     began = time.monotonic()
-    process = Program(study(whole), log)
-    first = None
-    while process.poll() is None:
-        if first is None and (whole / "arms").exists():
-            first = time.monotonic() - began
-        time.sleep(0.01)
-    assert process.poll() == 0, log.read_text()
-    assert first is not None
-    # Before the first arm starts there is nothing to lose.
-    moments = Moments(seed=17, earliest=first, latest=time.monotonic() - began)
+    assert Forked(partial(study, "whole"), log).wait(300) == 0, log.read_text()
+    moments = Moments(seed=17, earliest=0, latest=time.monotonic() - began)
     kills = lives = 0
     while kills < KILLS:
         out, kept = folder / f"o{lives}", {}
 
-        def start(out: Path = out, kept: dict[str, bytes] = kept) -> Program:
+        def start(out: Path = out, kept: dict[str, bytes] = kept) -> Forked:
             # An arm that has ended is as it was.
             assert kept.items() <= complete(out).items()
             kept.update(complete(out))
-            return Program(study(out), log)
+            return Forked(partial(study, out.name), log)
 
         kills += live(start, moments)
         lives += 1
