@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
@@ -32,3 +34,22 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case], None]:
     """Checks a case of a table."""
     return lambda case: check(case, folder, capsys)
+
+
+@pytest.fixture
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """Mounts an empty file system of memory with some options."""
+    places: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path_factory.mktemp("mounted")
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("file systems can be mounted by root alone, and not in every container")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        # A logger may have its file open still.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,25 +95,6 @@ def test_a_file_that_shrinks_while_it_is_read_is_told_with_its_line(
 
     monkeypatch.setattr(FileRecords, "__iter__", shrinking)
     assert "d.jsonl, line 6, column" in line_of(f"{PREVIEW} --data.source=d.jsonl", capsys)
-
-
-@pytest.fixture
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
-    """Mounts an empty file system of memory with some options."""
-    places: list[Path] = []
-
-    def mount(options: str) -> Path:
-        place = tmp_path_factory.mktemp("mounted")
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("file systems can be mounted by root alone, and not in every container")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        # A logger may have its file open still.
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 GENERATE = "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json"

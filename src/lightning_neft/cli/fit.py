@@ -14,7 +14,7 @@ from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_folder import own_folder
-from lightning_neft.cli.stop_signals import StoppedBySignal
+from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
 from lightning_neft.errors import NEFTError
 
@@ -66,18 +66,13 @@ def execute(verb: str, program: Program) -> Any:
         keep_freed_memory()
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
-        result = getattr(program.trainer, verb)(
-            program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
-        )
+        with ctrl_c_raises():
+            result = getattr(program.trainer, verb)(
+                program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
+            )
     except SIGTERMException:
         # Lightning's own stop, before the first step: there is nothing to save.
         raise StoppedBySignal(signal.SIGTERM, program.trainer.global_step, "") from None
-    except SystemExit as error:
-        # Lightning turns Ctrl-C into exit code 1, after it has closed what was open, and ignores further ones.
-        if isinstance(error.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None
-        raise
     except RuntimeError as error:
         # Where a data loader could not begin, Lightning's clean-up asks for its length and fails over that.
         if isinstance(error.__context__, NEFTError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.sigterm import Terminated
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,20 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_INTERRUPTED = 130
 
-
-def run(verb: str, args: Sequence[str]) -> int:
+def run(verb: str, args: Sequence[str]) -> None:
     """Run the verb.
 
     Args:
         verb: generate.
         args: The command line after it.
 
-    Returns:
-        The exit code: 0, or 130 if a file was interrupted.
-
     Raises:
+        KeyboardInterrupt, Terminated: A file was interrupted; the answers so far are kept.
         ConfigError: An option is wrong or missing.
         ModelError: The model cannot be loaded, or writes no text.
         DataError: The prompts cannot be read, or one leaves no room for an answer.
@@ -55,14 +52,13 @@ def run(verb: str, args: Sequence[str]) -> int:
         answerer = answerer_of(verb, options, rest)
         print(_settings(answerer, options.max_new_tokens), file=sys.stderr)
         if prompts is not None:
-            return _answer_file(answerer, prompts, options)
-        if options.prompt is not None:
+            _answer_file(answerer, prompts, options)
+        elif options.prompt is not None:
             _answer_prompt(answerer, options)
-            return 0
-        from lightning_neft.cli.chat import chat
+        else:
+            from lightning_neft.cli.chat import chat
 
-        chat(answerer, options.max_new_tokens)
-    return 0
+            chat(answerer, options.max_new_tokens)
 
 
 def _check(options: Namespace) -> None:
@@ -114,7 +110,7 @@ def _answer_prompt(answerer: Answerer, options: Namespace) -> None:
     print(visible(answer.strip()) if sys.stdout.isatty() else answer.strip())
 
 
-def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespace) -> int:
+def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -154,17 +150,14 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
                 batch_size=options.batch_size,
                 on_done=keep,
             )
-    except KeyboardInterrupt:
-        print(
-            f"lightning_neft: stopped; {len(journal.answers)} of {len(prompts)} answers are kept in {journal.path}, "
-            "the same command goes on from there",
-            file=sys.stderr,
-        )
-        return _INTERRUPTED
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise type(stop)(
+            f"stopped; {len(journal.answers)} of {len(prompts)} answers are kept in {journal.path}, "
+            "the same command goes on from there"
+        ) from None
     finally:
         journal.close()
     rows = [prompt.to_json(journal.answers[index].strip(), answerer.name) for index, prompt in enumerate(prompts)]
     write_text(output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     journal.remove()
     print(f"{len(rows)} answers: {output}", file=sys.stderr)
-    return 0

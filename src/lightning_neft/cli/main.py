@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 
 from lightning_neft.cli.help import VERBS, static_help
+from lightning_neft.cli.sigterm import Terminated, sigterm_raises
 
 __all__ = ["main"]
 
@@ -27,8 +29,11 @@ _MODULES = {
     "evaluate": "lightning_neft.cli.evaluate",
     "report": "lightning_neft.cli.report",
 }
+# What a signal means while a model is trained is for Lightning and the study to say.
+_OWN_SIGNALS = ("fit", "validate", "test", "predict", "study")
 _USER_ERROR = 2
 _INTERRUPTED = 130
+_TERMINATED = 143
 _BROKEN_PIPE = 141
 
 
@@ -39,7 +44,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line after the program's name; that of the process by default.
 
     Returns:
-        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C; a verb may have others.
+        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C, or 143 after SIGTERM; a
+        verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
@@ -61,11 +67,14 @@ def _run(args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
         return _fail(f"unknown verb {verb!r}; {hint}")
     try:
-        # Seconds of imports, so only now.
-        module = import_module(_MODULES[verb])
-        code: int | None = module.run(verb, ["--help" if argument == "--help-all" else argument for argument in rest])
-    except KeyboardInterrupt:
-        return _fail("stopped", _INTERRUPTED)
+        with nullcontext() if verb in _OWN_SIGNALS else sigterm_raises():
+            # Seconds of imports, so only now.
+            module = import_module(_MODULES[verb])
+            code: int | None = module.run(verb, ["--help" if word == "--help-all" else word for word in rest])
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped", _INTERRUPTED)
+    except Terminated as stop:
+        return _fail(str(stop) or "stopped", _TERMINATED)
     except SystemExit as error:  # jsonargparse leaves this way after --help and --print_config
         return error.code if isinstance(error.code, int) else 0
     except Exception as error:

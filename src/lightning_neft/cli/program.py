@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
@@ -33,6 +33,7 @@ from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.samples import SampleAnswers
+from lightning_neft.models.step_checkpoint import StepCheckpoint
 from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
 from lightning_neft.zoo.recipe import read_card_of_file
@@ -142,7 +143,7 @@ class Program(LightningCLI):
             "a device takes at a time.",
         )
         parser.add_argument("--card", type=dict | None, help="What a recipe says about itself; changes nothing.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.add_argument(
             "--name", type=str | None, help="Folder of the run; the name of the last config by default."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-__all__ = ["StopOnSignal", "StoppedBySignal"]
+__all__ = ["StopOnSignal", "StoppedBySignal", "ctrl_c_raises"]
 
 # Ranks have to agree on the step to stop at, and asking all of them waits for the device: not at every step.
 _STEPS_BETWEEN_QUESTIONS = 10
@@ -103,3 +105,18 @@ def _save_last(trainer: L.Trainer) -> str:
     trainer.save_checkpoint(path)
     checkpoint.last_model_path = path
     return path
+
+
+@contextmanager
+def ctrl_c_raises() -> Iterator[None]:
+    """Have Ctrl-C inside of a Trainer's method raise `KeyboardInterrupt`, as elsewhere.
+
+    Lightning turns it into exit code 1, after it has closed what was open, and ignores further ones.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from safetensors import SafetensorError
 from torch import Tensor
 from typing_extensions import override
 
@@ -107,6 +109,11 @@ def replaced(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(former)
         temporary.rename(folder)
+    except SafetensorError as error:
+        # Of what the system says it keeps the number, and that in its text alone.
+        if (number := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rich.text import Text
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import win_rate
 from lightning_neft.cli.evaluate.files import numbered_files, results_folder
+from lightning_neft.cli.sigterm import Terminated
 from lightning_neft.errors import ConfigError
 from lightning_neft.files import write_text
 
@@ -62,6 +64,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
         ConfigError: An option is wrong, or there is no key.
         DataError: A file is none of outputs, or is not about the same instructions.
         ModelError: A judge cannot be loaded or asked, or gives no verdict at all.
+        KeyboardInterrupt, Terminated: It was interrupted; the verdicts so far are kept.
     """
     # torch takes its time.
     from lightning_neft.evaluation.judge.contest import read_contest
@@ -76,7 +79,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     judges = [_open_judge(name, options, pace) for name in (options.judge, options.final_judge) if name]
     folder = results_folder(options.out)
     ledger = Ledger(Path(options.verdicts) if options.verdicts else folder / _VERDICTS)
-    with closing(ledger):
+    with closing(ledger), _kept_in(ledger):
         first = _hold(contests, judges[0], ledger, Price(options.price_input, options.price_output))
         outcomes = [(outcome, "first" if len(judges) > 1 else "only") for outcome in first]
         results = [_result(*one, options) for one in outcomes]
@@ -87,6 +90,17 @@ def run(options: Namespace) -> list[dict[str, Any]]:
             results.append(_result(final, "final", options))
     _write_annotations(folder, [outcome for outcome, _ in outcomes])
     return results
+
+
+@contextmanager
+def _kept_in(ledger: Ledger) -> Iterator[None]:
+    """Say where the verdicts are if the user stops the judging."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise type(stop)(
+            f"stopped; the verdicts so far are kept in {ledger.path}, the same command goes on from there"
+        ) from None
 
 
 def _check(options: Namespace) -> None:

@@ -15,6 +15,7 @@ from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
 from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.stop_signals import ctrl_c_raises
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
 from lightning_neft.data.module import TextData
@@ -75,7 +76,7 @@ class TrainedProgram:
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
         trainer.callbacks.append(call)  # type: ignore[attr-defined]
-        with quiet(), warnings.catch_warnings():
+        with quiet(), ctrl_c_raises(), warnings.catch_warnings():
             # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.

@@ -79,10 +79,20 @@ class Ledger:
             return _record(rows)
 
     def add(self, key: str, attempt: int, judge: str, prompt_version: str, reply: Reply) -> Record:
-        """Write down a reply, for good, and return what is known now."""
+        """Write down a reply, for good, and return what is known now.
+
+        Raises:
+            DataError: If it cannot be written, on a full disk for one; those before are kept.
+        """
         row = (key, attempt, judge, prompt_version, read_verdict(reply.text), reply.input_tokens, reply.output_tokens)
-        with self._lock, self._connection:
-            self._connection.execute(_ADD, row)
+        try:
+            with self._lock, self._connection:
+                self._connection.execute(_ADD, row)
+        except sqlite3.Error as error:
+            raise DataError(
+                f"the file of verdicts {str(self.path)!r} cannot be written: {error}; once it can, the same command "
+                "goes on from there"
+            ) from error
         return self.find(key)
 
     def close(self) -> None:

@@ -1,0 +1,29 @@
+"""`StepCheckpoint`: no checkpoint in the middle of an optimiser step, whose gradients so far it would not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
+
+__all__ = ["StepCheckpoint"]
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, which saves during the training only where an optimiser step has just ended.
+
+    Lightning's own saves after any batch if it saves by time (`train_time_interval`), and with `every_n_train_steps`
+    after the first batch of a run that has gone on from a checkpoint. With accumulated gradients a run that goes on
+    from there makes a step of less than its batches.
+
+    >>> checkpoint = StepCheckpoint(every_n_train_steps=100)
+    """
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop.epoch_loop._should_accumulate():
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
