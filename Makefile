@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-soak lint docs bench build clean
+.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit lint docs bench build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -18,6 +18,31 @@ test-fast: $(VENV)/.ready
 # Commands that are killed at random moments, again and again; minutes.
 test-soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m soak -s tests/soak
+
+# The fast tests with the lowest versions that pyproject.toml allows and with the newest, on each Python that is here.
+test-matrix:
+	$(PYTHON) -m venv .matrix/uv
+	.matrix/uv/bin/python -m pip install --quiet uv
+	PATH="$(CURDIR)/.matrix/uv/bin:$$PATH" $(PYTHON) scripts/version_matrix.py $(MATRIX)
+
+# Each reader of data files under a coverage-guided fuzzer, then more examples of the properties. Inputs that bring a
+# reader down lie in .fuzz/<reader>/crash-*: fix it, and put the input into tests/fuzz/corpus.
+FUZZ_SECONDS ?= 300
+fuzz: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
+	set -e; for reader in json csv tsv parquet; do \
+		mkdir -p .fuzz/$$reader/new; \
+		(cd .fuzz/$$reader && PYTHONPATH=$(CURDIR)/tests HF_HUB_OFFLINE=1 $(CURDIR)/$(BIN)/python -m fuzz.readers $$reader \
+			new $(CURDIR)/tests/fuzz/corpus/$$reader -dict=$(CURDIR)/tests/fuzz/words.dict \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096); \
+	done
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 $$(grep -rl --include='test_*.py' hypothesis tests)
+
+# Known advisories about what constraints.txt pins; needs a network with PyPI's own service.
+audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet pip-audit
+	.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -48,4 +73,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .matrix .fuzz .audit build dist docs/_build runs .pytest_cache .mypy_cache .ruff_cache

@@ -86,7 +86,7 @@ def _outcome(name: str, python: str, resolution: str, arguments: list[str]) -> s
         ["uv", "pip", "install", "--quiet", *choice, "--editable", f".[{','.join(EXTRAS)}]"],
         ["uv", "pip", "freeze", "--exclude-editable"],
     ]
-    environment = os.environ | {"VIRTUAL_ENV": str(place / "venv"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"VIRTUAL_ENV": str(place / "venv")}
     environment.pop("PYTHONPATH", None)
     for step in steps:
         done = subprocess.run(step, cwd=ROOT, env=environment, text=True, capture_output=True)

@@ -10,12 +10,19 @@ from collections.abc import Iterator
 import lightning.pytorch  # noqa: F401
 import pytest
 import torch
+from hypothesis import settings
 
 # Models this small run faster on one thread, and a second test process does not fight for the same cores. The variable
 # is for the processes that tests start: sums over another number of threads round differently, and runs are compared to
 # the bit.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+# The same examples in each run: what fails has to do with the change. `make fuzz` draws others, and more of them.
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("fuzz", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(autouse=True)

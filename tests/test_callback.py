@@ -18,7 +18,7 @@ from lightning_neft.errors import (
     LengthsError,
     NoNoiseError,
 )
-from tiny import LoggedRows, Recorder, Tuned, batch, llama, loader, t5, trainer
+from tiny import LoggedRows, Recorder, Tuned, batch, llama, loader, t5, trainer, transformers_hook
 
 
 def weights(module):
@@ -45,7 +45,6 @@ class AddedNoise(L.Callback):
 def test_noise_lands_on_a_from_pretrained_model_in_eval_mode_where_the_transformers_hook_does_nothing(tmp_path):
     """Lightning keeps the eval mode that from_pretrained returns, and the transformers hook asks for train mode."""
     from transformers import LlamaForCausalLM
-    from transformers.integrations.neftune import neftune_post_forward_hook
 
     llama(hidden_size=1024).save_pretrained(tmp_path)
 
@@ -53,7 +52,7 @@ def test_noise_lands_on_a_from_pretrained_model_in_eval_mode_where_the_transform
         model = LlamaForCausalLM.from_pretrained(tmp_path)
         if transformers_alpha:
             model.model.embed_tokens.neftune_noise_alpha = transformers_alpha
-            model.model.embed_tokens.register_forward_hook(neftune_post_forward_hook)
+            model.model.embed_tokens.register_forward_hook(transformers_hook())
         measured = AddedNoise(model.model.embed_tokens)
         module = Tuned(model)
         modes = []

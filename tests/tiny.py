@@ -29,6 +29,15 @@ def llama(hidden_size: int = 32, **options: Any) -> nn.Module:
     return LlamaForCausalLM(config).eval()
 
 
+def transformers_hook() -> Any:
+    """The forward hook by which transformers itself adds NEFTune's noise."""
+    try:
+        from transformers.integrations.neftune import neftune_post_forward_hook
+    except ImportError:  # its place in transformers 5.0
+        from transformers.trainer_utils import neftune_post_forward_hook
+    return neftune_post_forward_hook
+
+
 def t5() -> nn.Module:
     from transformers import T5Config, T5ForConditionalGeneration
 

@@ -20,8 +20,11 @@ def file_in_the_way(folder: Path) -> Path | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8 under a temporary name beside it, then move it to its place."""
-    write_bytes(path, text.encode("utf-8"))
+    r"""Write a file in UTF-8 under a temporary name beside it, then move it to its place.
+
+    Half of a surrogate pair, which is no character, is written as its escape, `\ud800`: in JSON it is read as it was.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -190,3 +190,8 @@ def test_exit_code_and_streams_of_the_process(folder: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "lightning_neft: command line: unknown key neftune.alhpa; did you mean neftune.alpha?\n"
+
+
+def test_what_would_steer_a_terminal_is_shown() -> None:
+    assert explain(DataError("column a\x1b[2J\nb\u202e of d.json")) == r"column a\x1b[2J b\u202e of d.json"
+    assert r"a\nb\x07 cannot be read" in str(explain(FileNotFoundError(2, "No such file", "a\nb\x07")))

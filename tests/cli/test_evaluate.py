@@ -234,3 +234,14 @@ def test_every_option_of_the_help_is_taken_and_every_example_names_a_kind() -> N
         assert [name for action in parser._actions for name in action.option_strings if name not in text] == []
     for option in ("--first-k-tokens", "--tokenizer", "--seed", "--limit", "--model", "--out", "--json"):
         assert option in text
+
+
+def test_half_a_surrogate_pair_in_a_models_name_is_written_and_shown_as_its_escape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": word, "output": "b c d", "generator": "m\ud800"} for word in ("a", "b")]
+    Path("o.json").write_text(json.dumps(rows))
+    assert main(["evaluate", "--outputs", "o.json", "--out", "r.json"]) == 0
+    assert "\\ud800" in capfd.readouterr().out
+    assert json.loads(Path("r.json").read_text(encoding="utf-8"))["label"] == "m\ud800"

@@ -84,3 +84,11 @@ def test_what_is_wrong_is_one_line(
     assert main(["preview", *args]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
     assert message in line
+
+
+def test_a_sample_does_not_steer_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("d.json").write_text(json.dumps([{"instruction": "a\x1b[2Jb", "output": "c\nd"}] * 3))
+    assert main(["preview", "--data.source=d.json", "--data.val_size=0"]) == 0
+    shown = capsys.readouterr().out
+    assert r"a\x1b[2Jb" in shown
+    assert "\x1b[2J" not in shown

@@ -28,7 +28,6 @@ ISOLATING: dict[str, dict[str, Any]] = {
 }
 LEAKING: dict[str, dict[str, Any]] = {
     "opt": {**SIZES, "ffn_dim": 48, "word_embed_proj_dim": 32},  # positions from a mask that counts on
-    "falcon": {**SIZES, "ffn_hidden_size": 48, "alibi": True},
     "bloom": {**SPECIAL, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "mpt": {**SPECIAL, "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256},
     "mamba": {**SPECIAL, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},

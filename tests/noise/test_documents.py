@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import torch
 
@@ -86,10 +88,12 @@ def test_masks_agree_with_what_transformers_builds():
     model = llama(attn_implementation="eager")
     given = batch([4, 2], width=5, side="left")
     mask = create_causal_mask(
-        config=model.config,
-        inputs_embeds=torch.zeros(2, 5, 32),
-        attention_mask=given["attention_mask"],
+        model.config,
+        torch.zeros(2, 5, 32),
+        given["attention_mask"],
         past_key_values=None,
+        # transformers 5.0 asks for it.
+        **({"cache_position": torch.arange(5)} if "cache_position" in signature(create_causal_mask).parameters else {}),
     )
     assert mask.dim() == 4
     assert lengths(documents_from_mask(mask)) == lengths(documents_from_mask(given["attention_mask"]))

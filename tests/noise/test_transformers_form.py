@@ -8,17 +8,15 @@ import torch
 from scipy.stats import ks_2samp
 
 from lightning_neft import EmbeddingNoise
-from tiny import VOCABULARY, batch
+from tiny import VOCABULARY, batch, transformers_hook
 
 
 def both_noises(alpha=5.0, width=64, length=50):
-    from transformers.integrations.neftune import neftune_post_forward_hook
-
     table = torch.nn.Embedding(VOCABULARY, width).train()
     torch.nn.init.zeros_(table.weight)
     table.neftune_noise_alpha = alpha
     given = batch([length, 7, 20], width=length)
-    handle = table.register_forward_hook(neftune_post_forward_hook)
+    handle = table.register_forward_hook(transformers_hook())
     torch.manual_seed(0)
     theirs = table(given["input_ids"]).detach()
     handle.remove()

@@ -168,8 +168,7 @@ def chosen_device(device: str | None) -> torch.device:
     Raises:
         ConfigError: If there is none of this name here.
     """
-    # Not current_accelerator(check_available=True), which torch 2.6 does not know.
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    found = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
         return found or torch.device("cpu")
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import DataCollatorWithFlattening
 
 from lightning_neft.data.batching.collate import Collator
@@ -200,3 +203,48 @@ def test_the_noise_reads_other_tasks_and_scopes() -> None:
     packed = Collator(9, batching="packed")(PlannedBatch(ROWS, 0.5))
     answers = [[0, 0, 4, 4, 0, 2], [0, 3, 3, 0, 0, 0]]
     assert lengths_read_by_the_noise(packed, scope="response") == answers
+
+
+@given(
+    st.lists(st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=4), min_size=1, max_size=4),
+    st.sampled_from(["packed", "flat"]),
+)
+def test_documents_come_out_of_a_batch_as_they_went_in(rows: list[list[list[bool]]], batching: str) -> None:
+    # Every token of the batch has a number of its own, so that nothing can change places unseen.
+    numbers = count(10)
+    documents = []
+    for row in rows:
+        documents.append([])
+        for trained in row:
+            ids = [next(numbers) for _ in trained]
+            documents[-1].append(
+                sample(ids, [token if is_on else -100 for token, is_on in zip(ids, trained, strict=True)])
+            )
+    batch = Collator(9, batching=batching)(PlannedBatch(tuple(map(tuple, documents))))
+    flat = [document for row in documents for document in row]
+    if batching == "flat":
+        starts = batch["cu_seq_lens_q"].tolist()
+        places = [(0, slice(*pair)) for pair in pairwise(starts)]
+    else:
+        owner = batch["sequence_ids"]
+        found = [
+            (row, (owner[row] == number).nonzero()[:, 0])
+            for row in range(len(rows))
+            for number in range(len(rows[row]))
+        ]
+        assert all((where.diff() == 1).all() for _, where in found)
+        places = [(row, slice(int(where[0]), int(where[-1]) + 1)) for row, where in found]
+        assert (batch["input_ids"][owner == -1] == 9).all()
+        assert (batch["labels"][owner == -1] == -100).all()
+    assert len(places) == len(flat)
+    lengths = torch.tensor(lengths_read_by_the_noise(batch))
+    for document, place in zip(flat, places, strict=True):
+        assert batch["input_ids"][place].tolist() == document.input_ids
+        assert batch["position_ids"][place].tolist() == list(range(len(document.input_ids)))
+        # The first token has nothing before it that could predict it.
+        assert batch["labels"][place].tolist() == [-100, *document.labels[1:]]
+        assert set(lengths[place].tolist()) == {len(document.input_ids)}
+    trained = [label for document in flat for label in document.labels[1:] if label != -100]
+    assert batch["loss_targets"].tolist() == trained
+    # What predicts a token is the one just before it, whose number is one less.
+    assert batch["input_ids"].flatten()[batch["loss_index"]].tolist() == [token - 1 for token in trained]

@@ -34,7 +34,6 @@ ISOLATING: dict[str, dict[str, Any]] = {
 # transformers makes their masks without looking at positions, or they have none to make.
 LEAKING: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
-    "falcon": {},
     "bloom": {},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.formats.chat import TOOL_CALLS, TOOLS_IGNORED, ShareGPTFormat
 from lightning_neft.data.formats.parsing import parse_records
 from lightning_neft.data.formats.registry import choose_format, format_named
@@ -57,7 +58,6 @@ messages = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(messages)
 def test_turns_alternate_and_nothing_said_after_the_first_question_is_lost(said: list[Message]) -> None:
     result = in_turn(said, set()).messages
@@ -70,3 +70,72 @@ def test_turns_alternate_and_nothing_said_after_the_first_question_is_lost(said:
     kept = [m for n, m in enumerate(said) if m.content.strip() if m.role == "system" or (n >= asked)]
     words = [word for message in kept for word in message.content.split()]
     assert [word for message in result for word in message.content.split()] == words
+
+
+# No mark of Guanaco's and no white space around it, which there belongs to the marks.
+words = st.text(min_size=1, max_size=10).map(str.strip).filter(lambda text: text and "###" not in text)
+contexts = st.one_of(st.just(""), words)
+
+
+def _talk(turns: list[tuple[str, str]], system: str) -> Conversation:
+    said = [Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    return Conversation((*([Message("system", system)] if system else []), *said))
+
+
+def _exchange(question: str, answer: str) -> st.SearchStrategy[tuple[str, dict[str, object], Sample]]:
+    """A record of each format that holds one exchange, with the name of the format."""
+    plain = Conversation.exchange(question, answer)
+    return st.sampled_from(
+        [
+            ("prompt_completion", {"prompt": question, "completion": answer}, plain),
+            ("prompt_completion", {"prompt": question, "response": answer}, plain),
+            ("source_target", {"source": question, "target": answer}, plain),
+            ("source_target", {"inputs": question, "targets": answer}, plain),
+            ("guanaco", {"text": f"### Human: {question}### Assistant: {answer}"}, plain),
+            ("sharegpt", {"conversations": [question, answer]}, plain),
+            ("text", {"text": answer}, Conversation((Message("assistant", answer),))),
+            ("text_label", {"text": question, "label": answer}, Labelled(question, answer)),
+            ("text_label", {"sentence": question, "label": len(answer)}, Labelled(question, len(answer))),
+        ]
+    )
+
+
+def _alpaca(question: str, answer: str, context: str, system: str) -> tuple[str, dict[str, object], Sample]:
+    record = {"instruction": question, "input": context, "output": answer, "system": system or None}
+    return "alpaca", record, Conversation.exchange(question, answer, context=context, system=system)
+
+
+def _chat(turns: list[tuple[str, str]], system: str, name: str) -> tuple[str, dict[str, object], Sample]:
+    talk = _talk(turns, system)
+    if name == "messages":
+        said = [{"role": message.role, "content": message.content} for message in talk.messages]
+    else:
+        names = {"user": "human", "assistant": "gpt", "system": "system"}
+        said = [{"from": names[message.role], "value": message.content} for message in talk.messages]
+    return name, {"messages" if name == "messages" else "conversations": said}, talk
+
+
+written = st.one_of(
+    st.tuples(words, words).flatmap(lambda pair: _exchange(*pair)),
+    st.builds(_alpaca, words, words, contexts, contexts),
+    st.builds(
+        _chat,
+        st.lists(st.tuples(words, words), min_size=1, max_size=3),
+        contexts,
+        st.sampled_from(["messages", "sharegpt"]),
+    ),
+)
+
+
+@given(written, st.randoms(use_true_random=False))
+def test_what_is_written_in_a_format_is_found_and_read_again(
+    case: tuple[str, dict[str, object], Sample], random: Random
+) -> None:
+    name, record, sample = case
+    assert format_named(name).parse(record, "here") == sample
+    # Neither the order of the columns nor one that nobody knows changes what the data are taken for.
+    columns = [*record.items(), ("id", 7)]
+    random.shuffle(columns)
+    found = choose_format(dict(columns))
+    assert found.name == name
+    assert found.parse(dict(columns), "here") == sample
