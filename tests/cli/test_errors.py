@@ -162,6 +162,20 @@ def test_a_run_does_not_go_on_with_another_order_of_its_data(
     assert line.startswith("the checkpoint was made with another order of the training data")
 
 
+@pytest.mark.parametrize("given", ["last", "runs/a/version_0/checkpoints/last.ckpt"])
+def test_a_sharded_checkpoint_is_refused_where_the_strategy_reads_no_folder(
+    given: str, short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = folder / "runs" / "a" / "version_0" / "checkpoints" / "last.ckpt"
+    parts.mkdir(parents=True)
+    (parts / ".metadata").touch()
+    line = line_of(["fit", *short, "--name=a", f"--ckpt_path={given}"], capsys)
+    assert line.endswith(
+        "last.ckpt is a checkpoint in parts, which SingleDeviceStrategy does not read; give the trainer.strategy and "
+        "devices of its config.yaml"
+    )
+
+
 class Malicious:
     def __reduce__(self):
         return (Path.touch, (Path("touched"),))

@@ -109,6 +109,18 @@ def test_resuming_from_last_ends_where_the_unbroken_run_ends(folder):
     assert not torch.equal(resumed, trained_weights(folder / "runs" / "broken" / "version_0"))
 
 
+@pytest.mark.parametrize("end", [[], ["--trainer.max_steps=8"]])
+def test_an_epoch_that_max_steps_broke_off_is_trained_to_its_end(folder, short, end):
+    options = ["fit", *short, "--data.batch_size=1", "--trainer.max_epochs=2", "--name=a"]
+    assert main([*options, "--trainer.max_steps=1"]) == 0
+    assert main([*options, *end, "--ckpt_path=last"]) == 0
+    last = torch.load("runs/a/version_1/checkpoints/last.ckpt", weights_only=True)
+    (data,) = last["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    position = data["_sampler_iter_state"]
+    # Four samples in each epoch.
+    assert (last["global_step"], position["epoch"], position["position"]) == (8, 1, 4)
+
+
 def test_lora_trains_adapters_alone(folder):
     assert main(["fit", *SHORT, "--model.lora.r=4"]) == 0
     saved = yaml.safe_load((folder / "runs/quickstart/version_0/config.yaml").read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,21 @@ def run_commands(block: Block, place: str, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     is_error = block.says is not None and block.says.startswith("lightning_neft: ")
     for program, *args in commands(block):
-        assert program == "lightning_neft", place
-        assert main(args) == (2 if is_error else 0), f"{place}: {args}"
+        if program == "lightning_neft":
+            assert main(args) == (2 if is_error else 0), f"{place}: {args}"
+        else:
+            run_program(program, args, place)
     printed = capsys.readouterr()
     if block.says is not None:
         assert block.says.strip() in (printed.err if is_error else printed.out), place
+
+
+def run_program(program: str, args: list[str], place: str) -> None:
+    """Run what is no verb of ours, as `torchrun`, from this environment."""
+    command = [str(Path(sys.executable).with_name(program)), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{place}: {done.stderr[-3000:]}"
+    print(done.stdout)
 
 
 @pytest.fixture
@@ -59,6 +71,22 @@ def test_the_callback_tutorial(folder: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_tutorial_for_those_who_come_from_trl(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_page(DOCS / "tutorials" / "from-trl.md", capsys)
+
+
+def test_the_tutorial_on_encoders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_page(DOCS / "tutorials" / "encoder.md", capsys)
+    assert not names["table"]._forward_hooks
+
+
+def test_the_tutorial_on_litgpt_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("litgpt", reason="needs litgpt")
+    names = run_page(DOCS / "tutorials" / "litgpt.md", capsys)
+    assert names["noise"].targets == []
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_several_gpus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "tutorials" / "several-gpus.md", capsys)
 
 
 @pytest.mark.slow
@@ -82,5 +110,14 @@ def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_each_tutorial_has_a_test() -> None:
-    tested = {"callback.md", "does-it-help.md", "from-trl.md", "own-data.md", "recipe.md"}
-    assert {page.name for page in (DOCS / "tutorials").glob("*.md")} == tested
+    pages = {page.name for page in (DOCS / "tutorials").glob("*.md")}
+    assert pages == {
+        "callback.md",
+        "does-it-help.md",
+        "encoder.md",
+        "from-trl.md",
+        "litgpt.md",
+        "own-data.md",
+        "recipe.md",
+        "several-gpus.md",
+    }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.errors import ConfigError
@@ -15,6 +16,7 @@ __all__ = ["checkpoint_of"]
 
 # Of which a checkpoint in parts has one: PyTorch's, and that of DeepSpeed.
 _OF_PARTS = (".metadata", "checkpoint")
+_READ_PARTS = (ModelParallelStrategy, FSDPStrategy, DeepSpeedStrategy)
 # What Lightning writes into each checkpoint, and cannot read one without.
 _ENTRIES = ("state_dict", "pytorch-lightning_version")
 
@@ -32,18 +34,29 @@ def checkpoint_of(program: Program) -> Path | None:
     if not given:
         raise ConfigError("--ckpt_path needs a value: a path, or last")
     if given == "last":
-        return newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
+        path = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
+        _check_strategy(path, program.trainer.strategy)
+        return path
     path = Path(given).expanduser()
     if not path.exists():
         raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
     if path.is_dir():
         if not any((path / name).exists() for name in _OF_PARTS):
             raise ConfigError(f"--ckpt_path {given} is a folder, and no checkpoint in parts; give a file in it")
+        _check_strategy(path, program.trainer.strategy)
     elif not zipfile.is_zipfile(path):
         raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
     else:
         _check_entries(path, given)
     return path
+
+
+def _check_strategy(path: Path, strategy: Strategy) -> None:
+    if path.is_dir() and not isinstance(strategy, _READ_PARTS):
+        raise ConfigError(
+            f"--ckpt_path {path} is a checkpoint in parts, which {type(strategy).__name__} does not read; give the "
+            "trainer.strategy and devices of its config.yaml"
+        )
 
 
 def _check_entries(path: Path, given: str) -> None:

@@ -1,10 +1,12 @@
-"""Where Lightning goes on with an epoch that was over when the checkpoint was saved."""
+"""Where Lightning 2.6 takes an epoch for another one after a resume: one that was over, or one that was broken off."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
-__all__ = ["leave_finished_epoch"]
+__all__ = ["leave_finished_epoch", "reopen_broken_off_epoch"]
 
 
 def leave_finished_epoch(trainer: L.Trainer) -> None:
@@ -35,3 +37,22 @@ def leave_finished_epoch(trainer: L.Trainer) -> None:
     batches.scheduler_progress.reset_on_run()
     batches.automatic_optimization.optim_progress.reset_on_run()
     batches.val_loop.batch_progress.total.reset()
+
+
+def reopen_broken_off_epoch(checkpoint: dict[str, Any]) -> None:
+    """Take an epoch for unfinished that trainer.max_steps or max_time ended, which Lightning counts as a whole one.
+
+    The resumed run would leave out the rest of its data, or stop an epoch too early.
+
+    Args:
+        checkpoint: What was loaded; changed in place, before Lightning restores its loops from it.
+    """
+    loops = checkpoint.get("loops", {}).get("fit_loop")
+    if loops is None:  # weights alone
+        return
+    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    is_counted = epochs["current"]["completed"] == epochs["current"]["ready"]
+    if is_counted and batches["current"]["completed"] > 0 and not batches["is_last_batch"]:
+        for count in (epochs["total"], epochs["current"]):
+            count["processed"] -= 1
+            count["completed"] -= 1

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.data.resumed_epoch import leave_finished_epoch
+from lightning_neft.data.resumed_epoch import leave_finished_epoch, reopen_broken_off_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs
 from lightning_neft.models.cpu_attention import fast_attention
@@ -58,6 +58,11 @@ class FineTuner(PretrainedModule):
     def forward(self, batch: dict[str, Any]) -> Any:
         """Run the model on a batch and return its output, logits without a loss."""
         return self.model(**model_inputs(batch))
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        reopen_broken_off_epoch(checkpoint)
 
     @override
     def on_train_start(self) -> None:
