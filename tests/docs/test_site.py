@@ -38,7 +38,9 @@ return {
   "a picture that did not load": all("img").some((one) => one.naturalWidth === 0),
   "a link without text": all("a[href]").some((one) => !one.textContent.trim()),
   "a table without heads": all("table:not(.genindextable)").some((one) => !one.querySelector("th")),
-  "wider than the screen": document.documentElement.scrollWidth > arguments[0],
+  // The theme cuts off what is too wide, so that the page itself never is.
+  "wider than the screen": all("*").some((one) => one.getBoundingClientRect().right > arguments[0] + 1
+    && !one.closest(".table-wrapper, pre, .sig")),
   "something from the network": Array.from(document.querySelectorAll("script[src], link[rel=stylesheet], img, iframe"))
     .some(outside),
 };
@@ -113,7 +115,7 @@ def test_axe_and_the_look_find_what_is_wrong(browser: WebDriver, site: Path) -> 
     open_page(browser, site, "index")
     browser.execute_script(
         "const one = document.querySelector('article'); one.innerHTML += '<h1>x</h1><h4>y</h4><img src=z><a href=w></a>"
-        '<table><tr><td style="min-width: 900px">v</td></tr></table><p style="color: #aaa">pale</p>'
+        '<table><tr><td><p style="width: 900px">v</p></td></tr></table><p style="color: #aaa">pale</p>'
         "<img src=https://localhost/x>';"
         "document.documentElement.lang = ''"
     )
