@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast lint docs build clean
+.PHONY: quickstart test test-fast lint docs linkcheck build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -18,6 +18,7 @@ test-fast: $(VENV)/.ready
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell docs recipes src scripts benchmarks *.md
 	$(BIN)/mypy
 
 # Any warning ends it: a link that leads nowhere, a name that is not documented, markup that is none.
@@ -25,6 +26,10 @@ docs: $(VENV)/.ready
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going --quiet -b doctest docs docs/_build/doctest
 	@echo "open docs/_build/html/index.html"
+
+# Asks each address of the site whether it is there: needs a network, so CI does not run it.
+linkcheck: $(VENV)/.ready
+	$(BIN)/sphinx-build -W --keep-going --quiet -b linkcheck docs docs/_build/linkcheck
 
 build: $(VENV)/.ready
 	$(BIN)/python -m build

@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx_copybutton",
     "accessible",
+    "error_messages",
     "recipe_pages",
     "site_pages",
 ]
