@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit lint docs bench build clean
+.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit lint docs bench linkcheck build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -47,6 +47,7 @@ audit:
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell docs recipes src scripts benchmarks *.md
 	$(BIN)/mypy
 
 # Any warning ends it: a link that leads nowhere, a name that is not documented, markup that is none.
@@ -60,6 +61,10 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	for name in noise_op step_share startup data_path scaling throughput; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Asks each address of the site whether it is there: needs a network, so CI does not run it.
+linkcheck: $(VENV)/.ready
+	$(BIN)/sphinx-build -W --keep-going --quiet -b linkcheck docs docs/_build/linkcheck
 
 build: $(VENV)/.ready
 	$(BIN)/python -m build

@@ -21,11 +21,13 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "sphinx_copybutton",
+    "accessible",
+    "error_messages",
     "recipe_pages",
     "site_pages",
     "notebooks",
 ]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 # `page.md#some-heading` is a link that is checked.
@@ -83,8 +85,14 @@ nitpick_ignore = [
 
 html_theme = "furo"
 html_title = "lightning_neft"
+# The dark style of the theme underlines the names of modules.
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+templates_path = ["_templates"]
+# One package: a list of its modules says nothing.
+html_domain_indices = False
 html_show_sphinx = False
 html_copy_source = False
 

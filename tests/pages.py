@@ -1,15 +1,31 @@
-"""Code blocks of the pages in docs/, and a way to run a page from its first block to its last."""
+"""The pages in docs/, the code blocks in them, and the scripts that stand beside them."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
+# `[text](target)` over a line's end too, not in code.
+LINK = re.compile(r"\[[^\]`]*(?:`[^`]*`[^\]`]*)*\]\(([^)\s]+)\)")
+# Hosts that pages may lead to, and what addresses there look like. `make linkcheck` asks them, on a network.
+HOSTS = {
+    "arxiv.org": r"/abs/\d{4}\.\d{5}",
+    "github.com": r"/[\w-]+/[\w.-]+(/(issues|pull)/\d+)?",
+    "huggingface.co": r"/(datasets/)?[\w-]+/[\w.-]+",
+    "img.shields.io": r"/badge/[\w.%-]+",
+    "keepachangelog.com": r"/en/1\.1\.0/",
+    "raw.githubusercontent.com": r"/[\w-]+/[\w.-]+/[0-9a-f]{40}/[\w./-]+",
+    "semver.org": r"/spec/v2\.0\.0\.html",
+    "www.contributor-covenant.org": r"/version/2/1/code_of_conduct/",
+}
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,3 +57,24 @@ def commands(block: Block) -> list[list[str]]:
     """The command lines of a console block, behind their `$`."""
     lines = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def script(path: Path) -> ModuleType:
+    """The module of a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def extension(name: str) -> ModuleType:
+    """One of those that sphinx is given for the site."""
+    return script(DOCS / "_ext" / f"{name}.py")
+
+
+def is_reviewed(address: str) -> bool:
+    """Whether an address is on a host of the list and looks as addresses there do."""
+    scheme, host, path, *rest = urlsplit(address)
+    return scheme == "https" and not any(rest) and re.fullmatch(HOSTS.get(host, "-"), path) is not None

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
-from lightning_neft.data.catalogue import find_entry
+from lightning_neft.data.catalogue import CatalogueEntry, find_entry
 from lightning_neft.files import write_text
 from lightning_neft.zoo.base_models import find_base_model
 from lightning_neft.zoo.recipe import Recipe, load_recipes
@@ -36,7 +36,7 @@ def page(recipe: Recipe, file: str) -> str:
         file: The recipe's file, as a path below or beside `docs`.
     """
     about, commands = _head(recipe.path.read_text(encoding="utf-8"))
-    details = recipe_details(recipe)
+    details, entry = recipe_details(recipe), find_entry(recipe.dataset)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -48,7 +48,7 @@ def page(recipe: Recipe, file: str) -> str:
         recipe=recipe,
         card=recipe.card,
         model=model,
-        entry=find_entry(recipe.dataset),
+        entry=entry,
         details=details,
         short=hours_text,
         weights=f"{model.parameters:,}" if model.parameters < 1e6 else f"{model.parameters / 1e6:,.0f} million",
@@ -59,7 +59,8 @@ def page(recipe: Recipe, file: str) -> str:
         about=about,
         commands=commands,
         file=file,
-        hub_link=_hub_link,
+        model_link=_hub_link("", recipe.base),
+        data_link=None if entry is None else _data_link(entry),
         with_papers=lambda text: _PAPER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text),
     )
 
@@ -108,8 +109,13 @@ def _meaning(table: str, word: str) -> str:
     return re.findall(rf"^\| {word} \| (.+) \|$", rows, re.MULTILINE)[0]
 
 
-def _hub_link(source: str, kind: str) -> str:
-    """A link to a model or data set where it is published; names of the package's own have none."""
-    if source.startswith("https://"):
-        return f"[where it is published]({source})"
-    return f"[{source}](https://huggingface.co/{kind}{source})" if "/" in source else f"`{source}`, of this package"
+def _hub_link(kind: str, name: str) -> str:
+    """A link to a model or data set on the hub; names of the package's own have none."""
+    return f"[{name}](https://huggingface.co/{kind}{name})" if "/" in name else f"`{name}`, of this package"
+
+
+def _data_link(entry: CatalogueEntry) -> str:
+    """A link to where a data set is published: on the hub, or its file where that is elsewhere."""
+    if entry.source.startswith("https://"):
+        return f"[its file]({entry.source}/{entry.files[entry.split]})"
+    return _hub_link("datasets/", entry.source)

@@ -54,9 +54,9 @@ def measured_rms(batch: dict[str, Tensor], length: str) -> Tensor:
 
 def draw() -> Figure:
     """The figure: a row for each batch, a column for each form."""
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots(2, 2, height_ratios=(len(LENGTHS), 1), squeeze=False)
-    titles = {"true": "true length (the paper)", "padded": "padded form (transformers)"}
+    titles = {"true": "true length\n(the paper)", "padded": "padded form\n(transformers)"}
     image = None
     for row, (name, batch) in enumerate(batches().items()):
         for column, length in enumerate(titles):
@@ -70,8 +70,7 @@ def draw() -> Figure:
                 place.set_xticks([])
                 if column == 0:
                     place.set_yticks(range(len(LENGTHS)), [f"{tokens} tokens" for tokens in LENGTHS])
-            else:
-                place.set_xlabel(f"place in the row; documents of {', '.join(map(str, PACKED))}")
+    figure.supxlabel(f"place in the row; documents of {', '.join(map(str, PACKED))}", fontsize="medium")
     assert image is not None
     figure.colorbar(image, ax=axes, label="RMS of the noise", shrink=0.9)
     return figure

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.help import VERBS, static_help
-from pages import DOCS, ROOT
+from pages import DOCS, LINK, ROOT, is_reviewed
 
-PAGES = sorted([*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)])
-# `[text](target)` over a line's end too, not in code.
-_LINK = re.compile(r"\[[^\]`]*(?:`[^`]*`[^\]`]*)*\]\(([^)\s]+)\)")
+# Without those that are made of the recipes' cards when the site is built.
+MADE = {DOCS / "_build", DOCS / "recipes"}
+PAGES = sorted([*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if not MADE & set(page.parents))])
 _COMMAND = re.compile(r"^(?:\$ |    )(lightning_neft \w.*)$", re.MULTILINE)
 # Verbs whose options are listed whole in their help; those of fit are as many as its config has keys.
 _LISTED = ("recipes", "report", "export", "generate")
@@ -23,7 +23,7 @@ _LISTED = ("recipes", "report", "export", "generate")
 def links(page: Path) -> Iterator[str]:
     """Targets that are no addresses."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    yield from (target for target in _LINK.findall(text) if not re.match(r"[a-z]+:", target))
+    yield from (target for target in LINK.findall(text) if not re.match(r"[a-z]+:", target))
 
 
 def slugs(page: Path) -> set[str]:
@@ -48,6 +48,27 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         assert file.exists(), f"{page.name}: {target}"
         if anchor:
             assert anchor in slugs(file), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_addresses_lead_to_hosts_that_were_reviewed(page: Path) -> None:
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    assert not [target for target in targets if re.match(r"[a-z]+:", target) and not is_reviewed(target)]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://arxiv.org/abs/2310.05914",
+        "https://arxiv.org/abs/2310.0591",
+        "https://arxiv.org/abs/2310.05914)",
+        "https://github.com/Lightning-AI/pytorch-lightning/issues/",
+        "https://huggingface.co/tiny",
+        "https://example.com/",
+    ],
+)
+def test_addresses_with_mistakes_are_not_taken(address: str) -> None:
+    assert not is_reviewed(address)
 
 
 def test_there_are_links_to_check() -> None:

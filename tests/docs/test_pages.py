@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft import EmbeddingNoise
-from pages import DOCS, blocks
+from pages import DOCS, blocks, script
 
 
 def test_the_example_of_an_exact_resume_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,15 +24,31 @@ def test_the_line_on_the_first_page_runs() -> None:
 
 
 def test_the_figure_shows_the_strengths_of_the_formula() -> None:
-    names: dict[str, object] = {"__name__": "figure", "__file__": str(DOCS / "figures" / "lengths.py")}
-    exec((DOCS / "figures" / "lengths.py").read_text(encoding="utf-8"), names)
-    padded, packed = names["batches"]().values()  # type: ignore[operator]
-    measure = names["measured_rms"]
-    names["DRAWS"] = 50
-    true = measure(padded, "true")  # type: ignore[operator]
+    figure = script(DOCS / "figures" / "lengths.py")
+    padded, packed = figure.batches().values()
+    measure = figure.measured_rms
+    figure.DRAWS = 50
+    true = measure(padded, "true")
     for row, length in zip(true, (4, 8, 16, 32), strict=True):
         assert row[:length].mean().item() == pytest.approx(5 / (3 * length * 64) ** 0.5, rel=0.02)
         assert not row[length:].any()
-    assert measure(padded, "padded").mean().item() == pytest.approx(5 / (3 * 32 * 64) ** 0.5, rel=0.02)  # type: ignore[operator]
-    documents = measure(packed, "true")[0]  # type: ignore[operator]
+    assert measure(padded, "padded").mean().item() == pytest.approx(5 / (3 * 32 * 64) ** 0.5, rel=0.02)
+    documents = measure(packed, "true")[0]
     assert documents[4:16].mean().item() == pytest.approx(5 / (3 * 12 * 64) ** 0.5, rel=0.02)
+
+
+def test_the_figure_of_our_evidence_shows_the_numbers_of_its_page() -> None:
+    figure = script(DOCS / "figures" / "evidence.py")
+    found = figure.differences()
+    table = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    assert len(found) == 12
+    for one in found:
+        text = f"{one.difference:.3f} ({one.low:.3f} to {one.high:.3f})"
+        assert (f"**{text}**" if one.leaves_out_zero else f"| {text} |") in table
+    shown = {
+        (panel.get_title(loc="left"), round(float(line.get_xdata()[0]), 6), line.get_markerfacecolor() != "none")
+        for panel in figure.draw().axes
+        for line in panel.get_lines()
+        if len(line.get_xdata()) == 1 and line.get_marker() in ("o", "s")
+    }
+    assert shown == {(f"300 {one.source}", round(one.difference, 6), one.leaves_out_zero) for one in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -10,8 +11,10 @@ from typing import get_args
 import pytest
 
 import lightning_neft
-from lightning_neft import errors
-from pages import DOCS
+from lightning_neft import NEFTune, errors
+from lightning_neft.data.sources.source import open_source
+from lightning_neft.zoo.recipe import load_recipe
+from pages import DOCS, extension
 
 API = DOCS / "reference" / "api.md"
 _DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:\w+):: (\S+)$", re.MULTILINE)
@@ -65,6 +68,44 @@ def test_every_public_name_has_a_docstring() -> None:
 def test_the_list_of_errors_is_whole() -> None:
     classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert classes == set(errors.__all__)
+
+
+def test_no_error_of_the_package_is_defined_elsewhere() -> None:
+    source = Path(lightning_neft.__file__).parent
+    bases = "|".join(errors.__all__)
+    for path in set(source.rglob("*.py")) - {source / "errors.py"}:
+        assert not re.search(rf"^class \w+\(.*\b({bases})\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+@pytest.fixture(scope="module")
+def messages() -> dict[str, dict[str, list[str]]]:
+    """Those of the page, by class and part of the package."""
+    return extension("error_messages").messages()
+
+
+def test_the_catalogue_has_the_messages_of_every_class(messages: dict[str, dict[str, list[str]]]) -> None:
+    assert set(messages) == set(errors.__all__) - {"NEFTError"}
+    assert sum(len(texts) for parts in messages.values() for texts in parts.values()) > 300
+    assert set(messages["ConfigError"]) > {"The program", "Data", "Models", "The noise"}
+
+
+@pytest.mark.parametrize(
+    ("raise_it", "kind", "part"),
+    [
+        (lambda: NEFTune(alpha=-1), "ConfigError", "The noise"),
+        (lambda: load_recipe("no-such-recipe"), "ConfigError", "Recipes"),
+        (lambda: open_source("no-such-file.json"), "DataError", "Data"),
+    ],
+    ids=["alpha", "recipe", "file"],
+)
+def test_a_message_is_one_of_the_catalogue(
+    raise_it: Callable[[], object], kind: str, part: str, messages: dict[str, dict[str, list[str]]]
+) -> None:
+    with pytest.raises(errors.NEFTError) as raised:
+        raise_it()
+    assert type(raised.value).__name__ == kind
+    patterns = [re.escape(text).replace("…", ".*") for text in messages[kind][part]]
+    assert any(re.fullmatch(pattern, str(raised.value), re.DOTALL) for pattern in patterns), str(raised.value)
 
 
 @pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"NEFTError"}))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from browsing import needs_browser, show, start_browser
+from browsing import needs_browser, press, show, start_browser, until
 from lightning_neft.report.write import write_report
 from report.example import answer_file, clean_loss, memorization, study, win_rate, win_rate_difference, write
 
@@ -49,22 +48,6 @@ def opened(browser: WebDriver, page: Path) -> WebDriver:
     show(browser, 1280)
     browser.get(page.as_uri())
     return browser
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What a condition comes to, once it holds."""
-    end = time.monotonic() + 10
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-    return found
-
-
-def press(browser: WebDriver, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    for key in keys:
-        ActionChains(browser).send_keys(key).perform()
 
 
 def count(browser: WebDriver) -> str:

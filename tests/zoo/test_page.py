@@ -1,23 +1,16 @@
-"""docs/recipes.md is of these recipes: its tables are those that the script would write now."""
+"""docs/recipes.md is of these recipes: its table is the one that the script would write now."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 from lightning_neft.zoo.recipe import load_recipes
+from pages import DOCS, ROOT, script
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("recipe_table", ROOT / "scripts" / "recipe_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.page(PAGE) == PAGE, "run python scripts/recipe_table.py"
+def test_the_table_is_current() -> None:
+    table = script(ROOT / "scripts" / "recipe_table.py")
+    assert table.page(PAGE) == PAGE, "run python scripts/recipe_table.py"
 
 
 def test_each_recipe_has_its_row() -> None:

@@ -1,0 +1,182 @@
+"""The built site in a real Chromium, from disk: for screen readers, by keyboard, on a phone, in the dark, searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import axe_core_python
+import pytest
+
+from browsing import needs_browser, press, show, start_browser, until
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+pytestmark = [pytest.mark.slow, needs_browser, pytest.mark.xdist_group("site")]
+PHONE, DESK = 390, 1280
+TAB, ENTER = "\ue004", "\ue007"
+# Pages that together show all that the theme draws: code of each language, tables, figures, help texts, search.
+KINDS = ("index", "recipes", "recipes/quickstart", "tutorials/callback", "reference/cli", "evidence", "search")
+AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+RUN_AXE = """
+const [options, done] = arguments;
+axe.run(document, {...options, resultTypes: ["violations"]}).then((found) => done(found.violations.map(
+  (one) => [one.id, one.nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])));
+"""
+# What is wrong with a page, beyond the rules of axe or cheaper than they are.
+LOOK = """
+const article = document.querySelector("article"), all = (what) => Array.from(article.querySelectorAll(what));
+const levels = all("h1, h2, h3, h4, h5, h6").map((one) => Number(one.tagName[1]));
+const outside = (one) => /^(https?:)?\\/\\//.test(one.getAttribute("src") ?? one.getAttribute("href") ?? "");
+return {
+  "no language": document.documentElement.lang !== "en",
+  "not one title": levels.filter((one) => one === 1).length !== 1 || levels[0] !== 1,
+  "a level is skipped": levels.some((one, index) => index > 0 && one > levels[index - 1] + 1),
+  "a picture without text": all("img").some((one) => one.alt.length < 20),
+  "a picture that did not load": all("img").some((one) => one.naturalWidth === 0),
+  "a link without text": all("a[href]").some((one) => !one.textContent.trim()),
+  "a table without heads": all("table:not(.genindextable)").some((one) => !one.querySelector("th")),
+  // The theme cuts off what is too wide, so that the page itself never is.
+  "wider than the screen": all("*").some((one) => one.getBoundingClientRect().right > arguments[0] + 1
+    && !one.closest(".table-wrapper, pre, .sig")),
+  "something from the network": Array.from(document.querySelectorAll("script[src], link[rel=stylesheet], img, iframe"))
+    .some(outside),
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    driver = start_browser(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+def pages(site: Path) -> list[str]:
+    return sorted(path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html"))
+
+
+def open_page(browser: WebDriver, site: Path, name: str) -> None:
+    browser.get((site / f"{name}.html").as_uri())
+
+
+def violations(browser: WebDriver, **options: Any) -> list[Any]:
+    browser.execute_script(AXE)
+    return browser.execute_async_script(RUN_AXE, options)
+
+
+def look(browser: WebDriver) -> list[str]:
+    return [problem for problem, is_there in browser.execute_script(LOOK, PHONE).items() if is_there]
+
+
+@pytest.fixture(scope="module")
+def findings(browser: WebDriver, site: Path) -> dict[str, list[Any]]:
+    """What is wrong with each page. Axe sees one of the recipes: they are of one template; colours come below."""
+    show(browser, PHONE)
+    found: dict[str, list[Any]] = {}
+    for name in pages(site):
+        open_page(browser, site, name)
+        found[name] = [*look(browser), *browser.get_log("browser")]
+        if not name.startswith("recipes/") or name in KINDS:
+            found[name] += violations(browser, rules={"color-contrast": {"enabled": False}})
+    return found
+
+
+def test_every_page_is_in_order_for_all_readers(findings: dict[str, list[Any]]) -> None:
+    assert not {name: problems for name, problems in findings.items() if problems}
+    assert len(findings) > 65
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_can_be_told_apart(browser: WebDriver, site: Path, scheme: str) -> None:
+    show(browser, DESK, scheme)
+    found = {}
+    for name in KINDS:
+        open_page(browser, site, name)
+        back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(19, 20, 22)"}[scheme]
+        found[name] = violations(browser, runOnly=["color-contrast"])
+    assert not {name: problems for name, problems in found.items() if problems}
+
+
+def test_figures_are_inverted_in_the_dark_only(browser: WebDriver, site: Path) -> None:
+    style = "return getComputedStyle(document.querySelector('article img')).filter"
+    show(browser, DESK)
+    open_page(browser, site, "evidence")
+    assert browser.execute_script(style) == "none"
+    show(browser, DESK, "dark")
+    assert browser.execute_script(style) == "invert(1) hue-rotate(180deg)"
+
+
+def test_axe_and_the_look_find_what_is_wrong(browser: WebDriver, site: Path) -> None:
+    show(browser, PHONE)
+    open_page(browser, site, "index")
+    browser.execute_script(
+        "const one = document.querySelector('article'); one.innerHTML += '<h1>x</h1><h4>y</h4><img src=z><a href=w></a>"
+        '<table><tr><td><p style="width: 900px">v</p></td></tr></table><p style="color: #aaa">pale</p>'
+        "<img src=https://localhost/x>';"
+        "document.documentElement.lang = ''"
+    )
+    assert {rule for rule, _ in violations(browser)} >= {"color-contrast", "html-has-lang", "image-alt", "link-name"}
+    assert look(browser) == list(browser.execute_script(LOOK, PHONE))
+
+
+def test_the_first_stop_of_the_keyboard_skips_to_the_content(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    open_page(browser, site, "training")
+    press(browser, TAB)
+    assert browser.execute_script("return document.activeElement.textContent.trim()") == "Skip to content"
+    press(browser, ENTER, TAB)
+    assert browser.execute_script("return document.activeElement.closest('article') !== null")
+
+
+def test_every_stop_of_the_keyboard_is_seen(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    open_page(browser, site, "index")
+    seen = []
+    for _ in range(12):
+        press(browser, TAB)
+        name, is_seen = browser.execute_script(
+            "const one = document.activeElement, style = getComputedStyle(one);"
+            "return [one.className || one.tagName, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0]"
+        )
+        assert is_seen, name
+        seen.append(name)
+    assert "sidebar-search" in seen
+
+
+def test_on_a_phone_the_list_of_pages_opens_by_keyboard(browser: WebDriver, site: Path) -> None:
+    show(browser, PHONE)
+    open_page(browser, site, "index")
+    browser.execute_script("document.querySelector('.nav-overlay-icon .icon').focus()")
+    press(browser, ENTER)
+    assert browser.execute_script("return document.getElementById('__navigation').checked")
+
+
+def test_what_is_scrolled_is_reached_by_keyboard(browser: WebDriver, site: Path) -> None:
+    show(browser, PHONE)
+    open_page(browser, site, "recipes")
+    stops = "return document.querySelectorAll('.table-wrapper[tabindex]').length"
+    assert browser.execute_script(stops) >= 1
+    show(browser, 2500)
+    browser.execute_script("dispatchEvent(new Event('resize'))")
+    assert browser.execute_script(stops) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("doctor", "doctor.html"),
+        ("quickstart-lora", "recipes/quickstart-lora.html"),
+        ("NoNoiseError", "reference/errors.html#lightning_neft.errors.NoNoiseError"),
+    ],
+)
+def test_the_search_works_from_disk(browser: WebDriver, site: Path, words: str, page: str) -> None:
+    show(browser, DESK)
+    open_page(browser, site, "index")
+    browser.execute_script("document.querySelector('.sidebar-search').focus()")
+    press(browser, words, ENTER)
+    first = "return document.querySelector('.search li a')?.getAttribute('href').split('?')[0]"
+    assert until(lambda: browser.execute_script(first)) == page
