@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast lint docs build clean
+.PHONY: quickstart test test-fast coverage lint docs build clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -14,6 +14,13 @@ test: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# What the tests start is measured too; a process that is killed leaves nothing.
+coverage: $(VENV)/.ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
