@@ -10,11 +10,12 @@ from lightning_neft.study.plan import Arm, Plan
 from lightning_neft.study.queue import ArmQueue
 
 
-def claimed_by_two(plan: Plan, url: str | None) -> list[list[Arm]]:
-    """Return what each of two processes got that began at the same moment."""
+def claimed_by_two(plan: Plan, url: str | None, other: Plan | None = None) -> list[list[Arm]]:
+    """Return what each of two processes got that began at the same moment, on one study or on two."""
     context = multiprocessing.get_context("forkserver")
     together, taken = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=_take_all, args=(plan, url, together, taken)) for _ in range(2)]
+    plans = (plan, plan if other is None else other)
+    workers = [context.Process(target=_take_all, args=(one, url, together, taken)) for one in plans]
     for worker in workers:
         worker.start()
     found = [taken.get(timeout=120) for _ in workers]

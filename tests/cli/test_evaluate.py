@@ -78,6 +78,26 @@ def test_the_table_for_people_and_the_file(outputs: str, capsys: pytest.CaptureF
     assert result["provenance"]["settings"] == {"first_k_tokens": 6, "tokenizer": "tiny"}
 
 
+def test_a_result_replaces_only_one_of_the_same_files_and_settings(outputs: str, folder: Path) -> None:
+    def names() -> list[str]:
+        return sorted(path.name for path in (folder / "results").iterdir())
+
+    assert main(["evaluate", f"--outputs={outputs}"]) == 0
+    (first,) = names()
+    before = (folder / "results" / first).read_bytes()
+    assert main(["evaluate", f"--outputs={outputs}"]) == 0
+    assert names() == [first]
+    rows = json.loads(Path(outputs).read_text())
+    Path(outputs).write_text(json.dumps(rows[:-1]))
+    assert main(["evaluate", f"--outputs={outputs}"]) == 0
+    assert main(["evaluate", f"--outputs={outputs}"]) == 0
+    second = first.replace(".json", "-2.json")
+    assert names() == sorted([first, second])
+    same = (json.loads(text)["n_total"] for text in (before, (folder / "results" / first).read_bytes()))
+    assert len(set(same)) == 1
+    assert json.loads((folder / "results" / second).read_text())["n_total"] == len(rows) - 1
+
+
 def test_several_files_give_a_list_and_a_file_each(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["evaluate", "--outputs", outputs, "--outputs", outputs, "--json", "--out", "here"]
     assert main(args) == 0

@@ -6,13 +6,16 @@ import json
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from forked import Forked
 from lightning_neft.data import token_store
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.templates.alpaca import AlpacaTemplate
@@ -185,6 +188,26 @@ def test_of_two_that_build_at_once_both_have_the_tokens(tmp_path: Path) -> None:
         thread.join()
     assert [same(store, SAMPLES) for store in stores] == [True, True]
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_of_two_processes_that_build_at_once_one_wins_and_both_have_the_tokens(tmp_path: Path) -> None:
+    def build(start: Path, number: int) -> int:
+        def stored() -> Iterator[Stored]:
+            (start / f"{number}").touch()
+            while len(list(start.iterdir())) < 2:
+                time.sleep(0.0005)
+            return three()
+
+        return 0 if same(open_or_build(start.name, stored, tmp_path / "cache"), SAMPLES) else 1
+
+    for round_ in range(10):
+        start = tmp_path / f"x{round_}"
+        start.mkdir()
+        processes = [Forked(partial(build, start, number), tmp_path / "log") for number in range(2)]
+        assert [process.wait() for process in processes] == [0, 0], (tmp_path / "log").read_text()
+        assert same(open_or_build(start.name, never, tmp_path / "cache"), SAMPLES)
+    # Nothing half-written beside them.
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f"x{number}" for number in range(10)]
 
 
 def test_the_second_to_finish_leaves_what_the_first_has_written(tmp_path: Path) -> None:

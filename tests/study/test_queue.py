@@ -86,6 +86,22 @@ def test_two_processes_that_claim_as_fast_as_they_can_never_get_the_same_arm(tmp
     }
 
 
+def test_two_studies_that_start_at_once_on_one_storage_keep_apart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'both.sqlite'}"
+    # Of one name, in two folders; some arms are the same.
+    plans = [
+        Plan(tmp_path / which / "study", (0.0, *alphas), SEEDS) for which, alphas in (("a", (5.0,)), ("b", (5.0, 9.0)))
+    ]
+    found = claimed_by_two(plans[0], url, plans[1])
+    assert sorted(map(sorted, found), key=len) == [
+        sorted(Arm(alpha, seed) for alpha in plan.alphas for seed in SEEDS) for plan in plans
+    ]
+    for plan in plans:
+        queue = ArmQueue(plan, url=url, config="c", pruner="none", grace=60)
+        assert set(states(queue).values()) == {"complete"}
+        assert len(states(queue)) == len(plan.alphas) * len(SEEDS)
+
+
 def test_the_arm_of_a_dead_worker_is_taken_over_by_one_and_lost_to_the_first(tmp_path: Path) -> None:
     dead, alive, other = (make_queue(tmp_path, grace=1, seeds=(0,)) for _ in range(3))
     lost = claim(dead)

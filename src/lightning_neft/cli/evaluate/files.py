@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_neft.errors import ConfigError
-from lightning_neft.evaluation.result import write_result
+from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.evaluation.result import read_result, write_result
 from lightning_neft.files import file_in_the_way
 
 __all__ = ["check_out", "numbered_files", "results_folder", "write_results"]
@@ -36,6 +37,9 @@ def check_out(out: str | None) -> None:
 def write_results(results: Sequence[dict[str, Any]], out: str | None) -> list[Path]:
     """Write each result into its file and return these.
 
+    In a folder a result takes the place of an earlier one only if that was made of the same files with the same
+    settings; else it gets the next number.
+
     Raises:
         ConfigError: There are several for one file, or they cannot be written.
     """
@@ -45,7 +49,8 @@ def write_results(results: Sequence[dict[str, Any]], out: str | None) -> list[Pa
             raise ConfigError(f"--out {out}: there are {len(results)} results; give the name of a folder")
         paths = [path]
     else:
-        paths = numbered_files(path, [(result["label"], result["kind"]) for result in results])
+        names = [(result["label"], result["kind"]) for result in results]
+        paths = numbered_files(path, names, lambda place, index: _is_of_another(place, results[index]))
     try:
         for place, result in zip(paths, results, strict=True):
             write_result(place, result)
@@ -60,15 +65,25 @@ def results_folder(out: str | None) -> Path:
     return path.parent if _is_file(path) else path
 
 
-def numbered_files(folder: Path, names: Sequence[tuple[str, str]]) -> list[Path]:
-    """Return a file for each name and kind, with a number behind those that occurred before."""
+def numbered_files(
+    folder: Path, names: Sequence[tuple[str, str]], is_taken: Callable[[Path, int], bool] = lambda place, index: False
+) -> list[Path]:
+    """Return a file for each name and kind, with a number behind those that occurred before.
+
+    Args:
+        folder: The folder.
+        names: Names and kinds.
+        is_taken: Whether a file is not to be written for the name of an index.
+    """
     paths: list[Path] = []
-    for name, kind in names:
+    for index, (name, kind) in enumerate(names):
         # As a file name, also where the model has the name of one in a folder.
         label = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
         stem = f"{label}-{kind}"
         number = 1
-        while (place := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")) in paths:
+        while (place := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")) in paths or is_taken(
+            place, index
+        ):
             number += 1
         paths.append(place)
     return paths
@@ -76,3 +91,16 @@ def numbered_files(folder: Path, names: Sequence[tuple[str, str]]) -> list[Path]
 
 def _is_file(path: Path) -> bool:
     return path.suffix == ".json"
+
+
+def _is_of_another(path: Path, result: dict[str, Any]) -> bool:
+    """Return whether there is something else in a place than an earlier form of a result."""
+    if not path.exists():
+        return False
+    try:
+        found = read_result(path)["provenance"]
+    except DataError:
+        return True
+    # As JSON gives it back.
+    mine = json.loads(json.dumps(result["provenance"]))
+    return any(found.get(part) != mine[part] for part in ("inputs", "settings", "seed"))
