@@ -49,6 +49,15 @@ def test_no_element_passes_alpha_over_root_of_length_times_width_and_padding_has
     assert not delta[~mask].any()
 
 
+@given(CASES, SEEDS)
+def test_signs_have_the_size_of_the_bound_to_the_last_digits(case, seed):
+    lengths, _, _, width, alpha = case
+    delta, mask, _ = added(*case, seed=seed, distribution="rademacher")
+    for row, length in enumerate(lengths):
+        expected = torch.full((length, width), alpha / math.sqrt(length * width), dtype=torch.float64)
+        torch.testing.assert_close(delta[row][mask[row]].abs(), expected, rtol=1e-6, atol=1e-9)
+
+
 @given(CASES, DTYPES)
 def test_the_dtype_stays_and_all_is_finite(case, dtype):
     delta, mask, clean = added(*case, dtype=dtype)
