@@ -40,3 +40,36 @@ def test_nothing_is_saved_in_the_middle_of_an_optimiser_step(when: dict[str, Any
 
     assert batches_at_saves(checkpoint(), 2) == [3, 6]
     assert batches_at_saves(checkpoint(), 4, tmp_path / "last.ckpt") == [9, 12]
+
+
+@pytest.mark.parametrize(
+    ("every", "batches", "expected"),
+    [
+        (4, 12, [6, 12]),  # moved to the end of the step
+        (3, 12, [3, 6, 9, 12]),
+        (0.4, 12, [6, 12]),  # a share of the epoch: 4 batches
+        (7, 8, [8]),  # moved to the end of the epoch, whose last step is shorter
+        (1.0, 8, [8]),
+    ],
+)
+def test_a_validation_and_what_it_saves_come_at_the_end_of_an_optimiser_step(
+    every: float, batches: int, expected: list[int]
+) -> None:
+    found: list[int] = []
+
+    class Validated(Tuned):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 0:
+                found.append(self.trainer.fit_loop.total_batch_idx + 1)
+
+    run = trainer(
+        callbacks=[StepCheckpoint(save_top_k=0)],
+        max_epochs=1,
+        enable_checkpointing=True,
+        accumulate_grad_batches=ACCUMULATED,
+        val_check_interval=every,
+        num_sanity_val_steps=0,
+    )
+    data = StatefulDataLoader(Samples(batches), batch_size=1)
+    run.fit(Validated(llama()), data, StatefulDataLoader(Samples(1), batch_size=1))
+    assert found == expected
