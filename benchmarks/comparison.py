@@ -29,9 +29,8 @@ def table(report: Record) -> str:
     """Return a table of the sides."""
     rounds, sides = report["rounds"], report["sides"]
     first = "trl" if "trl" in sides else next(iter(sides))
-    lines = [
-        f"{'side':17}{'tokens/s':>9}{'range':>15}{'/ ' + first:>15}{'peak GB':>9}{'wall s':>8}{'first':>8}{'of fit':>7}{'padding':>9}  loss"
-    ]
+    head = f"{'side':17}{'tokens/s':>9}{'range':>15}{'/ ' + first:>15}{'peak GB':>9}{'wall s':>8}"
+    lines = [f"{head}{'first':>8}{'of fit':>7}{'padding':>9}  loss"]
     for side, row in sides.items():
         one, peak = rounds[0][side], row.get("peak_cuda", row["peak_rss"]) / 1e9
         lines.append(

@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workload import TINY
 
 from lightning_neft import EmbeddingNoise
+from lightning_neft.cli.kept_memory import keep_freed_memory
 
 BASE = {"length": 256, "batch": 8, "vocabulary": 4096}
 VALUES = {
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    # As a fit does. Otherwise what one setting has freed is given back to the system within the noise of the next.
+    keep_freed_memory()
     settings = list(dict.fromkeys(tuple({**BASE, axis: value}.values()) for axis in VALUES for value in VALUES[axis]))
     steps: dict[str, Callable[[], float]] = {}
     noise_seconds: dict[str, list[float]] = {}
@@ -131,11 +134,12 @@ def draw(rows: dict[str, list[Record]], path: Path) -> None:
         share.set_xticks(values, [f"{value:,}" for value in values], rotation=45)
         share.minorticks_off()
         share.set_xlabel(labels[axis])
-        speed.set_ylim(bottom=0)
-        share.set_ylim(bottom=0)
         for plot in (speed, share):
             plot.grid(alpha=0.3)
             plot.spines[["top", "right"]].set_visible(False)
+    # At the end: it switches off the scaling to what is drawn afterwards, and the columns share their axis.
+    axes[0][0].set_ylim(bottom=0)
+    axes[1][0].set_ylim(bottom=0)
     axes[0][0].set_ylabel("tokens a second")
     axes[1][0].set_ylabel("noise, % of a step")
     path.parent.mkdir(parents=True, exist_ok=True)
