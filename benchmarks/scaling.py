@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    # As a fit does. Otherwise what one setting has freed is given back to the system within the noise of the next.
+    # As a fit does.
     keep_freed_memory()
     settings = list(dict.fromkeys(tuple({**BASE, axis: value}.values()) for axis in VALUES for value in VALUES[axis]))
     steps: dict[str, Callable[[], float]] = {}
@@ -85,6 +85,8 @@ def _step(length: int, batch: int, vocabulary: int, noise_seconds: list[float]) 
     hooks[key] = clocked
 
     def step() -> float:
+        # What another setting has freed goes back to the system at the next large free: here, not within the step.
+        torch.empty(2**20)
         begun = time.perf_counter()
         noise.arm(given, next(number))
         noise_seconds.append(time.perf_counter() - begun)
