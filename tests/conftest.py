@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Lightning's log handler takes the standard error that it finds when it is imported: in a test that would be a captured
@@ -17,7 +18,8 @@ from hypothesis import settings
 # the bit.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-
+# What a shell runs in the background ignores Ctrl-C, which tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in each run: what fails has to do with the change. `make fuzz` draws others, and more of them.
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
