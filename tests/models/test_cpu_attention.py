@@ -43,7 +43,7 @@ class WithoutDropout(CausalLM):
 def tiles(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the CPU is said to be able to do: at first no tiles, whatever it has."""
     abilities = {"avx2": True, "amx_tile": False}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
     return abilities
 
 
@@ -75,6 +75,13 @@ def test_bfloat16_models_have_it_in_float32(base: str, source: str, precision: s
 
 def test_a_cpu_with_tiles_has_it_in_bfloat16(base: str, source: str, tiles: dict[str, bool]) -> None:
     tiles["amx_tile"] = True
+    assert fit(base, source, "bf16-mixed")["forward"] == {torch.bfloat16}
+
+
+def test_a_torch_that_cannot_tell_of_the_cpu_has_it_in_bfloat16(
+    base: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert fit(base, source, "bf16-mixed")["forward"] == {torch.bfloat16}
 
 

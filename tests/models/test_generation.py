@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.generation import generate_answers
 
 PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]
 
@@ -37,6 +40,24 @@ def test_answers_are_those_of_a_plain_loop(base: str) -> None:
     model = CausalLM(base)
     for batch_size in (1, 2, 5):
         assert model.generate(PROMPTS, max_new_tokens=6, batch_size=batch_size) == expected, batch_size
+
+
+def test_the_padding_of_a_prompt_adds_no_token_to_those_with_a_penalty(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = AutoModelForCausalLM.from_pretrained(base), []
+    generate = model.generate
+
+    def recorded(input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> torch.Tensor:
+        read.extend(zip(input_ids, attention_mask.bool(), strict=True))
+        return generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+
+    monkeypatch.setattr(model, "generate", recorded)
+    generate_answers(model, load_tokenizer(base), PROMPTS, max_new_tokens=1)
+    assert [len(ids[mask]) for ids, mask in read] == [2, 6, 3, 8, 2]
+    for ids, mask in read:
+        assert len(ids) == 8
+        assert set(ids.tolist()) == set(ids[mask].tolist())
 
 
 def test_prompts_may_be_ids(base: str) -> None:

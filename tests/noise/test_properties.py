@@ -114,7 +114,8 @@ def test_other_parts_are_another_seed(one, other):
 def test_a_sum_is_that_of_exact_numbers_rounded_once(seed, dtype, scale):
     generator = torch.Generator().manual_seed(seed)
     clean = torch.randn(4, 8, generator=generator).to(dtype)
-    drawn = noise(clean, torch.full((4,), scale), torch.tensor(seed), "uniform")
+    arguments = (torch.full((4,), scale), torch.tensor(seed), "uniform")
+    drawn = noise(clean, *arguments)
     exact = clean.double() + drawn.double()
     tolerance = torch.finfo(dtype).eps + torch.finfo(torch.float32).eps
-    torch.testing.assert_close(add_noise(clean, drawn).double(), exact, rtol=tolerance, atol=1e-7)
+    torch.testing.assert_close(add_noise(clean, *arguments).double(), exact, rtol=tolerance, atol=1e-7)

@@ -31,7 +31,8 @@ def fast_attention(model: Any) -> AbstractContextManager[object]:
     )
     if model.device.type != "cpu" or not is_bf16:
         return nullcontext()
-    abilities = torch.cpu.get_capabilities()
+    # PyTorch 2.10 cannot be asked yet.
+    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     if not abilities.get("avx2", False) or abilities.get("amx_tile", False):
         return nullcontext()
     return _Float32Attention()

@@ -106,6 +106,9 @@ def write_tokens(
     with evaluating(model), eager(model):
         # What a decoder writes has to stand right behind its prompt.
         ids, mask = padded(prompts, config.pad_token_id, "right" if is_seq2seq else "left")
+        if not is_seq2seq:
+            # Up to 5.22 transformers lays the penalty on the padding too: a token that the prompt has anyway adds none.
+            ids = torch.where(mask.bool(), ids, ids[:, -1:])
         written = model.generate(
             input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config, **options
         )
