@@ -18,7 +18,7 @@ LINK = re.compile(r"\[[^\]`]*(?:`[^`]*`[^\]`]*)*\]\(([^)\s]+)\)")
 # Hosts that pages may lead to, and what addresses there look like. `make linkcheck` asks them, on a network.
 HOSTS = {
     "arxiv.org": r"/abs/\d{4}\.\d{5}",
-    "github.com": r"/[\w-]+/[\w.-]+(/(issues|pull)/\d+)?",
+    "github.com": r"/[\w-]+/[\w.-]+(/(issues|pull)/\d+|/security/advisories/GHSA(-\w{4}){3})?",
     "huggingface.co": r"/(datasets/)?[\w-]+/[\w.-]+",
     "img.shields.io": r"/badge/[\w.%-]+",
     "keepachangelog.com": r"/en/1\.1\.0/",
