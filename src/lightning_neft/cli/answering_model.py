@@ -103,7 +103,7 @@ def trained_program(
     program = Program(verb, [*rest, *given, *WITHOUT_TRAINING])
     if without_quantization and program.model.quantization is not None:
         program.model.quantization, program.model.weights_dtype = None, options.dtype or "bfloat16"
-    module, checkpoint = program.model, checkpoint_of(program)
+    module, checkpoint = program.model, checkpoint_of(program, any_parts=True)
     facts = None if checkpoint is None else checkpoint_facts(checkpoint)
     template = options.template or (facts.template if facts else None)
     if facts is not None and facts.labels:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.errors import ConfigError
@@ -21,8 +21,12 @@ _READ_PARTS = (ModelParallelStrategy, FSDPStrategy, DeepSpeedStrategy)
 _ENTRIES = ("state_dict", "pytorch-lightning_version")
 
 
-def checkpoint_of(program: Program) -> Path | None:
+def checkpoint_of(program: Program, any_parts: bool = False) -> Path | None:
     """Return the checkpoint that a command line names; None if it names none.
+
+    Args:
+        program: The parsed command line and its Trainer.
+        any_parts: Whether one in parts is read by other means than the Trainer's strategy, which has to know them.
 
     Raises:
         ConfigError: If it is not there, or is no checkpoint.
@@ -35,7 +39,7 @@ def checkpoint_of(program: Program) -> Path | None:
         raise ConfigError("--ckpt_path needs a value: a path, or last")
     if given == "last":
         path = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
-        _check_strategy(path, program.trainer.strategy)
+        _check_strategy(path, program, any_parts)
         return path
     path = Path(given).expanduser()
     if not path.exists():
@@ -43,7 +47,7 @@ def checkpoint_of(program: Program) -> Path | None:
     if path.is_dir():
         if not any((path / name).exists() for name in _OF_PARTS):
             raise ConfigError(f"--ckpt_path {given} is a folder, and no checkpoint in parts; give a file in it")
-        _check_strategy(path, program.trainer.strategy)
+        _check_strategy(path, program, any_parts)
     elif not zipfile.is_zipfile(path):
         raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
     else:
@@ -51,8 +55,9 @@ def checkpoint_of(program: Program) -> Path | None:
     return path
 
 
-def _check_strategy(path: Path, strategy: Strategy) -> None:
-    if path.is_dir() and not isinstance(strategy, _READ_PARTS):
+def _check_strategy(path: Path, program: Program, any_parts: bool) -> None:
+    strategy = program.trainer.strategy
+    if path.is_dir() and not any_parts and not isinstance(strategy, _READ_PARTS):
         raise ConfigError(
             f"--ckpt_path {path} is a checkpoint in parts, which {type(strategy).__name__} does not read; give the "
             "trainer.strategy and devices of its config.yaml"
