@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".matrix"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
-EXTRAS = ("test", "evaluate", "study", "judge", "harness")
+EXTRAS = ("test", "evaluate", "study", "judge", "harness", "docs")
 # A version of these without a wheel for the Python at hand would be built for minutes, or not at all.
 ONLY_WHEELS = ("numpy", "scipy", "pyarrow", "torch", "matplotlib", "psycopg-binary")
 

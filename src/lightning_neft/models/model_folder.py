@@ -111,7 +111,7 @@ def replaced(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     except SafetensorError as error:
         # Of what the system says it keeps the number, and that in its text alone.
-        if (number := re.search(r"os error (\d+)", str(error))) is None:
+        if (number := re.search(r"(?:os error |code: )(\d+)", str(error))) is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
     finally:
