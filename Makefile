@@ -63,7 +63,7 @@ docs: $(VENV)/.ready
 	$(BIN)/sphinx-build -W --keep-going --quiet -b doctest docs docs/_build/doctest
 	@echo "open docs/_build/html/index.html"
 
-# About an hour on one core of a machine that does nothing else; what each one measures is told in its first lines.
+# An hour by estimate, on one core of a machine that does nothing else; what each one measures is told in its first lines.
 bench: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	for name in noise_op step_share startup data_path scaling throughput; do \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bad_input.refusals import FIT, Case, Content
+from bad_input.refusals import FIT, Case, Content, put
 from lightning_neft.models.base import resolve_base
 
 _GENERATE = "generate --device=cpu --template=alpaca --prompt=Hi"
@@ -51,10 +50,8 @@ def _tiny(**changes: Content | None) -> Callable[[Path], None]:
             file = path / name.replace("__", ".")
             if content is None:
                 file.unlink()
-            elif isinstance(content, bytes):
-                file.write_bytes(content)
             else:
-                file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+                put(file, content)
 
     return make
 
