@@ -26,6 +26,7 @@ from workload import lengths
 from lightning_neft import EmbeddingNoise
 
 ALPHA = 5.0
+_BUSY_CYCLES = 10_000_000
 SHAPES = ((4, 128, 256), (8, 256, 256), (8, 512, 512), (8, 512, 2048), (8, 512, 4096))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OTHERS = ("copy", "transformers", "nemo")
@@ -63,6 +64,11 @@ def main() -> None:
         )
         for row in rows
     ]
+    if args.gpu:
+        targets += [
+            target("noise / copy", rows[0]["ratios"]["copy"]["median"], "<= 1.25"),
+            target("memory beside the result / result", rows[0]["extra_memory"]["ours"], "<= 0.01"),
+        ]
     out = args.out or RESULTS / ("noise_op_gpu.json" if args.gpu else "noise_op.json")
     write_results(
         out, {"threads": torch.get_num_threads(), "rows": rows, "targets": targets}, ("torch", "transformers")
@@ -81,12 +87,14 @@ def measure(shape: tuple[int, int, int], dtype: str, device: torch.device, round
     calls = {name: lambda call=call: 1e3 * clock(call) for name, call in sides.items()}
     in_turns(calls, 3)
     values = in_turns(calls, rounds)
-    row = {
+    row: Record = {
         "shape": shape,
         "dtype": dtype,
         "milliseconds": {name: spread(times) for name, times in values.items()},
         "ratios": {other: ratio(values, "ours", other) for other in OTHERS},
     }
+    if device.type == "cuda":
+        row["extra_memory"] = {name: _extra_memory(call) for name, call in sides.items()}
     times = "  ".join(f"{name} {row['milliseconds'][name]['median']:.3f}" for name in sides)
     ratios = "  ".join(f"/ {other} {row['ratios'][other]['median']:.2f}" for other in OTHERS)
     print(f"{'x'.join(map(str, shape))} {dtype}: ms {times}   ours {ratios}", flush=True)
@@ -155,14 +163,24 @@ def _check(name: str, call: Callable[[], Tensor], clean: Tensor, mask: Tensor) -
 
 
 def _events(call: Callable[[], object]) -> float:
-    """Seconds of one call on the GPU."""
+    """Seconds of one call on the GPU, without those of the processor that launches it."""
     begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
+    # The device is kept busy for some milliseconds meanwhile, so that all is queued before the first event.
+    torch.cuda._sleep(_BUSY_CYCLES)
     begun.record()
     call()
     ended.record()
     torch.cuda.synchronize()
     return begun.elapsed_time(ended) / 1e3
+
+
+def _extra_memory(call: Callable[[], Tensor]) -> float:
+    """Peak of the memory that a call takes beside its result, over that of the result; on the GPU."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = call()
+    return (torch.cuda.max_memory_allocated() - before) / result.nbytes - 1
 
 
 if __name__ == "__main__":

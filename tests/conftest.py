@@ -6,11 +6,16 @@ import os
 import signal
 from collections.abc import Iterator
 
+import torch
+
+# Without a GPU the kernel of the noise is interpreted. Triton reads this when it is imported, which Lightning does.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # Lightning's log handler takes the standard error that it finds when it is imported: in a test that would be a captured
 # one, closed for all later tests.
 import lightning.pytorch  # noqa: F401
 import pytest
-import torch
 from hypothesis import settings
 
 # Models this small run faster on one thread, and a second test process does not fight for the same cores. The variable

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lightning_neft import EmbeddingNoise, NEFTune
+from lightning_neft.noise import fused, uniform
 from tiny import LoggedRows, Tuned, batch, llama, loader, trainer
 
 pytestmark = [
@@ -80,6 +81,30 @@ def test_twenty_steps_have_no_synchronisation_in_the_trace_of_a_profiler():
 
     waits(5.0)
     assert waits(5.0) <= waits(0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", [(4, 33, 256), (2, 7, 1030), (3, 5, 10)], ids=str)
+def test_the_kernel_adds_what_the_plain_path_adds_to_the_bit(shape, dtype, monkeypatch):
+    clean = torch.randn(shape, device="cuda").to(dtype)
+    scale = torch.rand(shape[:-1], device="cuda")
+    scale[:, 0] = 0
+    assert fused.is_fused(clean)
+    by_kernel = uniform.add_uniform_noise(clean, scale, 0x7EDCBA9812345678)
+    monkeypatch.setattr(uniform, "is_fused", lambda activation: False)
+    assert torch.equal(uniform.add_uniform_noise(clean, scale, 0x7EDCBA9812345678), by_kernel)
+    assert torch.equal(by_kernel[:, 0], clean[:, 0])
+
+
+def test_beside_its_result_the_noise_takes_less_than_a_hundredth_of_the_activation():
+    clean = torch.randn(8, 512, 4096, device="cuda", dtype=torch.bfloat16)
+    scale = torch.full((8, 512), 0.01, device="cuda")
+    uniform.add_uniform_noise(clean, scale, 1)  # the first use builds the kernel
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    noisy = uniform.add_uniform_noise(clean, scale, 2)
+    extra = torch.cuda.max_memory_allocated() - before - noisy.nbytes
+    assert extra < 0.01 * clean.nbytes
 
 
 def test_the_noise_of_a_device_is_reproducible():

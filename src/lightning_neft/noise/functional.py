@@ -6,12 +6,12 @@ Formula (Jain et al., "NEFTune", arXiv 2310.05914, Algorithm 1): X' = X + alpha 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from lightning_neft.noise.uniform import add_uniform_noise
 
 __all__ = [
     "Distribution",
@@ -36,9 +36,6 @@ _RMS: dict[str, float] = {
 }
 
 _MASK64 = (1 << 64) - 1
-
-# Elements of a block: in float32 and with the generator's numbers half a megabyte.
-_BLOCK = 1 << 16
 
 
 def expected_rms(distribution: Distribution) -> float:
@@ -104,10 +101,6 @@ def mix_seed(*parts: int) -> int:
     return state >> 1
 
 
-def _noise_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
 def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
     """Scaled noise for an activation, a pure function of its arguments. No global random state is read or moved.
 
@@ -120,20 +113,8 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
     Returns:
         Noise of the shape of `like`, float32 (float64 for a float64 activation).
     """
-    eps = torch.empty(like.shape, dtype=_noise_dtype(like.dtype), device=like.device)
-    if _is_drawn_in_blocks(like, distribution):
-        rows = eps.view(-1, eps.shape[-1])
-        for tokens, block in _uniform_blocks(rows, scale.expand(eps.shape[:-1]), seed):
-            rows[tokens] = block
-        return eps
-    generator = torch.Generator(like.device).manual_seed(mix_seed(int(seed.item())))
-    if distribution == "uniform":
-        eps.uniform_(-1, 1, generator=generator)
-    elif distribution == "rademacher":
-        eps.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
-    else:
-        eps.normal_(0, _RMS[distribution], generator=generator)
-    return eps.mul_(scale.unsqueeze(-1))
+    nothing = torch.zeros(like.shape, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    return _noisy(nothing, scale, seed, distribution)
 
 
 @torch.library.custom_op("lightning_neft::add_noise", mutates_args=())
@@ -142,13 +123,7 @@ def add_noise(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str
 
     The sum is done in float32 (float64 for a float64 activation) and rounded once. Arguments as in `noise`.
     """
-    if not _is_drawn_in_blocks(activation, distribution):
-        return noise(activation, scale, seed, distribution).add_(activation).to(activation.dtype)
-    noisy = torch.empty_like(activation, memory_format=torch.contiguous_format)
-    clean, rows = activation.reshape(-1, activation.shape[-1]), noisy.view(-1, activation.shape[-1])
-    for tokens, block in _uniform_blocks(clean, scale.expand(activation.shape[:-1]), seed):
-        rows[tokens] = block.add_(clean[tokens])
-    return noisy
+    return _noisy(activation, scale, seed, distribution)
 
 
 @add_noise.register_fake
@@ -163,28 +138,18 @@ def _to_activation(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None
 add_noise.register_autograd(_to_activation)
 
 
-def _is_drawn_in_blocks(activation: Tensor, distribution: str) -> bool:
-    return activation.device.type == "cpu" and distribution == "uniform" and activation.numel() > 0
-
-
-def _uniform_blocks(like: Tensor, scale: Tensor, seed: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Uniform noise on a CPU for the tokens (T, d) of an activation, as many at a time as stay in the cache.
-
-    Each 64-bit number of numpy's SFC64, whose stream is the same in every version, gives the noise of two elements, in
-    the order of memory: half of it, as an integer from -2**31 to 2**31 - 1, times scale / 2**31. `Tensor.uniform_` asks
-    the generator of torch for each element, which takes more than twice as long.
-    """
-    tokens, width = like.shape
-    # Even, so that no two blocks share a number of the generator.
-    size = min(max(_BLOCK // width // 2, 1) * 2, tokens)
-    block = torch.empty(size, width, dtype=_noise_dtype(like.dtype))
-    scale = scale.reshape(-1, 1) * 2.0**-31
-    generator = np.random.SFC64(mix_seed(int(seed.item())))
-    for start in range(0, tokens, size):
-        count = min(size, tokens - start)
-        numbers = generator.random_raw((count * width + 1) // 2).view(np.int32)[: count * width]
-        part = slice(start, start + count)
-        yield part, block[:count].copy_(torch.from_numpy(numbers).view(count, width)).mul_(scale[part])
+def _noisy(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
+    mixed = mix_seed(int(seed.item()))
+    if distribution == "uniform":
+        return add_uniform_noise(activation, scale, mixed)
+    dtype = torch.promote_types(activation.dtype, torch.float32)
+    eps = torch.empty(activation.shape, dtype=dtype, device=activation.device)
+    generator = torch.Generator(activation.device).manual_seed(mixed)
+    if distribution == "rademacher":
+        eps.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    else:
+        eps.normal_(0, _RMS[distribution], generator=generator)
+    return eps.mul_(scale.unsqueeze(-1)).add_(activation).to(activation.dtype)
 
 
 @torch.library.custom_op("lightning_neft::strength_sums", mutates_args=())
