@@ -66,7 +66,7 @@ docs: $(VENV)/.ready
 # An hour by estimate, on one core of a machine that does nothing else; what each one measures is told in its first lines.
 bench: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
-	for name in noise_op step_share startup data_path scaling throughput; do \
+	for name in noise_op step_share startup data_path scaling throughput processes; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Asks each address of the site whether it is there: needs a network, so CI does not run it.
