@@ -19,9 +19,9 @@ def noise_op(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_side_is_checked_and_timed(noise_op, dtype: str) -> None:
     row = noise_op.measure((4, 64, 64), dtype, torch.device("cpu"), rounds=2)
-    assert set(row["milliseconds"]) == {"copy", "transformers", "nemo", "ours"}
+    assert set(row["milliseconds"]) == {"copy", "transformers", "nemo", "operator", "ours"}
     assert all(times["lowest"] > 0 and times["rounds"] == 2 for times in row["milliseconds"].values())
-    assert set(row["ratios"]) == {"copy", "transformers", "nemo"}
+    assert set(row["ratios"]) == set(row["operator_ratios"]) == {"copy", "transformers", "nemo"}
 
 
 @pytest.mark.parametrize("fault", ["no noise", "one draw for all", "a tenth too strong", "noise on padding", "NaN"])
