@@ -1,0 +1,30 @@
+"""Options that take a whole number or a fraction: `1` is one, not all."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from types import NoneType
+from typing import get_args
+
+from jsonargparse import ArgumentParser
+
+__all__ = ["read_whole_numbers_first"]
+
+
+def read_whole_numbers_first(parser: ArgumentParser) -> None:
+    """Let a parser read `1` as the `int` it is wherever an option takes a `float` too.
+
+    The types of a union are tried in their order, and a float takes any number: `trainer.limit_predict_batches=1` would
+    be 1.0, all batches. Lightning writes the `int` first, but `typing` keeps the unions that it has made, and whoever
+    asks for an equal one gets that of another library, which may be written the other way round.
+
+    Args:
+        parser: A parser whose options have been added.
+    """
+    for action in parser._actions:
+        members = get_args(getattr(action, "_typehint", None))
+        if int in members and float in members:
+            # `Union[...]` would be the kept one again.
+            ordered = sorted(members, key=lambda member: (member is NoneType, member is float))
+            action._typehint = reduce(or_, ordered)  # type: ignore[attr-defined]
