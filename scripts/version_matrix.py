@@ -73,7 +73,7 @@ def _outcome(name: str, python: str, resolution: str, arguments: list[str]) -> s
         arguments: For pytest.
 
     Returns:
-        The last line of pytest, or the step that failed and where its words are.
+        What pytest counted, or the step that failed and where its words are.
     """
     place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
@@ -101,7 +101,9 @@ def _outcome(name: str, python: str, resolution: str, arguments: list[str]) -> s
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as sink:
         code = subprocess.run(tests, cwd=ROOT, env=environment, stdout=sink, stderr=sink).returncode
-    last = re.sub(r"^=+ | =+$", "", log.read_text(encoding="utf-8").strip().splitlines()[-1])
+    # Threads and children may write below it.
+    counts = re.findall(r"^\W*(\d+ \w+.* in [\d.]+s)", log.read_text(encoding="utf-8"), re.MULTILINE)
+    last = counts[-1] if counts else "no counts of pytest"
     return f"{'FAILED' if code else 'passed'}: {last} ({time.monotonic() - started:.0f} s), see {log.relative_to(ROOT)}"
 
 
