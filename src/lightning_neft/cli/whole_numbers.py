@@ -16,8 +16,9 @@ def read_whole_numbers_first(parser: ArgumentParser) -> None:
     """Let a parser read `1` as the `int` it is wherever an option takes a `float` too.
 
     The types of a union are tried in their order, and a float takes any number: `trainer.limit_predict_batches=1` would
-    be 1.0, all batches. Lightning writes the `int` first, but `typing` keeps the unions that it has made, and whoever
-    asks for an equal one gets that of another library, which may be written the other way round.
+    be 1.0, all batches. Lightning writes the `int` first in its Trainer and the `float` first in its Fabric. `typing`
+    keeps the last unions that it made and gives out an equal one, so which of the two the Trainer has depends on what
+    else was imported between.
 
     Args:
         parser: A parser whose options have been added.
@@ -25,6 +26,6 @@ def read_whole_numbers_first(parser: ArgumentParser) -> None:
     for action in parser._actions:
         members = get_args(getattr(action, "_typehint", None))
         if int in members and float in members:
-            # `Union[...]` would be the kept one again.
+            # `Union[...]` could be the kept one again.
             ordered = sorted(members, key=lambda member: (member is NoneType, member is float))
             action._typehint = reduce(or_, ordered)  # type: ignore[attr-defined]
