@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from types import NoneType
 from typing import get_args
 
 from jsonargparse import ArgumentParser
@@ -24,8 +23,9 @@ def read_whole_numbers_first(parser: ArgumentParser) -> None:
         parser: A parser whose options have been added.
     """
     for action in parser._actions:
-        members = get_args(getattr(action, "_typehint", None))
+        members = [*get_args(getattr(action, "_typehint", None))]
         if int in members and float in members:
+            first, second = sorted((members.index(int), members.index(float)))
+            members[first], members[second] = int, float
             # `Union[...]` could be the kept one again.
-            ordered = sorted(members, key=lambda member: (member is NoneType, member is float))
-            action._typehint = reduce(or_, ordered)  # type: ignore[attr-defined]
+            action._typehint = reduce(or_, members)  # type: ignore[attr-defined]
