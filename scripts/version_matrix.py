@@ -25,6 +25,7 @@ RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 EXTRAS = ("test", "evaluate", "study", "judge", "harness", "docs")
 # A version of these without a wheel for the Python at hand would be built for minutes, or not at all.
 ONLY_WHEELS = ("numpy", "scipy", "pyarrow", "torch", "matplotlib", "psycopg-binary")
+FAST_TESTS = ["-n", "2", "--dist", "loadgroup", "-m", "not slow"]
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="versions of Python (default: all of the table)")
     parser.add_argument("--versions", nargs="+", choices=RESOLUTIONS, default=tuple(RESOLUTIONS))
-    parser.add_argument("pytest", nargs="*", help="arguments for pytest, behind -- (default: -m 'not slow')")
+    parser.add_argument("pytest", nargs="*", help=f"arguments for pytest, behind -- (default: {' '.join(FAST_TESTS)})")
     return parser.parse_args()
 
 
@@ -72,7 +73,7 @@ def _outcome(name: str, python: str, resolution: str, arguments: list[str]) -> s
         arguments: For pytest.
 
     Returns:
-        The last line of pytest, or the step that failed and where its words are.
+        What pytest counted, or the step that failed and where its words are.
     """
     place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
@@ -96,11 +97,13 @@ def _outcome(name: str, python: str, resolution: str, arguments: list[str]) -> s
     (place / "versions.txt").write_text(done.stdout, encoding="utf-8")
     # Other versions warn of other things: what fails here is behaviour, not a warning.
     tests = [str(place / "venv/bin/python"), "-m", "pytest", "-W", "default", "-q", "-p", "no:cacheprovider"]
-    tests += arguments or ["-m", "not slow"]
+    tests += arguments or FAST_TESTS
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as sink:
         code = subprocess.run(tests, cwd=ROOT, env=environment, stdout=sink, stderr=sink).returncode
-    last = re.sub(r"^=+ | =+$", "", log.read_text(encoding="utf-8").strip().splitlines()[-1])
+    # Threads and children may write below it.
+    counts = re.findall(r"^\W*(\d+ \w+.* in [\d.]+s)", log.read_text(encoding="utf-8"), re.MULTILINE)
+    last = counts[-1] if counts else "no counts of pytest"
     return f"{'FAILED' if code else 'passed'}: {last} ({time.monotonic() - started:.0f} s), see {log.relative_to(ROOT)}"
 
 

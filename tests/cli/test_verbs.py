@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 import yaml
+from lightning import Trainer
 
 from lightning_neft.cli.main import main
 
@@ -86,6 +87,17 @@ def test_configs_are_composed_and_the_later_one_wins(folder, capsys):
     assert shown["data"]["batch_size"] == 4
     assert shown["model"]["base"] == "tiny"
     assert shown["trainer"]["gradient_clip_val"] == 1.0
+
+
+def test_a_whole_number_is_a_count_whatever_order_a_union_was_kept_in(folder, capsys, monkeypatch):
+    names = ("limit_train_batches", "limit_predict_batches", "val_check_interval", "overfit_batches")
+    for name in names:
+        monkeypatch.setitem(Trainer.__init__.__annotations__, name, float | int | None)
+    (folder / "mine.yaml").write_text("trainer: {limit_train_batches: 1, val_check_interval: 0.5}\n", encoding="utf-8")
+    options = ["--trainer.limit_predict_batches=1", "--trainer.overfit_batches=1.0", "--trainer.max_epochs=2"]
+    assert main(["fit", "--config=quickstart", "--config=mine.yaml", *options, "--print_config"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert [repr(shown[name]) for name in names] == ["1", "1", "0.5", "1.0"]
 
 
 def test_a_file_of_the_user_is_trained_on(folder):

@@ -36,6 +36,7 @@ def test_an_input_is_told_by_hash_and_name_without_its_folder(tmp_path: Path) ->
     assert {"lightning_neft", "python", "torch"} <= found["versions"].keys()
 
 
+# With names of their own: a result holds the second it was made in, which differs between workers of the tests.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -46,6 +47,7 @@ def test_an_input_is_told_by_hash_and_name_without_its_folder(tmp_path: Path) ->
         (json.dumps(_result(label=None)), "label is None"),
         (json.dumps(_result(provenance=[])), r"provenance is \[\]"),
     ],
+    ids=("broken", "list", "schema", "kind", "label", "provenance"),
 )
 def test_a_file_that_is_no_result_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)

@@ -23,6 +23,7 @@ from lightning_neft.cli.run_folder import usual_loggers
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
+from lightning_neft.cli.whole_numbers import read_whole_numbers_first
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
@@ -151,6 +152,7 @@ class Program(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
         for target, source in _LINKS.items():
             parser.link_arguments(source, target)
+        read_whole_numbers_first(parser)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

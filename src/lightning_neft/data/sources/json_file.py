@@ -64,8 +64,9 @@ def _array(path: Path) -> Iterator[Any]:
         mark = text.next()
         if mark not in (",", "]"):
             raise text.error("Expecting ',' delimiter")
-        if more := mark == ",":
-            text.next()
+        more = mark == ","
+        if more and text.next() == "]":
+            raise text.error("Illegal trailing comma before end of array")
     if text.next():
         raise text.error("Extra data")
 
