@@ -24,7 +24,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 EXTRAS = ("test", "evaluate", "study", "judge", "harness", "docs")
 # A version of these without a wheel for the Python at hand would be built for minutes, or not at all.
-ONLY_WHEELS = ("numpy", "scipy", "pyarrow", "torch", "matplotlib", "psycopg-binary")
+ONLY_WHEELS = ("numpy", "scipy", "pyarrow", "torch", "matplotlib", "psycopg-binary", "pyyaml")
 FAST_TESTS = ["-n", "2", "--dist", "loadgroup", "-m", "not slow"]
 
 

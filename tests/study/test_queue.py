@@ -193,7 +193,8 @@ def test_a_resumed_arm_may_come_by_a_validation_again(tmp_path: Path, recwarn: p
     again.should_stop(again.arms[0], 10, 2.0, 100)
     again.should_stop(again.arms[0], 20, 1.0, 100)
     assert queue.frozen(again._trial.number).intermediate_values == {10: 2.0, 20: 1.0}
-    assert [str(one.message) for one in recwarn] == []
+    # From Python 3.13 on a connection that another test left to the garbage collector may be told here.
+    assert [str(one.message) for one in recwarn if one.category is not ResourceWarning] == []
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
