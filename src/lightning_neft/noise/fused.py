@@ -72,8 +72,8 @@ def _is_built(device: torch.device) -> bool:
         add_noise_fused(torch.zeros(1, 4, device=device), torch.zeros(1, device=device), 0)
     except Exception as error:  # No Triton, no C compiler, a GPU that it does not know: each has its own class.
         warnings.warn(
-            f"Triton cannot build the kernel of the noise for {device}: {type(error).__name__}: "
-            f"{(str(error).splitlines() or [''])[0]} The same noise is added without it, at more time a step.",
+            f"no kernel of Triton for the noise on {device}: the same noise is added without it, at more time a step "
+            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})",
             stacklevel=2,
         )
         return False

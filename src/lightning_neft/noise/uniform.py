@@ -14,7 +14,7 @@ from lightning_neft.noise.philox import philox_integers
 __all__ = ["add_uniform_noise"]
 
 # Elements at a time. On a CPU as many as stay in its cache: half a megabyte in float32 and with the generator's
-# numbers; elsewhere as many as keep a device busy, at some 100 MB.
+# numbers. Elsewhere, where the words are int64, more, for each operation has to be launched.
 _CPU_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 20
 
 

@@ -146,6 +146,30 @@ def test_after_an_interruption_nobody_else_is_asked(pairs: list[Pair], ledger: L
     assert judge.asked < 24
 
 
+def test_after_a_verdict_that_cannot_be_kept_nobody_else_is_asked(
+    pairs: list[Pair], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ready:
+        name, is_paid, workers, tries = "ready", False, 1, 1
+        asked = 0
+
+        def ask(self, prompt: str, key: str, attempt: int) -> Reply:
+            self.asked += 1
+            return Reply("A")
+
+        def stop(self) -> None:
+            """It has nothing to wait for."""
+
+    def full(*args: object) -> None:
+        raise ModelError("the disk is full")
+
+    monkeypatch.setattr(ledger, "add", full)
+    judge = Ready()
+    with pytest.raises(ModelError, match="full"):
+        Panel(judge, ledger).ask_all(requests_of(pairs))
+    assert judge.asked == 1
+
+
 def test_a_killed_process_loses_no_verdict(pairs: list[Pair], judge_at: JudgeAt, tmp_path: Path) -> None:
     program = """
         import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from threading import Event
 
 from lightning_neft.evaluation.judge.ledger import Ledger, Record
 from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION, prompt_text
@@ -47,11 +48,12 @@ class Panel:
             ModelError: If the judge cannot be asked; what it said until then is kept.
         """
         asked = list(requests)
+        failed = Event()
         pool = ThreadPoolExecutor(self.judge.workers, thread_name_prefix="judge")
         # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
         try:
             futures: list[Future[None]] = [
-                pool.submit(self._ask, key, request) for key, request in self.open_requests(asked).items()
+                pool.submit(self._ask, key, request, failed) for key, request in self.open_requests(asked).items()
             ]
             for future in as_completed(futures):
                 future.result()
@@ -64,11 +66,18 @@ class Panel:
             pool.shutdown(cancel_futures=True)
         return {request: self.ledger.find(self.key(request)) for request in asked}
 
-    def _ask(self, key: str, request: JudgeRequest) -> None:
-        record = self.ledger.find(key)
-        while not self._is_done(record):
-            reply = self.judge.ask(prompt_text(request), key, record.replies)
-            record = self.ledger.add(key, record.replies, self.judge.name, PROMPT_VERSION, reply)
+    def _ask(self, key: str, request: JudgeRequest, failed: Event) -> None:
+        # Told by the worker itself: until the waiting thread hears of it, the next one would be asked and paid for.
+        if failed.is_set():
+            return
+        try:
+            record = self.ledger.find(key)
+            while not self._is_done(record):
+                reply = self.judge.ask(prompt_text(request), key, record.replies)
+                record = self.ledger.add(key, record.replies, self.judge.name, PROMPT_VERSION, reply)
+        except BaseException:
+            failed.set()
+            raise
 
     def _is_done(self, record: Record) -> bool:
         return record.verdict is not None or record.replies >= self.judge.tries
