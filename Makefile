@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit coverage lint docs bench linkcheck build clean
+.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit coverage lint docs bench linkcheck build wheel clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -75,6 +75,10 @@ linkcheck: $(VENV)/.ready
 
 build: $(VENV)/.ready
 	$(BIN)/python -m build
+
+# Builds the wheel twice and runs the program from it, in an empty environment.
+wheel: $(VENV)/.ready
+	.ci/wheel
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

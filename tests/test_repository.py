@@ -35,9 +35,15 @@ def steps(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def lines(script: Path) -> list[str]:
-    """The commands of a shell script that is a list of them, without its head."""
+    """The commands of a shell script that is a list of them, without its head; one for each target of make."""
     text = [line.strip() for line in script.read_text(encoding="utf-8").splitlines()]
-    return [line for line in text if line and not line.startswith(("#", "set ", "cd "))]
+    commands = [line for line in text if line and not line.startswith(("#", "set ", "cd "))]
+    return [part for command in commands for part in _targets(command)]
+
+
+def _targets(command: str) -> list[str]:
+    program, *words = command.split()
+    return [f"make {word}" for word in words if not word.startswith("-")] if program == "make" else [command]
 
 
 def test_the_workflow_has_the_commands_of_the_script() -> None:
