@@ -115,7 +115,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lightning_neft.cli.answer_journal import AnswerJournal, fingerprint
-    from lightning_neft.files import write_text
+    from lightning_neft.common.files import write_text
 
     conversations = [prompt.conversation for prompt in prompts]
     prompt_ids = answerer.prompt_ids(conversations)

@@ -24,11 +24,11 @@ from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.cli.whole_numbers import read_whole_numbers_first
+from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import file_in_the_way
 from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
 from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.lora import LoraOptions

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
+from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import file_in_the_way
 from lightning_neft.study.choices import PRUNERS, SAMPLERS
 from lightning_neft.study.plan import Plan, parse_alphas, parse_search
 

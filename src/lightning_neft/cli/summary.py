@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.common.files import write_text
 from lightning_neft.data.module import asked
-from lightning_neft.files import write_text
 from lightning_neft.models.language_model import LanguageModel
 from lightning_neft.models.samples import SampleAnswers
 

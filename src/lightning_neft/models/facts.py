@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.callback import NEFTune
+from lightning_neft.common.files import write_text
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ModelError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
+from lightning_neft.common.files import write_bytes, write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_bytes, write_text
 from lightning_neft.report.content import Chart, Section
 from lightning_neft.report.inputs import Inputs, read_inputs
 

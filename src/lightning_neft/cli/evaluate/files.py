@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.evaluation.result import read_result, write_result
-from lightning_neft.files import file_in_the_way
 
 __all__ = ["check_out", "numbered_files", "results_folder", "write_results"]
 

@@ -18,8 +18,8 @@ from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import win_rate
 from lightning_neft.cli.evaluate.files import numbered_files, results_folder
 from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     from lightning_neft.evaluation.judge.contest import Contest

@@ -16,8 +16,8 @@ from rich.text import Text
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate.files import numbered_files, results_folder
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     from lightning_neft.cli.prompt_file import Prompt
