@@ -165,9 +165,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, mon
     module, folder = CausalLM(base), tmp_path / "runs" / "out"
     folder.mkdir(parents=True)
     (folder / "old.txt").write_text("old")
-    with pytest.raises(
-        ConfigError, match=r"holds files but no lightning_neft\.json, so lightning_neft did not write it"
-    ):
+    with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json, so .* did not write it"):
         module.save_model(folder)
     (folder / "lightning_neft.json").write_text("{}")
     tokenizer = module.tokenizer()

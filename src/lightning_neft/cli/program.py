@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
+from lightning_neft.cli.config_paths import expand_paths
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.run_folder import usual_loggers
@@ -167,6 +168,7 @@ class Program(LightningCLI):
             before = parser.parse_args([argument for argument in args if not argument.startswith("--print_config")])
             args = with_tiny(args, before)
         self.config = parser.parse_args(args)
+        expand_paths(self.config)
         if self._is_tiny:
             say_what_is_tiny(name, before, self.config)
         _check_least(self.config)

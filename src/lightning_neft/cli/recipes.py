@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.recipe_details import print_details, recipe_details
 from lightning_neft.common.files import new_file
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.locate import find_recipe
 from lightning_neft.zoo.recipe import Recipe, load_recipe, load_recipes
@@ -137,7 +138,7 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
     options = parser.parse(args)
     source = find_recipe(options.name)
     name = options.name.removesuffix(".yaml").replace("/", "-") + ".yaml"
-    dest = Path(options.dest or name).expanduser()
+    dest = user_path(options.dest or name, "DEST")
     if dest.is_dir() or (options.dest or "").endswith(("/", os.sep)):
         dest = dest / name
     _write_new(dest, source.read_bytes())

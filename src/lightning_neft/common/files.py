@@ -129,9 +129,8 @@ def check_replaceable(folder: Path, marker: str) -> None:
     Raises:
         ConfigError: There is something else of that name, or a folder that holds files and not the marker.
     """
-    folder = folder.resolve()
     try:
-        lock = _lock_folder(folder)
+        lock = _lock_folder(folder.resolve())
     except NotADirectoryError:
         raise ConfigError(f"{folder} is not a folder, and is not replaced; give another folder") from None
     if lock is None:

@@ -74,13 +74,13 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return _real(path)
+        return _followed(path)
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be used: {error.strerror}; give another file") from error
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file, and is never replaced"
         raise ConfigError(f"{option} {path} is {what}; give a file")
-    return _real(path)
+    return _followed(path)
 
 
 def check_new(path: Path, option: str, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Path:
@@ -108,6 +108,10 @@ def numbered(path: Path) -> Path:
         number += 1
         found = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return found
+
+
+def _followed(path: Path) -> Path:
+    return _real(path) if path.is_symlink() else path
 
 
 def _real(path: Path) -> Path:
