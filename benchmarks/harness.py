@@ -73,10 +73,9 @@ def target(what: str, value: float, wanted: str) -> Record:
 def write_results(path: Path, report: Record, packages: Sequence[str]) -> None:
     """Write a report with the date, the machine and the versions of packages, and print its targets."""
     about = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": machine(packages)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({**about, **report}, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    from lightning_neft.common.files import write_text
+
+    write_text(path, json.dumps({**about, **report}, indent=1) + "\n")
     for aim in report.get("targets", []):
         verdict = {True: "met", False: "MISSED", None: ""}[aim["met"]]
         print(f"{aim['what']}: {aim['value']:.3f}  {aim['wanted']}  {verdict}".rstrip(), flush=True)

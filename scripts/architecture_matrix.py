@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import NEFTError
-from lightning_neft.files import write_text
 from lightning_neft.noise.injector import EmbeddingNoise
 from lightning_neft.noise.probe import NoiseStrength, probe
 

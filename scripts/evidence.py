@@ -19,9 +19,9 @@ from statistics import mean
 from typing import Any
 
 from lightning_neft.cli.main import main as lightning_neft
+from lightning_neft.common.files import write_text
 from lightning_neft.data.toy import toy_instructions, toy_text
 from lightning_neft.evaluation.result import read_result
-from lightning_neft.files import write_text
 
 TRAIN, HELD_OUT, SEEDS, TEXT_SEED = 300, 120, 5, 7
 ALPHAS = {"paper": "0,1,5,15", "relative": "0,1,3"}

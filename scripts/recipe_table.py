@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
-from lightning_neft.files import write_text
+from lightning_neft.common.files import write_text
 from lightning_neft.zoo.recipe import load_recipes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipes.md"

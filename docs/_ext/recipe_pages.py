@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
+from lightning_neft.common.files import write_text
 from lightning_neft.data.catalogue import CatalogueEntry, find_entry
-from lightning_neft.files import write_text
 from lightning_neft.zoo.base_models import find_base_model
 from lightning_neft.zoo.recipe import Recipe, load_recipes
 

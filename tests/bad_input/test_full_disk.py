@@ -13,7 +13,7 @@ import torch
 from bad_input.refusals import line_of, listing, put
 from judge_server import JudgeServer, running
 from lightning_neft.cli.main import main
-from lightning_neft.files import write_text
+from lightning_neft.common.files import write_text
 
 # The thread in which TensorBoard writes may find the disk full too.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -212,12 +212,16 @@ def test_the_folder_is_replaced_only_when_told_and_only_whole(
     (folder / "out" / "mine.txt").write_text("mine")
     assert main(["export", "--model", "tiny", "--output=out", "--template=alpaca"]) == 2
     assert "the folder out is not empty; give another --output, or --overwrite" in capsys.readouterr().err
+    assert main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"]) == 2
+    assert "the folder out holds files but no lightning_neft.json" in capsys.readouterr().err
+    assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
+    (folder / "out" / "lightning_neft.json").write_text("{}")
     with monkeypatch.context() as patch:
         patch.setattr("lightning_neft.models.export.write_facts", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"])
     assert {path.name for path in folder.iterdir()} == {"out"}
-    assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
+    assert (folder / "out" / "mine.txt").read_text() == "mine"
     assert main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"]) == 0
     assert not (folder / "out" / "mine.txt").exists()
 
@@ -229,9 +233,47 @@ def test_what_is_exported_is_never_overwritten(
     assert main(["fit", *short, "--name=r"]) == 0
     there = sorted(folder.rglob("*"))
     assert main(["export", *short, "--name=r", "--ckpt_path=last", f"--output={output}", "--overwrite"]) == 2
-    what = "the working folder" if output == "." else "the checkpoint that is exported"
-    assert f"export: --output {output} holds {what}; give another one" in capsys.readouterr().err
+    found = capsys.readouterr().err
+    if output == ".":
+        assert "export: --output . holds the working folder; give another one" in found
+    else:
+        assert f"the folder {output} holds files but no lightning_neft.json" in found
     assert sorted(folder.rglob("*")) == there
+
+
+@pytest.mark.parametrize(
+    "what", ["the model that is exported", "the checkpoint that is exported", "the data of the run"]
+)
+def test_a_model_folder_that_holds_what_is_exported_is_not_replaced(
+    what: str, short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "out"
+    out.mkdir()
+    (out / "lightning_neft.json").write_text("{}")
+    options = ["--model=out"]
+    if "model" not in what:
+        assert main(["fit", *short, "--name=r", "--samples=0"]) == 0
+        checkpoint, data = (
+            (out / "last.ckpt", Path("data.json")) if "checkpoint" in what else (Path("c.ckpt"), out / "d")
+        )
+        (first_run("r") / "checkpoints/last.ckpt").rename(checkpoint)
+        Path("data.json").rename(data)
+        options = [*short, f"--data.source={data}", f"--ckpt_path={checkpoint}"]
+    there = sorted(out.iterdir())
+    assert main(["export", *options, "--output=out", "--overwrite"]) == 2
+    assert f"--output out holds {what}" in capsys.readouterr().err.replace(str(folder) + "/", "")
+    assert sorted(out.iterdir()) == there
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_link_as_the_output_is_followed(folder: Path, is_dangling: bool) -> None:
+    if not is_dangling:
+        (folder / "there").mkdir()
+    (folder / "link").symlink_to("there")
+    assert main(["export", "--model=tiny", "--template=alpaca", "--output=link"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["link", "there"]
+    assert (folder / "link").is_symlink()
+    assert (folder / "there/config.json").is_file()
 
 
 class Hub:

@@ -217,7 +217,7 @@ def test_an_output_is_overwritten_only_when_told(
     (folder / "o.json").write_text("mine")
     command = [*TINY, "--input", prompts, "--output=o.json", "--batch_size=1"]
     assert main(command) == 2
-    assert "generate: o.json exists; give another --output, or --overwrite" in capsys.readouterr().err
+    assert "generate: --output o.json exists; give another name, or --overwrite" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         Interrupted(patch, after=2)
         assert main([*command, "--overwrite"]) == 130
@@ -324,7 +324,7 @@ def test_an_answer_cannot_steer_the_terminal() -> None:
         (["--model=tiny", "--max_new_tokens=x"], "argument --max_new_tokens: invalid int value: 'x'"),
         (["--model=tiny", "--promt=a"], "generate: unknown option --promt; did you mean --prompt?"),
         (["--model=tiny", "--data.source=a"], "generate: --data.source=a does not go with --model"),
-        (["--model=tiny", "--input=p.json", "--output=p.json"], "--output p.json is the file of the prompts"),
+        (["--model=tiny", "--input=p.json", "--output=p.json"], "--output p.json is an input of this command (p.json)"),
         (["--model=tiny", "--input=p.json", "--output=."], "--output . is a folder; give a file"),
         (["--model=tiny", "--input=n.json", "--output=o.json"], "n.json does not exist"),
         (["--config=quickstart", "--ckpt_path=last", "--prompt=a"], "--ckpt_path last: there is no runs/quickstart"),

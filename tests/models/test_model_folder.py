@@ -165,13 +165,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, mon
     module, folder = CausalLM(base), tmp_path / "runs" / "out"
     folder.mkdir(parents=True)
     (folder / "old.txt").write_text("old")
+    with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json, so .* did not write it"):
+        module.save_model(folder)
+    (folder / "lightning_neft.json").write_text("{}")
     tokenizer = module.tokenizer()
     with monkeypatch.context() as patch:
         patch.setattr(module, "tokenizer", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             module.save_model(folder)
         assert [path.name for path in folder.parent.iterdir()] == ["out"]
-        assert [path.name for path in folder.iterdir()] == ["old.txt"]
+        assert (folder / "old.txt").read_text() == "old"
     module.save_model(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
     assert not (folder / "old.txt").exists()
@@ -226,6 +229,15 @@ def test_what_cannot_be_read_does_not_end_a_finished_run(base: str, tmp_path: Pa
     assert told[0].startswith(f"no model folder was written: the weights of the checkpoint {tmp_path} cannot be read: ")
     assert "\n" not in told[0]
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_of_somebody_else_ends_the_fit_before_its_first_step(base: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("x")
+    module = CausalLM(base)
+    with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json"):
+        fit(module, 1, callbacks=[ModelFolder(str(tmp_path))])
+    assert module.trainer.global_step == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
 def test_other_modules_are_refused() -> None:

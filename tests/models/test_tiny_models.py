@@ -93,7 +93,6 @@ def test_another_version_of_the_table_has_another_folder(tmp_path: Path, monkeyp
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(model_type: str, folder: Path, **options: object) -> None:
-        folder.mkdir()
         (folder / "config.json").write_text("{}")
         raise OSError(28, "No space left on device")
 

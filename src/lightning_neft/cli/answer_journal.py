@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 __all__ = ["AnswerJournal", "fingerprint", "journal_path"]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentError, ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
 from typing_extensions import override
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 
 __all__ = ["VerbParser"]
@@ -16,6 +18,8 @@ __all__ = ["VerbParser"]
 
 class VerbParser(ArgumentParser):
     """Parses the options of a verb. Names have to be whole, and `--help` is not its own: the program has said it.
+
+    In a value of the type `Path` the home folder is expanded, see `user_path`.
 
     Args:
         verb: The verb, and its sub-verb if it has some, for the messages.
@@ -33,6 +37,7 @@ class VerbParser(ArgumentParser):
             prog=f"lightning_neft {verb}", allow_abbrev=False, add_help=False, exit_on_error=False, **options
         )
         self.verb = verb
+        self.register("type", Path, _path)
 
     def parse(self, args: Sequence[str]) -> Namespace:
         """Return the options of a command line.
@@ -68,6 +73,15 @@ class VerbParser(ArgumentParser):
                 raise ConfigError(f"{self.verb}: {self._unknown(argument)}")
         return options, rest
 
+    def paths(self, options: Namespace) -> dict[str, list[Path]]:
+        """Return the paths of a command line, by option: the values of all options of the type `Path`."""
+        given = {action: getattr(options, action.dest) for action in self._actions if action.type is Path}
+        return {
+            "/".join(action.option_strings) or action.dest: value if isinstance(value, list) else [value]
+            for action, value in given.items()
+            if value is not None
+        }
+
     @property
     def _known(self) -> list[str]:
         return [option for action in self._actions for option in action.option_strings]
@@ -85,3 +99,11 @@ class VerbParser(ArgumentParser):
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"options are {', '.join(known)}"
         return f"unknown option {name}; {hint}"
+
+
+def _path(text: str) -> Path:
+    try:
+        return user_path(text)
+    except ConfigError as error:
+        # Of this class argparse keeps the text.
+        raise ArgumentTypeError(str(error)) from error

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 
 __all__ = ["checkpoint_of"]
@@ -41,7 +42,7 @@ def checkpoint_of(program: Program, any_parts: bool = False) -> Path | None:
         path = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
         _check_strategy(path, program, any_parts)
         return path
-    path = Path(given).expanduser()
+    path = user_path(given, "--ckpt_path")
     if not path.exists():
         raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
     if path.is_dir():

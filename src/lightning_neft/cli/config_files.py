@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.locate import find_recipe, recipe_name, recipes_folder
 
@@ -41,7 +42,7 @@ def resolve_configs(args: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 
 def _file(value: str) -> Path:
-    path = Path(value).expanduser()
+    path = user_path(value, "--config")
     if path.is_file():
         return path
     if path.is_dir():

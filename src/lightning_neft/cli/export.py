@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.answering_model import DTYPES, trained_program
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.common.files import check_replaceable
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ def run(verb: str, args: Sequence[str]) -> None:
         ModelError: The model or the checkpoint cannot be loaded, or the hub refuses it.
     """
     parser = VerbParser(verb)
-    for name in ("--model", "--output", "--push", "--template"):
+    parser.add_argument("--output", type=Path)
+    for name in ("--model", "--push", "--template"):
         parser.add_argument(name)
     parser.add_argument("--dtype", choices=DTYPES)
     for name in ("--overwrite", "--private", "--trust-remote-code"):
@@ -63,7 +67,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     from lightning_neft.cli.quiet import quiet
 
     with quiet(), TemporaryDirectory() as temporary:
-        folder = Path(options.output).expanduser() if options.output else Path(temporary) / "model"
+        folder = options.output or Path(temporary) / "model"
         name = options.push or folder.resolve().name
         source = _load_folder(verb, options) if options.model else _load_checkpoint(verb, options, rest)
         has_template = _write(source, folder, name, options)
@@ -99,15 +103,22 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
             raise ConfigError(f"export: --push {options.push!r} is no name of a repository: {error}") from error
     if options.output is None:
         return
-    folder = Path(options.output).expanduser()
+    folder: Path = options.output
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"export: --output {folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
         raise ConfigError(f"export: the folder {folder} is not empty; give another --output, or --overwrite")
     # What is in the folder would be gone.
     _check_outside(folder, Path.cwd(), "the working folder")
-    if options.model is not None and (given := Path(options.model).expanduser()).exists():
+    if options.model is not None and (given := user_path(options.model, "--model")).exists():
         _check_outside(folder, given, "the model that is exported")
+    for config in resolve_configs(rest)[1]:
+        _check_outside(folder, config, "the config of the run")
+    if folder.is_dir() and any(folder.iterdir()):
+        # Seconds of imports, so only now.
+        from lightning_neft.models.facts import FACTS_FILE
+
+        check_replaceable(folder, FACTS_FILE)
 
 
 def _check_outside(folder: Path, path: Path, what: str) -> None:
@@ -120,9 +131,10 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
     from dataclasses import replace
 
     from lightning_neft.models.answer_sources import load_model
+    from lightning_neft.models.base import resolve_base
     from lightning_neft.models.facts import ModelFacts
 
-    given = Path(options.model).expanduser()
+    given = user_path(options.model, "--model")
     # A folder of a run: the model of its best checkpoint is beside its config.
     is_run = (given / "config.yaml").is_file() and (given / "checkpoints").is_dir()
     if is_run and not (given / "model").is_dir():
@@ -132,6 +144,8 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
         return _load_checkpoint(verb, options, [f"--config={given / 'config.yaml'}", f"--ckpt_path={last}"])
     folder = given / "model" if is_run else given
     loaded = load_model(str(folder) if given.exists() else options.model, trust_remote_code=options.trust_remote_code)
+    if options.output is not None and loaded.base is not None:
+        _check_outside(options.output, Path(resolve_base(loaded.base)), "the base of the model that is exported")
     run = folder.resolve().parent
     config = _read_config(run / "config.yaml")
     facts = loaded.facts or ModelFacts(
@@ -145,10 +159,16 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
     # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
+    from lightning_neft.cli.program_inputs import input_paths
+    from lightning_neft.models.base import resolve_base
+
     program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
     assert checkpoint is not None
     if options.output is not None:
-        _check_outside(Path(options.output).expanduser(), checkpoint, "the checkpoint that is exported")
+        _check_outside(options.output, checkpoint, "the checkpoint that is exported")
+        _check_outside(options.output, Path(resolve_base(program.model.base)), "the base of the model that is exported")
+        for path in input_paths(program):
+            _check_outside(options.output, path, "the data of the run")
     run = checkpoint.resolve().parents[1]
     # What the run was trained with, not what this command line says; that where the checkpoint lies somewhere else.
     config = _read_config(run / "config.yaml") if checkpoint.parent.name == "checkpoints" else {}

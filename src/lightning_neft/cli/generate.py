@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,13 +38,14 @@ def run(verb: str, args: Sequence[str]) -> None:
     """
     parser = VerbParser(verb)
     add_model_options(parser)
-    for name in ("--prompt", "--input", "--output"):
+    parser.add_argument("--output", type=Path)
+    for name in ("--prompt", "--input"):
         parser.add_argument(name)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--max_new_tokens", type=int)
     parser.add_argument("--overwrite", action="store_true")
     options, rest = parser.parse_known(args)
-    _check(options)
+    _check(options, rest)
     from lightning_neft.cli.prompt_file import read_prompts
     from lightning_neft.cli.quiet import quiet
 
@@ -61,7 +64,7 @@ def run(verb: str, args: Sequence[str]) -> None:
             chat(answerer, options.max_new_tokens)
 
 
-def _check(options: Namespace) -> None:
+def _check(options: Namespace, rest: Sequence[str]) -> None:
     for name in ("batch_size", "max_new_tokens"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -74,19 +77,16 @@ def _check(options: Namespace) -> None:
         there, missing = ("--input", "--output") if options.output is None else ("--output", "--input")
         raise ConfigError(f"generate: {there} needs {missing} too: a file of prompts, and one for the answers")
     if options.output is not None:
-        _check_output(Path(options.output), options.input, options.overwrite)
+        _check_output(options, rest)
 
 
-def _check_output(output: Path, source: str, overwrite: bool) -> None:
+def _check_output(options: Namespace, rest: Sequence[str]) -> None:
     from lightning_neft.cli.answer_journal import journal_path
+    from lightning_neft.data.sources.source import local_files
 
-    if output.is_dir():
-        raise ConfigError(f"generate: --output {output} is a folder; give a file, such as {output / 'answers.json'}")
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise ConfigError(f"generate: --output {output} is the file of the prompts; give another one")
-    # One that was interrupted had been allowed to overwrite.
-    if output.exists() and not overwrite and not journal_path(output).exists():
-        raise ConfigError(f"generate: {output} exists; give another --output, or --overwrite")
+    inputs = [*resolve_configs(rest)[1], *local_files(options.input)]
+    options.output = check_new(options.output, "generate: --output", overwrite=options.overwrite, inputs=inputs)
+    check_output(journal_path(options.output), "generate: the kept answers", inputs)
 
 
 def _settings(answerer: Answerer, max_new_tokens: int | None) -> str:
@@ -115,7 +115,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lightning_neft.cli.answer_journal import AnswerJournal, fingerprint
-    from lightning_neft.files import write_text
+    from lightning_neft.common.files import write_text
 
     conversations = [prompt.conversation for prompt in prompts]
     prompt_ids = answerer.prompt_ids(conversations)
@@ -127,8 +127,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
         {**decided, "max_new_tokens": options.max_new_tokens, "generator": answerer.name},
         [prompt_ids, [prompt.to_json("", "") for prompt in prompts]],
     )
-    output = Path(options.output)
-    journal = AnswerJournal(output, identity, start_anew=options.overwrite)
+    journal = AnswerJournal(options.output, identity, start_anew=options.overwrite)
     missing = [index for index in range(len(prompts)) if index not in journal.answers]
     if journal.answers:
         print(f"{len(journal.answers)} of {len(prompts)} answers are there already", file=sys.stderr)
@@ -158,6 +157,6 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     finally:
         journal.close()
     rows = [prompt.to_json(journal.answers[index].strip(), answerer.name) for index, prompt in enumerate(prompts)]
-    write_text(output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    write_text(options.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     journal.remove()
-    print(f"{len(rows)} answers: {output}", file=sys.stderr)
+    print(f"{len(rows)} answers: {options.output}", file=sys.stderr)

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
+from lightning_neft.cli.config_paths import expand_paths
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.run_folder import usual_loggers
@@ -24,11 +25,11 @@ from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.cli.whole_numbers import read_whole_numbers_first
+from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import file_in_the_way
 from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
 from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.lora import LoraOptions
@@ -167,6 +168,7 @@ class Program(LightningCLI):
             before = parser.parse_args([argument for argument in args if not argument.startswith("--print_config")])
             args = with_tiny(args, before)
         self.config = parser.parse_args(args)
+        expand_paths(self.config)
         if self._is_tiny:
             say_what_is_tiny(name, before, self.config)
         _check_least(self.config)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_neft.cli.program import Program
+from lightning_neft.common.paths import user_path
+from lightning_neft.data.sources.source import local_files
 from lightning_neft.evaluation.result import InputFile
 
-__all__ = ["inputs_of"]
+__all__ = ["input_paths", "inputs_of"]
 
 
 def inputs_of(program: Program) -> list[InputFile]:
@@ -19,5 +21,10 @@ def inputs_of(program: Program) -> list[InputFile]:
         OSError: A file cannot be read.
     """
     inputs = [InputFile.read("config", path) for path in program.config_files]
-    source = Path(program.datamodule.options.source).expanduser()
+    source = user_path(program.datamodule.options.source, "data.source")
     return [*inputs, InputFile.read("data", source)] if source.is_file() else inputs
+
+
+def input_paths(program: Program) -> list[Path]:
+    """Return the files that no output may replace: those of `--config` and of the data."""
+    return [*program.config_files, *local_files(program.datamodule.options.source)]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.recipe_details import print_details, recipe_details
+from lightning_neft.common.files import new_file
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.locate import find_recipe
 from lightning_neft.zoo.recipe import Recipe, load_recipe, load_recipes
@@ -136,7 +138,7 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
     options = parser.parse(args)
     source = find_recipe(options.name)
     name = options.name.removesuffix(".yaml").replace("/", "-") + ".yaml"
-    dest = Path(options.dest or name).expanduser()
+    dest = user_path(options.dest or name, "DEST")
     if dest.is_dir() or (options.dest or "").endswith(("/", os.sep)):
         dest = dest / name
     _write_new(dest, source.read_bytes())
@@ -149,14 +151,8 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
 def _write_new(path: Path, content: bytes) -> None:
     """Write a file where there is none, whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_bytes(content)
-            # Unlike a move this fails where a file is.
-            os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_file(path) as file:
+            file.write(content)
     except FileExistsError:
         raise ConfigError(f"recipes copy: {path} is there already; give another DEST") from None
     except OSError as error:

@@ -25,10 +25,11 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
     parser.add_argument("--title")
+    parser.add_argument("--overwrite", action="store_true")
     options = parser.parse(args)
     # A second of imports, so only now.
     from lightning_neft.report.write import write_report
 
-    written = write_report(options.results, options.out, options.title)
+    written = write_report(options.results, options.out, options.title, overwrite=options.overwrite)
     size = written.page.stat().st_size / 1e6
     print(f"{written.page} ({size:.1f} MB), and {len(written.plots)} plots as PNG files beside it")

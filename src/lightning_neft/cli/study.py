@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
+from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import file_in_the_way
 from lightning_neft.study.choices import PRUNERS, SAMPLERS
-from lightning_neft.study.plan import Plan, parse_alphas, parse_search
+from lightning_neft.study.plan import Plan, is_study, parse_alphas, parse_search
 
 if TYPE_CHECKING:
     from lightning_neft.study.child import Child
@@ -128,7 +129,7 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
     if ended_last or not page.exists():
         from lightning_neft.report.write import write_report
 
-        write_report([path], page)
+        write_report([path], page, overwrite=True)
     display.summary(result, path, page)
     return result
 
@@ -214,10 +215,14 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
 
 def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
     _, files = resolve_configs(rest)
-    folder = options.out.expanduser() if options.out else Path("runs") / f"study-{run_name(files).replace('/', '-')}"
+    folder = options.out or Path("runs") / f"study-{run_name(files).replace('/', '-')}"
     # Before the first process, which takes seconds.
     if file := file_in_the_way(folder):
         raise ConfigError(f"--out {folder}: {file} is a file; give a folder that can be written")
+    if not is_study(folder):
+        for name in (_RESULT, _REPORT):
+            if os.path.lexists(folder / name):
+                raise ConfigError(f"--out {folder}: {name} is there and is not of a study in it; give another folder")
     seeds = tuple(range(options.seeds))
     if options.search is None:
         return Plan(folder, parse_alphas(options.alphas), seeds)

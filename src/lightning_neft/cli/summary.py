@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.common.files import write_text
+from lightning_neft.common.paths import numbered
 from lightning_neft.data.module import asked
-from lightning_neft.files import write_text
 from lightning_neft.models.language_model import LanguageModel
 from lightning_neft.models.samples import SampleAnswers
 
@@ -108,14 +109,16 @@ def write_predictions(trainer: L.Trainer, data: TextData, batches: list[list[str
         batches: What `Trainer.predict` returned.
 
     Returns:
-        The file: one object a line with prompt (the last question, or the text), reference and answer.
+        The file: one object a line with prompt (the last question, or the text), reference and answer. It is
+        `predictions-2.jsonl` and so on where there is one already.
     """
     answers = [answer for batch in batches for answer in batch]
     assert data.prepared.held_out is not None  # predict_dataloader refuses that
     # Shorter than the data under trainer.limit_predict_batches.
     pairs = zip(map(asked, data.prepared.held_out.samples), answers, strict=False)
     lines = [{"prompt": prompt, "reference": reference, "answer": answer} for (prompt, reference), answer in pairs]
-    path = Path(trainer.log_dir or trainer.default_root_dir) / "predictions.jsonl"
+    # Without a folder of its own a run finds those of another one.
+    path = numbered(Path(trainer.log_dir or trainer.default_root_dir) / "predictions.jsonl")
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(lines)} answers: {path}")
     return path

@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from lightning_neft.cli.keys import keys_given
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.formats.registry import choose_format
@@ -156,7 +157,7 @@ def _format(config: Namespace) -> str:
     source = config.data.source
     if (entry := find_entry(source)) is not None:
         return entry.format
-    if source != "toy" and not Path(source).expanduser().exists():
+    if source != "toy" and not user_path(source, "data.source").exists():
         raise ConfigError(
             f"{_FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning_neft.common.paths import user_path
+
 __all__ = ["cache_folder"]
 
 
@@ -15,7 +17,7 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
         PosixPath('mine')
     """
     if cache_dir:
-        return Path(cache_dir).expanduser()
+        return user_path(cache_dir, "data.cache_dir")
     import datasets
 
     return Path(datasets.config.HF_DATASETS_CACHE) / "lightning_neft"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_neft.common.files import new_folder, write_text
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.templates.base import Template
 from lightning_neft.data.tokenization import ENCODING_VERSION, IGNORED, EncodedSample, Encoding
 from lightning_neft.data.tokenizer import tokenizer_identity
 from lightning_neft.errors import DataError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,9 +161,8 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
     part = next(parts, None)
     with ExitStack() as stack:
         with _kept_in(root):
-            root.mkdir(parents=True, exist_ok=True)
-            temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{name[:16]}-", dir=root)))
-            writer = stack.enter_context(_Writer(temporary / "fresh"))
+            fresh = stack.enter_context(new_folder(folder))
+            writer = stack.enter_context(_Writer(fresh))
         while part is not None:
             with _kept_in(root):
                 writer.add(part)
@@ -173,9 +171,9 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
             writer.finish()
             # Read again before it is moved over: another process may have put it right in the meantime.
             if folder.exists() and _opened(folder) is None:
-                folder.replace(temporary / "broken")
+                folder.replace(stack.enter_context(new_folder(folder)))
             try:
-                (temporary / "fresh").replace(folder)
+                fresh.replace(folder)
             except OSError:
                 if _opened(folder) is None:  # not the other process that was faster
                     raise
@@ -213,7 +211,6 @@ class _Writer:
     def __enter__(self) -> _Writer:
         import pyarrow as pa
 
-        self.folder.mkdir()
         ids = pa.list_(pa.int32())
         fields = {"input_ids": ids, "labels": ids, "trained": pa.int32(), "kept": pa.int64()}
         with ExitStack() as stack:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
 from lightning_neft.models.base import loading, resolve_base
 
@@ -26,7 +27,7 @@ def find_base(base: str) -> str:
     Raises:
         ModelError: There is no such folder, or no config in it.
     """
-    path = Path(base).expanduser()
+    path = user_path(base, "model base")
     if path.is_file():
         if path.suffix != ".json":
             raise ModelError(f"model base {base!r} is a file; give the folder that holds config.json, or a hub id")

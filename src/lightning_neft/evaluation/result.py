@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_neft._version import __version__
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import DataError
-from lightning_neft.files import write_text
 
 __all__ = ["KINDS", "SCHEMA", "InputFile", "make_result", "provenance", "read_result", "read_results", "write_result"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.cache import cache_folder
 from lightning_neft.errors import ModelError
 from lightning_neft.models.hub import cache_without_hub
@@ -41,12 +42,13 @@ def resolve_base(base: str) -> str:
         from lightning_neft.models.tiny_models import tiny_model
 
         return str(tiny_model("t5", cache_folder() / "tiny"))
+    path = user_path(base, "model base")
     # An id of the hub has at most one slash.
-    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not Path(base).expanduser().is_dir():
+    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
-    if not base or Path(base).expanduser().is_file():
+    if not base or path.is_file():
         raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
-    return str(Path(base).expanduser())
+    return str(path)
 
 
 @contextmanager

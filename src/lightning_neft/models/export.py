@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_neft.common.files import write_text
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.templates.jinja_form import chat_template_of
 from lightning_neft.data.templates.registry import template_named
-from lightning_neft.files import write_text
 from lightning_neft.models.facts import ModelFacts, write_facts
 from lightning_neft.models.generation import decoding, end_ids
-from lightning_neft.models.model_folder import replaced
+from lightning_neft.models.model_folder import replacing_model_folder
 from lightning_neft.models.weights import DType
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def export_model(
         model: Of transformers, bare or inside peft; it is changed.
         tokenizer: Its tokenizer; it gets the chat template of the training, where that can be written as one.
         facts: How it was trained.
-        folder: Where to; what is there is replaced.
+        folder: Where to; a folder that this package wrote, or an empty one, is replaced.
         dtype: Of the written weights; that of the model by default.
         card: Gives the text of the model card from the facts that are written, and from whether the chat template is
             that of the training.
@@ -63,7 +64,7 @@ def export_model(
     facts = replace(
         facts, base=_name(facts.base), architecture=type(model).__name__, dtype=str(model.dtype).removeprefix("torch.")
     )
-    with replaced(folder) as temporary:
+    with replacing_model_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_facts(temporary, facts)
@@ -80,5 +81,5 @@ def _decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -
 
 def _name(base: str) -> str:
     """Return a hub id as it is, and of a folder the name alone: where it was is of no use elsewhere."""
-    path = Path(base).expanduser()
+    path = user_path(base, "base")
     return path.name if path.is_absolute() or path.exists() else base

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.callback import NEFTune
+from lightning_neft.common.files import write_text
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ModelError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -96,7 +97,7 @@ def training_facts(trainer: pl.Trainer | None) -> dict[str, Any]:
     found: dict[str, Any] = {"alpha": float(alphas[0]) if alphas else None}
     options = getattr(trainer.datamodule, "options", None)  # type: ignore[attr-defined]
     if options is not None:
-        source = Path(options.source).expanduser()
+        source = user_path(options.source, "data.source")
         found["data"] = source.name if source.exists() else options.source
         found["max_length"] = options.max_length
         if options.task != "sequence_classification":

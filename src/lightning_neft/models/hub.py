@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from lightning_neft.common.paths import user_path
 
 __all__ = ["cache_without_hub"]
 
@@ -23,7 +24,7 @@ def cache_without_hub(base: str) -> Iterator[None]:
     Args:
         base: Folder or hub id. A folder needs no hub, and none is asked.
     """
-    if constants.HF_HUB_OFFLINE or Path(base).expanduser().is_dir() or _answers(base, constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or user_path(base, "model base").is_dir() or _answers(base, constants.ENDPOINT):
         yield
         return
     constants.HF_HUB_OFFLINE = True

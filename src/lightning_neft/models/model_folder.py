@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +16,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_neft.common.files import check_replaceable, replaced
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.checkpoint_weights import checkpoint_weights
-from lightning_neft.models.facts import ModelFacts, write_facts
+from lightning_neft.models.facts import FACTS_FILE, ModelFacts, write_facts
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["ModelFolder", "replaced", "save_folder"]
+__all__ = ["ModelFolder", "replacing_model_folder", "save_folder"]
 
 
 def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None = None) -> None:
@@ -39,7 +40,7 @@ def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None 
     options = (
         {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
     )
-    with replaced(folder) as temporary:
+    with replacing_model_folder(folder) as temporary:
         module.model.save_pretrained(temporary, state_dict=weights, **options)
         # peft puts a form of a model card there, with nothing filled in.
         (temporary / "README.md").unlink(missing_ok=True)
@@ -66,13 +67,14 @@ class ModelFolder(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not hasattr(pl_module, "save_model"):
             raise ConfigError(f"ModelFolder works with the models of this package, got {type(pl_module).__name__}.")
+        # At the end of the fit it would be too late to say so.
+        check_replaceable(self._path(trainer), FACTS_FILE)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        root = trainer.log_dir or trainer.default_root_dir
-        folder = Path(root) / "model" if self.folder is None else Path(self.folder).expanduser()
+        folder = self._path(trainer)
         best: str = getattr(trainer.checkpoint_callback, "best_model_path", "")
         try:
             pl_module.save_model(folder, best or None)  # type: ignore[operator]
@@ -81,6 +83,11 @@ class ModelFolder(pl.Callback):
             rank_zero_warn(f"no model folder was written: {error}")
         else:
             rank_zero_info(f"model folder: {folder}")
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        if self.folder is not None:
+            return user_path(self.folder, "folder of ModelFolder")
+        return Path(trainer.log_dir or trainer.default_root_dir) / "model"
 
 
 def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
@@ -95,25 +102,18 @@ def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `folder` once it is filled."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, former = (folder.with_name(f".{folder.name}.{os.getpid()}.{word}") for word in ("new", "old"))
-    # Of a process that was killed: in a container each one may have the same number.
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+def replacing_model_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of a model folder once it is filled; see `common.files.replaced`.
+
+    Raises:
+        ConfigError: There is something that is not a model folder of this package.
+        OSError: It cannot be written.
+    """
     try:
-        yield temporary
-        # A folder cannot be moved onto one that is not empty.
-        if folder.exists():
-            folder.rename(former)
-        temporary.rename(folder)
+        with replaced(folder, FACTS_FILE) as temporary:
+            yield temporary
     except SafetensorError as error:
         # Of what the system says it keeps the number, and that in its text alone.
         if (number := re.search(r"(?:os error |code: )(\d+)", str(error))) is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
@@ -215,10 +216,11 @@ class PretrainedModule(L.LightningModule):
         All ranks have to call it, the first one writes. The folder is there whole or not at all.
 
         Args:
-            folder: Where to; what is there is replaced.
+            folder: Where to; a folder that this package wrote, or an empty one, is replaced.
             checkpoint: The `.ckpt` whose weights are written; the current ones by default.
 
         Raises:
             ModelError: If the checkpoint is none of this model.
+            ConfigError: If there is something else in this place.
         """
-        save_folder(self, Path(folder), None if checkpoint is None else Path(checkpoint))
+        save_folder(self, user_path(folder, "folder"), None if checkpoint is None else Path(checkpoint))

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 __all__ = ["SampleAnswers", "SamplePrompt"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_neft.common.files import new_folder
 from lightning_neft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> 
     if folder.is_dir():
         return folder
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{model_type}-", dir=cache) as temporary:
-            fresh = Path(temporary) / "fresh"
+        with new_folder(folder) as fresh:
             save_tiny_model(model_type, fresh, is_tied=is_tied)
             try:
                 fresh.replace(folder)

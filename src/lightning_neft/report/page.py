@@ -52,13 +52,14 @@ class _View:
     kind: str
 
 
-def render(sections: Sequence[Section], title: str, created: str) -> str:
+def render(sections: Sequence[Section], title: str, created: str, sources: str) -> str:
     """Return the page.
 
     Args:
         sections: What it shows.
         title: Its title.
         created: When it was made, for people.
+        sources: Digest of the paths of what it is made from, by which it is known when it is written again.
     """
     from markupsafe import Markup
 
@@ -70,6 +71,7 @@ def render(sections: Sequence[Section], title: str, created: str) -> str:
         .render(
             title=title,
             created=created,
+            sources=sources,
             version=__version__,
             policy=_policy(style, script),
             style=style,

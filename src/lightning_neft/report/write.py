@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +10,16 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
+from lightning_neft.common.files import write_bytes, write_text
+from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_bytes, write_text
 from lightning_neft.report.content import Chart, Section
 from lightning_neft.report.inputs import Inputs, read_inputs
 
 __all__ = ["WrittenReport", "write_report"]
 
+# The characters of a page in which its sources are named.
+_HEAD = 4096
 _NEEDED = ("jinja2", "matplotlib")
 
 
@@ -32,22 +36,30 @@ class WrittenReport:
     plots: Sequence[Path]
 
 
-def write_report(paths: Sequence[Path], out: Path, title: str | None = None) -> WrittenReport:
+def write_report(
+    paths: Sequence[Path], out: Path, title: str | None = None, *, overwrite: bool = False
+) -> WrittenReport:
     """Write a report.
 
     Args:
         paths: Results of evaluate and study, and files of answers.
         out: The page, if it ends in .html, or the folder for a page named report.html.
         title: Of the page; made of the studies' and results' labels where None.
+        overwrite: Whether files that are there may be replaced, other than an earlier page of the same paths.
 
     Raises:
-        ConfigError: The extra study is not installed, or the page cannot be written there.
+        ConfigError: The extra study is not installed, or the page cannot be written there, or another file is there.
         DataError: A file cannot be read, or is none of these.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ConfigError(
             f"report needs {' and '.join(missing)}, not installed here: pip install 'lightning-neft[study]'"
         )
+    page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+    sources = _digest(paths)
+    place = check_output(page, "--out", paths)
+    overwrite = overwrite or _is_of(place, sources)
+    check_new(page, "--out", overwrite=overwrite)
     inputs = read_inputs(paths)
     # Half a second of imports, so only now.
     from lightning_neft.report.page import render
@@ -55,20 +67,34 @@ def write_report(paths: Sequence[Path], out: Path, title: str | None = None) -> 
     from lightning_neft.report.plots.theme import LIGHT
     from lightning_neft.report.sections import make_sections
 
-    page = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
     sections = _with_unique_slugs(make_sections(inputs))
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    text = render(sections, title or _title(inputs), created)
+    text = render(sections, title or _title(inputs), created, sources)
+    plots = [page.with_name(f"{page.stem}-{chart.slug}.png") for chart in charts]
+    for plot in plots:
+        check_new(plot, "--out", overwrite=overwrite, inputs=paths)
     try:
-        plots = []
-        for chart in charts:
-            plots.append(page.with_name(f"{page.stem}-{chart.slug}.png"))
-            write_bytes(plots[-1], png(chart.plot, LIGHT))
-        write_text(page, text)
+        # The page first: it says whose the plots beside it are.
+        write_text(place, text)
+        for chart, plot in zip(charts, plots, strict=True):
+            write_bytes(plot, png(chart.plot, LIGHT))
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {page}: {error.strerror or error}") from error
     return WrittenReport(page, plots)
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return what tells the page of these files from others."""
+    return hashlib.sha256("\0".join(str(path.resolve()) for path in paths).encode(errors="surrogateescape")).hexdigest()
+
+
+def _is_of(page: Path, sources: str) -> bool:
+    """Return whether a file is an earlier page of the same files."""
+    if not page.is_file():
+        return False
+    with page.open(encoding="utf-8", errors="replace") as file:
+        return f'name="lightning_neft-sources" content="{sources}"' in file.read(_HEAD)
 
 
 def _title(inputs: Inputs) -> str:

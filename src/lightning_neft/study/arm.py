@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_neft.files import write_text
+from lightning_neft.common.files import write_text
 from lightning_neft.study.plan import Arm
 
 __all__ = ["ArmTask", "Measures", "read_record", "write_record"]

@@ -11,6 +11,8 @@ from lightning_neft.study.choices import Sampler
 
 __all__ = ["ARMS", "Arm", "Plan", "Search", "parse_alphas", "parse_search"]
 
+STUDY_ID = "study-id"
+"""The file in the folder of a study that has its name in the storage."""
 ARMS = "arms"
 """Folder of the runs, in that of the study."""
 
@@ -78,6 +80,11 @@ class Plan:
     def folder_of(self, arm: Arm) -> Path:
         """Return where the run of an arm is."""
         return self.folder / ARMS / arm.name
+
+
+def is_study(folder: Path) -> bool:
+    """Return whether a folder is that of a study."""
+    return (folder / STUDY_ID).is_file()
 
 
 def parse_alphas(text: str) -> tuple[float, ...]:

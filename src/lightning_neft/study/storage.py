@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
+from lightning_neft.study.plan import STUDY_ID
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -120,7 +122,7 @@ def study_id(folder: Path) -> str:
     Raises:
         ConfigError: The folder cannot be made.
     """
-    path = folder / "study-id"
+    path = folder / STUDY_ID
     _make(folder)
     with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
         file.write(f"{folder.name}-{uuid4().hex[:8]}\n")
@@ -141,6 +143,9 @@ def _make(folder: Path) -> None:
 def _with_driver(url: str) -> str:
     """Name the driver that is installed with the package, where the URL leaves it open."""
     scheme, separator, rest = url.partition("://")
+    # The path of SQLite's file follows a third slash.
+    if scheme.partition("+")[0] == "sqlite" and rest.startswith("/~"):
+        rest = f"/{user_path(rest[1:], '--storage')}"
     return f"{_DRIVERS.get(scheme, scheme)}{separator}{rest}"
 
 

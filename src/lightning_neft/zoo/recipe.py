@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.config_text import compose_config, load_config
 from lightning_neft.errors import ConfigError
 from lightning_neft.zoo.card import AlphaSource, Card, Status, read_card
@@ -93,7 +94,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         >>> load_recipe("quickstart").base
         'tiny'
     """
-    given = Path(name_or_path).expanduser()
+    given = user_path(name_or_path, "recipe")
     path = given if given.is_file() else find_recipe(str(name_or_path))
     card = read_card_of_file(path)
     config = load_config(path)

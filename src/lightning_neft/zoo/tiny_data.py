@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_neft.common.files import write_text
 from lightning_neft.data.toy import toy_instructions
 from lightning_neft.errors import DataError
-from lightning_neft.files import write_text
 
 __all__ = ["TINY_FORMATS", "TINY_SAMPLES", "tiny_file", "tiny_records"]
 

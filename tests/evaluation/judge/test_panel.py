@@ -10,10 +10,12 @@ import textwrap
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from forked import Forked
 from judge_server import FAULTS, JudgeServer, running
 from lightning_neft.errors import ModelError
 from lightning_neft.evaluation.judge.endpoint import EndpointJudge
@@ -207,6 +209,53 @@ def test_two_runs_on_one_ledger_agree(pairs: list[Pair], judge_at: JudgeAt, ledg
         assert server.done["answer"] == asked
     assert first == second == again
     assert first.preferences == EXPECTED
+
+
+def test_of_two_processes_on_one_ledger_each_request_is_paid_by_one(
+    pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger, tmp_path: Path
+) -> None:
+    requests = requests_of(pairs)
+    together = tmp_path / "together"
+
+    def run(server: JudgeServer, name: str) -> int:
+        panel = Panel(judge_at(server, timeout=10), Ledger(ledger.path))
+        (tmp_path / f"{name} is ready").touch()
+        while not together.exists():
+            time.sleep(0.001)
+        panel.ask_all(requests)
+        (tmp_path / name).write_text(str(sum(record.replies for record in panel.sent.values())))
+        return 0
+
+    with running(JudgeServer(["prose"])) as server:
+        runs = [Forked(partial(run, server, name), tmp_path / "log") for name in ("first", "second")]
+        while len(list(tmp_path.glob("* is ready"))) < 2:
+            time.sleep(0.001)
+        together.touch()
+        assert [one.wait() for one in runs] == [0, 0], (tmp_path / "log").read_text()
+        assert set(server.answered.values()) == {2}
+    # One reply without a verdict and one with.
+    paid = [int((tmp_path / name).read_text()) for name in ("first", "second")]
+    assert sum(paid) == 2 * len(set(requests))
+
+
+def test_a_request_that_a_killed_process_held_is_free(ledger: Ledger, tmp_path: Path) -> None:
+    def run() -> int:
+        with Ledger(ledger.path).claim("key"):
+            (tmp_path / "held").touch()
+            time.sleep(60)
+        return 0
+
+    other = Forked(run, tmp_path / "log")
+    while not (tmp_path / "held").exists():
+        time.sleep(0.001)
+    looks = iter([True, True, False])
+    with ledger.claim("key", is_wanted=lambda: next(looks)) as is_ours:
+        assert not is_ours
+    with ledger.claim("another") as is_ours:
+        assert is_ours
+    other.send(signal.SIGKILL)
+    with ledger.claim("key") as is_ours:
+        assert is_ours
 
 
 def test_what_is_no_verdict_is_asked_again_and_then_left_out(

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 
 __all__ = ["add_options", "run", "show", "takes_config"]
@@ -45,6 +46,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
         raise ConfigError(f"--limit must be 1 or more, got {options.limit}")
     if options.template is not None:
         raise ConfigError("--template does not go with --tasks: each task words its own prompts")
+    options.tasks = [str(user_path(name, "--tasks")) for name in options.tasks]
     check_harness()
     check_task_files(options.tasks, options.trust_remote_code)  # before the weights are read
     # Something has to be there for a model that answers; no prompt of it is used.

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.evaluate.files import check_not_read
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     from lightning_neft.evaluation.result import make_result
 
     trained = TrainedProgram(options.rest)
+    check_not_read(options, trained.files)
     if trained.data.prepared.held_out is None:
         raise DataError(
             "there are no held-out samples to compare the training samples with; give the data.val_size or "

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from rich.console import Console
 
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.evaluate.files import check_out, write_results
 from lightning_neft.errors import ConfigError
 
@@ -30,6 +33,9 @@ _KINDS = {
     "--outputs": "text_statistics",
 }
 
+
+# The kind of the result, where it has another name than the module.
+_RESULTS = {"judge": "win_rate"}
 
 # The least of options that several kinds have.
 _LEAST = {"batch_size": 1, "seed": 0}
@@ -63,17 +69,18 @@ def run(verb: str, args: Sequence[str]) -> None:
         ModelError: A model cannot be loaded.
     """
     given = [argument.partition("=")[0] for argument in args]
-    name = next((module for option, module in _KINDS.items() if option in given), None)
-    if name is None:
+    module = next((module for option, module in _KINDS.items() if option in given), None)
+    if module is None:
         near = [match for option in given for match in get_close_matches(option, _KINDS, n=1)]
         hint = f"did you mean {near[0]}?" if near else "see lightning_neft evaluate --help"
         raise ConfigError(f"evaluate needs to know what: one of {', '.join(_KINDS)}; {hint}")
-    if name == "text_statistics" and "--baseline" in given:
+    if module == "text_statistics" and "--baseline" in given:
         raise ConfigError("evaluate: --baseline is for a judge; give --judge NAME too, or leave it away")
-    kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{name}"))
+    kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{module}"))
     parser = VerbParser(verb)
     kind.add_options(parser)
-    parser.add_argument("--out")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--json", action="store_true")
     if kind.takes_config:
         options, rest = parser.parse_known(args)
@@ -84,12 +91,13 @@ def run(verb: str, args: Sequence[str]) -> None:
         value = getattr(options, name, None)
         if value is not None and value < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
-    check_out(options.out)
+    options.inputs = _inputs(parser, options)
+    check_out(options.out, _RESULTS.get(module, module), options)
     # What libraries print is not part of the object.
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         results = kind.run(options)
         # Somebody who reads the object has the result.
-        paths = [] if options.json and options.out is None else write_results(results, options.out)
+        paths = [] if options.json and options.out is None else write_results(results, options)
     if options.json:
         found = results[0] if len(results) == 1 else {"results": results}
         print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
@@ -99,3 +107,9 @@ def run(verb: str, args: Sequence[str]) -> None:
         kind.show(result, console)
     for path in paths:
         console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _inputs(parser: VerbParser, options: Namespace) -> list[Path]:
+    """Return the files of a command line that no output may replace."""
+    _, configs = resolve_configs(getattr(options, "rest", []))
+    return [*configs, *(path for option, paths in parser.paths(options).items() if option != "--out" for path in paths)]

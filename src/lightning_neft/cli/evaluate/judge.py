@@ -16,10 +16,10 @@ from rich.text import Text
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import win_rate
-from lightning_neft.cli.evaluate.files import numbered_files, results_folder
+from lightning_neft.cli.evaluate.files import is_of_others, numbered_files, results_folder
 from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     from lightning_neft.evaluation.judge.contest import Contest
@@ -42,11 +42,11 @@ def add_options(parser: VerbParser) -> None:
     """Add the options of this kind."""
     parser.add_argument("--judge", required=True, metavar="NAME")
     parser.add_argument("--final-judge", metavar="NAME")
-    parser.add_argument("--outputs", nargs="+", action="extend", required=True, metavar="FILE")
-    parser.add_argument("--baseline", required=True, metavar="FILE")
+    parser.add_argument("--outputs", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--baseline", type=Path, required=True, metavar="FILE")
     parser.add_argument("--judge-url", metavar="URL")
     parser.add_argument("--judge-key-env", metavar="VARIABLE")
-    parser.add_argument("--verdicts", metavar="FILE")
+    parser.add_argument("--verdicts", type=Path, metavar="FILE")
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     parser.add_argument("--requests-per-minute", type=float, metavar="N")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
@@ -74,11 +74,11 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     from lightning_neft.evaluation.judge.sitting import best_of
 
     _check(options)
-    contests = [read_contest(Path(name), Path(options.baseline)) for name in options.outputs]
+    contests = [read_contest(path, options.baseline) for path in options.outputs]
     pace = Pace(options.requests_per_minute)
     judges = [_open_judge(name, options, pace) for name in (options.judge, options.final_judge) if name]
     folder = results_folder(options.out)
-    ledger = Ledger(Path(options.verdicts) if options.verdicts else folder / _VERDICTS)
+    ledger = Ledger(options.verdicts or folder / _VERDICTS)
     with closing(ledger), _kept_in(ledger):
         first = _hold(contests, judges[0], ledger, Price(options.price_input, options.price_output))
         outcomes = [(outcome, "first" if len(judges) > 1 else "only") for outcome in first]
@@ -122,7 +122,7 @@ def _check(options: Namespace) -> None:
             option = f"--{start}price".replace("_", "-")
             raise ConfigError(f"{option}-input and {option}-output go together")
     count = len(options.outputs) + bool(options.final_judge)
-    if count > 1 and options.out is not None and Path(options.out).suffix == ".json":
+    if count > 1 and options.out is not None and options.out.suffix == ".json":
         raise ConfigError(f"--out {options.out}: there will be {count} results; give the name of a folder")
 
 
@@ -196,8 +196,10 @@ def _result(outcome: Outcome, stage: str, options: Namespace) -> dict[str, Any]:
 
 def _write_annotations(folder: Path, outcomes: list[Outcome]) -> None:
     names = [(f"{outcome.contest.label}-{outcome.judge}", "annotations") for outcome in outcomes]
-    for path, outcome in zip(numbered_files(folder, names), outcomes, strict=True):
-        text = json.dumps(outcome.records(), indent=1, ensure_ascii=False, allow_nan=False)
+    records = [outcome.records() for outcome in outcomes]
+    paths = numbered_files(folder, names, lambda place, index: is_of_others(place, records[index], "preference"))
+    for path, rows in zip(paths, records, strict=True):
+        text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
         try:
             write_text(path, text + "\n")
         except OSError as error:

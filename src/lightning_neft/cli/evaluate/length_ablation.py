@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,9 +14,10 @@ from rich.text import Text
 
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.evaluate.files import numbered_files, results_folder
+from lightning_neft.cli.evaluate.files import check_not_read, is_of_others, numbered_files, results_folder
+from lightning_neft.common.files import write_text
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.files import write_text
 
 if TYPE_CHECKING:
     from lightning_neft.cli.prompt_file import Prompt
@@ -50,6 +50,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     """
     from lightning_neft.cli.prompt_file import read_prompts
     from lightning_neft.cli.quiet import quiet
+    from lightning_neft.data.sources.source import local_files
     from lightning_neft.evaluation.length_ablation import MIN_NEW_TOKENS, variants
     from lightning_neft.evaluation.result import InputFile, make_result, provenance
 
@@ -62,21 +63,18 @@ def run(options: Namespace) -> list[dict[str, Any]]:
             f"--max-new-tokens {most} is less than the {chosen[-1].min_new_tokens} tokens for which the end is "
             "blocked; raise it, or give --min-new-tokens"
         )
+    check_not_read(options, local_files(options.prompts))
     prompts = read_prompts(options.prompts)[: options.limit]
     with quiet():
         answerer = answerer_of("evaluate", options, options.rest)
-        names = [(f"{answerer.name}-{variant.name}", "outputs") for variant in chosen]
-        files = numbered_files(results_folder(options.out), names)
-        found = [_variant(*one, answerer, prompts, options) for one in zip(chosen, files, strict=True)]
-    path = Path(options.prompts)
+        found = [_variant(variant, answerer, prompts, options) for variant in chosen]
+    path = user_path(options.prompts, "--prompts")
     inputs = [InputFile.read("prompts", path, len(prompts))] if path.is_file() else []
     settings = {**answerer.settings, "max_new_tokens": most, "prompts": path.name, "limit": options.limit}
     return [make_result("length_ablation", answerer.name, {"variants": found}, provenance(inputs, settings, seed=None))]
 
 
-def _variant(
-    variant: Variant, file: Path, answerer: Answerer, prompts: Sequence[Prompt], options: Namespace
-) -> dict[str, Any]:
+def _variant(variant: Variant, answerer: Answerer, prompts: Sequence[Prompt], options: Namespace) -> dict[str, Any]:
     from lightning_neft.evaluation.length_ablation import answer_variant
     from lightning_neft.evaluation.text_statistics import statistics_of, token_counts
 
@@ -95,6 +93,11 @@ def _variant(
     # With the instruction as it was, so that a judge compares the variants on the same.
     label = f"{answerer.name} ({variant.name})"
     rows = [prompt.to_json(answer, label) for prompt, answer in zip(prompts, answers, strict=True)]
+    (file,) = numbered_files(
+        results_folder(options.out),
+        [(f"{answerer.name}-{variant.name}", "outputs")],
+        lambda place, _: is_of_others(place, rows),
+    )
     try:
         write_text(file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:

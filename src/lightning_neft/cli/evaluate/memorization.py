@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.evaluate.files import check_not_read
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _BAR = 24
 def add_options(parser: VerbParser) -> None:
     """Add the options of this kind."""
     parser.add_argument("--memorization", action="store_true", required=True)
-    parser.add_argument("--outputs", nargs="+", action="extend", metavar="FILE")
+    parser.add_argument("--outputs", type=Path, nargs="+", action="extend", metavar="FILE")
     parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--limit", type=int, default=200, metavar="N")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
@@ -56,7 +58,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
                 "evaluate --memorization takes --outputs, or a config whose model answers, not both; leave away "
                 f"{options.rest[0] if options.rest else '--model'}"
             )
-        return [_of_file(Path(name)) for name in options.outputs]
+        return [_of_file(path) for path in options.outputs]
     if not options.rest:
         raise ConfigError(
             "evaluate --memorization needs answers: --outputs FILE with references, or --config FILE_OR_RECIPE for the "
@@ -94,6 +96,7 @@ def _of_model(options: Namespace) -> dict[str, Any]:
     from lightning_neft.models.answer_sources import module_answerer, open_answerer
 
     trained = TrainedProgram(options.rest)
+    check_not_read(options, trained.files)
     samples = [item for item in _train_samples(trained) if isinstance(item, Conversation) and item.answer]
     if not samples:
         raise DataError(f"{trained.data.options.source} has no conversation that ends with an answer to compare with")
@@ -119,7 +122,7 @@ def _of_model(options: Namespace) -> dict[str, Any]:
     texts, decoding = answer() if options.model else trained.within(answer)
     found = memorization(texts, [item.answer for item in chosen])
     # Of a folder its name: those above it are nobody's business.
-    model = Path(options.model).name if options.model and Path(options.model).is_dir() else options.model
+    model = local.name if options.model and (local := user_path(options.model, "--model")).is_dir() else options.model
     settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": model}
     label = model or trained.label
     return make_result("memorization", label, found, trained.provenance(settings, options.seed))

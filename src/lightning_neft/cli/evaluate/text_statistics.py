@@ -22,7 +22,7 @@ takes_config = False
 
 def add_options(parser: VerbParser) -> None:
     """Add the options of this kind."""
-    parser.add_argument("--outputs", nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--outputs", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
     parser.add_argument("--first-k-tokens", type=int, metavar="K")
     parser.add_argument("--tokenizer", metavar="NAME")
     parser.add_argument("--trust-remote-code", action="store_true")
@@ -42,7 +42,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     from lightning_neft.evaluation.text_statistics import statistics_of
 
     settings = {"first_k_tokens": options.first_k_tokens, "tokenizer": options.tokenizer}
-    paths = [Path(name) for name in options.outputs]
+    paths = options.outputs
     files = [read_outputs(path) for path in paths]
     results = []
     for path, outputs in zip(paths, files, strict=True):

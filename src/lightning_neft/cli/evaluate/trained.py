@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
-from lightning_neft.cli.program_inputs import inputs_of
+from lightning_neft.cli.program_inputs import input_paths, inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.stop_signals import ctrl_c_raises
 from lightning_neft.data.batching.collate import Collator
@@ -39,6 +39,7 @@ class TrainedProgram:
     Attributes:
         module: The model; its weights are there in `within`.
         data: The data.
+        files: The files that it reads: configs and data.
         label: Name of the run; without a checkpoint it says that this is the base.
 
     Raises:
@@ -52,6 +53,7 @@ class TrainedProgram:
             self.checkpoint: Path | None = checkpoint_of(self._program)
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
+            self.files = input_paths(self._program)
             self.data.setup("validate")
         name: str = self._program.config.name
         self.label = f"{name} (not trained)" if self.checkpoint is None else name

@@ -19,7 +19,7 @@ takes_config = False
 
 def add_options(parser: VerbParser) -> None:
     """Add the options of this kind."""
-    parser.add_argument("--annotations", nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--annotations", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -31,7 +31,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     """
     from lightning_neft.evaluation.annotations import difference_result, read_judged, win_rate_result
 
-    judged = [read_judged(Path(name)) for name in options.annotations]
+    judged = [read_judged(path) for path in options.annotations]
     differences = [difference_result(judged[0], other, seed=options.seed) for other in judged[1:]]
     return [*map(win_rate_result, judged), *differences]
 

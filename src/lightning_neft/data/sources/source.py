@@ -13,6 +13,7 @@ from typing import get_args
 
 from typing_extensions import override
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.catalogue import CatalogueEntry, catalogue, find_entry
 from lightning_neft.data.sources.files import FileRecords, is_pattern, matching_files
 from lightning_neft.data.sources.hub import fetch, open_hub
@@ -21,7 +22,7 @@ from lightning_neft.data.sources.tables import is_saved_dataset, open_saved, unk
 from lightning_neft.data.toy import Split, toy_instructions
 from lightning_neft.errors import DataError
 
-__all__ = ["TOY", "ToyRecords", "open_source"]
+__all__ = ["TOY", "ToyRecords", "local_files", "open_source"]
 
 # The source that comes inside the package.
 TOY = "toy"
@@ -88,10 +89,20 @@ def open_source(
     return records
 
 
+def local_files(source: str) -> list[Path]:
+    """Return the files of this machine that a source names; none for `toy`, the catalogue and the hub."""
+    path = user_path(source, "data.source")
+    if not source or source == TOY or find_entry(source) or path.is_dir():
+        return []
+    if path.exists():
+        return [path]
+    return matching_files(str(path)) if is_pattern(source) else []
+
+
 def _open(source: str, split: str | None, subset: str | None, revision: str | None, streaming: bool) -> Records:
     if entry := find_entry(source):
         return _open_entry(entry, split, subset, revision, streaming)
-    path = Path(source).expanduser()
+    path = user_path(source, "data.source")
     # An empty name would be the current folder.
     if not source or not (source == TOY or path.exists() or is_pattern(source)):
         if _HUB_ID.fullmatch(source) and not _FILE.search(source) and not source.startswith("."):

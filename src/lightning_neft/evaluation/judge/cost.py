@@ -42,7 +42,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Usage:
-    """Requests and their tokens. A difference of two is what came in between.
+    """Requests and their tokens.
 
     Attributes:
         requests: How many were paid for, or would be.
@@ -57,16 +57,6 @@ class Usage:
     output_tokens: int
     uncounted: int
     cost: float | None
-
-    def __sub__(self, other: Usage) -> Usage:
-        cost = None if self.cost is None or other.cost is None else self.cost - other.cost
-        return Usage(
-            self.requests - other.requests,
-            self.input_tokens - other.input_tokens,
-            self.output_tokens - other.output_tokens,
-            self.uncounted - other.uncounted,
-            cost,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the result has it."""

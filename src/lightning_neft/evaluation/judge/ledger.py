@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -21,7 +25,7 @@ CREATE TABLE IF NOT EXISTS replies (
     input_tokens INTEGER, output_tokens INTEGER, time TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (key, attempt))
 """
-# Rows are only ever added. Of two runs that asked the same at the same time the first one's reply stays.
+# Rows are only ever added.
 _ADD = """
 INSERT OR IGNORE INTO replies (key, attempt, judge, prompt, verdict, input_tokens, output_tokens)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -29,6 +33,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 _FIND = "SELECT verdict, input_tokens, output_tokens FROM replies WHERE key = ? ORDER BY attempt"
 # Another run holds the file for the time of one row.
 _WAIT_SECONDS = 60.0
+# How often a request that another run sends is looked at again.
+_LOOK_SECONDS = 0.05
+# Bytes of a request's place in the file of locks.
+_PLACE_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,21 @@ class Record:
     output_tokens: int = 0
     uncounted: int = 0
 
+    def __sub__(self, before: Record) -> Record:
+        return Record(
+            self.replies - before.replies,
+            self.verdict,
+            self.input_tokens - before.input_tokens,
+            self.output_tokens - before.output_tokens,
+            self.uncounted - before.uncounted,
+        )
+
 
 class Ledger:
     """An SQLite file of replies; several threads and several runs may use it at the same time.
 
-    It holds digests, verdicts and token counts: neither answers nor keys.
+    It holds digests, verdicts and token counts: neither answers nor keys. Which requests are under way is in the locks
+    of an empty file beside it, `NAME.lock`: the system takes them from a run that ends, however it does.
 
     Args:
         path: The file, which is made if it is not there.
@@ -70,6 +88,8 @@ class Ledger:
             self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
             with self._connection:
                 self._connection.execute(_TABLE)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._locks = os.open(path.with_name(f"{path.name}.lock"), flags, 0o666)
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"the file of verdicts {str(path)!r} cannot be used: {error}; give another one") from error
 
@@ -77,6 +97,31 @@ class Ledger:
         """Return what is known about a request."""
         with self._lock, closing(self._connection.execute(_FIND, (key,))) as rows:
             return _record(rows)
+
+    @contextmanager
+    def claim(self, key: str, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Hold a request, so that no other process sends it meanwhile; wait for one that does.
+
+        Args:
+            key: Of the request; within a process one thread at a time may hold it.
+            is_wanted: Asked while it waits.
+
+        Yields:
+            Whether it is held; False if it is not wanted any more.
+        """
+        place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:_PLACE_BYTES], "big")
+        while is_wanted():
+            try:
+                fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            except (BlockingIOError, PermissionError):  # which of them depends on the system
+                time.sleep(_LOOK_SECONDS)
+                continue
+            try:
+                yield True
+            finally:
+                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+            return
+        yield False
 
     def add(self, key: str, attempt: int, judge: str, prompt_version: str, reply: Reply) -> Record:
         """Write down a reply, for good, and return what is known now.
@@ -98,6 +143,7 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        os.close(self._locks)
 
 
 def _record(rows: Iterable[tuple[Verdict | None, int | None, int | None]]) -> Record:

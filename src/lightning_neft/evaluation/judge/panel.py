@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
 from lightning_neft.evaluation.judge.ledger import Ledger, Record
@@ -21,10 +21,12 @@ class Panel:
     Attributes:
         judge: Who is asked.
         ledger: Where the replies are kept.
+        sent: What the last `ask_all` has got itself, by key.
     """
 
     judge: Judge
     ledger: Ledger
+    sent: dict[str, Record] = field(default_factory=dict)
 
     def key(self, request: JudgeRequest) -> str:
         """Return the key of a request to this judge."""
@@ -49,6 +51,7 @@ class Panel:
         """
         asked = list(requests)
         failed = Event()
+        self.sent.clear()
         pool = ThreadPoolExecutor(self.judge.workers, thread_name_prefix="judge")
         # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
         try:
@@ -68,13 +71,16 @@ class Panel:
 
     def _ask(self, key: str, request: JudgeRequest, failed: Event) -> None:
         # Told by the worker itself: until the waiting thread hears of it, the next one would be asked and paid for.
-        if failed.is_set():
-            return
         try:
-            record = self.ledger.find(key)
-            while not self._is_done(record):
-                reply = self.judge.ask(prompt_text(request), key, record.replies)
-                record = self.ledger.add(key, record.replies, self.judge.name, PROMPT_VERSION, reply)
+            with self.ledger.claim(key, is_wanted=lambda: not failed.is_set()) as is_ours:
+                if not is_ours:
+                    return
+                # Another run may have asked it meanwhile.
+                before = record = self.ledger.find(key)
+                while not self._is_done(record):
+                    reply = self.judge.ask(prompt_text(request), key, record.replies)
+                    record = self.ledger.add(key, record.replies, self.judge.name, PROMPT_VERSION, reply)
+                    self.sent[key] = record - before
         except BaseException:
             failed.set()
             raise

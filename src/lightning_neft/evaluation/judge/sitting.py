@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightning_neft.evaluation.judge.contest import Contest
 from lightning_neft.evaluation.judge.cost import Price, Usage, estimate, usage
+from lightning_neft.evaluation.judge.ledger import Record
 from lightning_neft.evaluation.judge.outcome import Outcome
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.preferences import combine, requests_of
@@ -60,15 +61,14 @@ def hold(
     forecast = estimate(still_open.values(), price)
     judge = panel.judge
     on_forecast(Forecast(judge.name, judge.is_paid, pairs, len(unique) - len(still_open), forecast))
-    before = {request: panel.ledger.find(panel.key(request)) for request in unique}
     after = panel.ask_all(unique, on_done)
     return [
         Outcome(
             contest=contest,
             judge=judge.name,
             judged=combine(contest.pairs, after),
-            total=(total := usage((after[one] for one in set(asked[index])), price)),
-            paid=total - usage((before[one] for one in set(asked[index])), price),
+            total=usage((after[one] for one in set(asked[index])), price),
+            paid=usage((panel.sent.get(panel.key(one), Record()) for one in set(asked[index])), price),
         )
         for index, contest in enumerate(contests)
     ]

@@ -1,0 +1,121 @@
+"""Every path that a user names: `~` is expanded here and nowhere else, and an output never replaces an input."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from lightning_neft.errors import ConfigError
+
+__all__ = ["check_new", "check_output", "file_in_the_way", "is_same_file", "numbered", "user_path"]
+
+
+def user_path(given: str | Path, option: str = "") -> Path:
+    """Return the path that a user means: with `~` and `~user` expanded, and else as it is.
+
+    Args:
+        given: What the user gave.
+        option: The option or key that it was given for, for messages.
+
+    Raises:
+        ConfigError: There is no such user, or it holds a NUL character, which no path has.
+
+    Example:
+        >>> user_path("runs/~/x", "--out")
+        PosixPath('runs/~/x')
+    """
+    where = f"{option} " if option else ""
+    if "\0" in str(given):
+        raise ConfigError(f"{where}{str(given)!r} holds a NUL character, which no path has; give it without")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        user = Path(given).parts[0]
+        raise ConfigError(
+            f"{where}{given}: there is no home folder for {user} here; write the folder out, or ./{given} for a folder "
+            "of that name"
+        ) from error
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """Return the file because of which there can be no folder of this name, or None.
+
+    Example:
+        >>> file_in_the_way(Path(__file__) / "folder") == Path(__file__)
+        True
+    """
+    first = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return first if first.is_file() else None
+
+
+def is_same_file(first: Path, second: Path) -> bool:
+    """Return whether two paths mean one file, also through symbolic and hard links; it need not be there yet."""
+    if os.path.exists(first) and os.path.exists(second):  # noqa: PTH110
+        return os.path.samefile(first, second)  # noqa: PTH121
+    return _real(first) == _real(second)
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
+    """Return the file that an output goes to, with symbolic links followed, after the check that it may be one.
+
+    Args:
+        path: What the user named.
+        option: The option, for messages.
+        inputs: Files that the same command reads.
+
+    Raises:
+        ConfigError: It is an input, or neither a regular file nor a name for one.
+    """
+    for source in inputs:
+        if is_same_file(path, source):
+            raise ConfigError(f"{option} {path} is an input of this command ({source}); give another file")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return _followed(path)
+    except OSError as error:
+        raise ConfigError(f"{option} {path} cannot be used: {error.strerror}; give another file") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file, and is never replaced"
+        raise ConfigError(f"{option} {path} is {what}; give a file")
+    return _followed(path)
+
+
+def check_new(path: Path, option: str, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Path:
+    """Return the file that an output goes to; one that exists needs `overwrite`.
+
+    Args:
+        path: What the user named.
+        option: The option, for messages.
+        overwrite: Whether the user allowed to replace a file.
+        inputs: Files that the same command reads.
+
+    Raises:
+        ConfigError: It is an input, exists, or cannot be a file.
+    """
+    found = check_output(path, option, inputs)
+    if found.exists() and not overwrite:
+        raise ConfigError(f"{option} {path} exists; give another name, or --overwrite")
+    return found
+
+
+def numbered(path: Path) -> Path:
+    """Return the path, or where something has this name the first of NAME-2, NAME-3 and so on that is free."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
+
+
+def _followed(path: Path) -> Path:
+    return _real(path) if path.is_symlink() else path
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # links that go round in a circle
+        raise ConfigError(f"{path} is a symbolic link that leads to itself; give another path") from error
