@@ -15,6 +15,7 @@ __all__ = [
     "ModelError",
     "NEFTError",
     "NoNoiseError",
+    "NonFiniteError",
 ]
 
 
@@ -102,4 +103,14 @@ class ModelError(NEFTError):
 
     Ways out: the message says which. A run's own `config.yaml` has the options that its checkpoint needs;
     `model.trust_remote_code` lets a model's code run, if you trust it.
+    """
+
+
+class NonFiniteError(NEFTError):
+    """A loss or weights are NaN or infinite; the program ends with exit code 1.
+
+    Causes: a learning rate that is too high; float16, whose largest number is 65504; a base whose weights are broken.
+
+    Ways out: a smaller `model.learning_rate`, `trainer.precision=32-true` or `bf16-mixed`, `model.dtype=float32`. The
+    last checkpoint is finite: the message names it.
     """

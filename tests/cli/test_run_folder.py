@@ -11,27 +11,28 @@ import torch
 
 from forked import Forked
 from lightning_neft.cli.main import main
-from lightning_neft.cli.run_folder import own_folder, usual_loggers
+from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.errors import ConfigError
 
 ROUNDS = 20
 
 
-def trainer(root: Path) -> L.Trainer:
-    loggers = [*usual_loggers(str(root), "run")]
-    return L.Trainer(logger=loggers, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+def run_of(root: Path) -> tuple[RunFolder, L.Trainer]:
+    folder = RunFolder(str(root), "run")
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    return folder, L.Trainer(logger=folder.usual_loggers(), **options)
 
 
 def claim(root: Path, start: Path, number: int) -> int:
     """Make a folder as soon as the other process has looked up its number too; leave a file in it."""
-    mine = trainer(root)
+    mine, trainer = run_of(root)
     (start / f"{number}").touch()
     while len(list(start.iterdir())) < 2:
         time.sleep(0.0005)
-    with own_folder(mine):
-        folders = {logger.log_dir for logger in mine.loggers}
-        (Path(folders.pop()) / f"{number}").touch()
-    return len(folders)
+    with mine.made(trainer):
+        folders = {logger.log_dir for logger in trainer.loggers} | {str(mine.path)}
+        (mine.path / f"{number}").touch()
+    return len(folders) - 1
 
 
 def test_two_processes_that_find_the_same_number_free_get_two_folders(tmp_path: Path) -> None:
@@ -49,19 +50,66 @@ def test_two_processes_that_find_the_same_number_free_get_two_folders(tmp_path: 
 
 
 def test_only_the_folder_that_a_run_has_made_is_removed_after_a_mistake(tmp_path: Path) -> None:
-    late = trainer(tmp_path)
+    late, trainer = run_of(tmp_path)
     first = tmp_path / "run/version_0"
     first.mkdir(parents=True)  # by another run, after the late one had looked
-    with pytest.raises(ConfigError, match=r"a mistake in .*run/version_1"), own_folder(late):
-        raise ConfigError(f"a mistake in {late.log_dir}")
+    with pytest.raises(ConfigError, match=r"a mistake in .*run/version_1"), late.made(trainer):
+        raise ConfigError(f"a mistake in {late.path}")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["version_0"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
+    folder, trainer = run_of(tmp_path)
     (tmp_path / "run/version_0").touch()
-    with pytest.raises(FileExistsError), own_folder(trainer(tmp_path)):
+    with pytest.raises(FileExistsError), folder.made(trainer):
         pass
+
+
+def kept(folder: Path) -> list[str]:
+    """What a run has left in its folder, without its logs."""
+    names = ("checkpoints", "config.yaml", "model")
+    return sorted(path.name for path in folder.iterdir() if path.name in names)
+
+
+LOGGER = ["--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=logs"]
+
+
+@pytest.mark.parametrize("logger", [["--trainer.logger=false"], LOGGER], ids=["none", "of the user"])
+def test_names_and_versions_keep_runs_apart_whatever_their_loggers_are(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], logger: list[str]
+) -> None:
+    options = ["fit", *short, "--samples=0", "--trainer.max_steps=1", *logger]
+    for name in ("a", "a", "b"):
+        assert main([*options, f"--name={name}"]) == 0
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob("runs/*/*"))
+    assert found == ["runs/a/version_0", "runs/a/version_1", "runs/b/version_0"]
+    assert [kept(folder / path) for path in found] == [["checkpoints", "config.yaml", "model"]] * 3
+    assert len(list(folder.glob("logs/lightning_logs/version_*/metrics.csv"))) == (0 if logger != LOGGER else 3)
+    assert "config: runs/b/version_0\n" in capsys.readouterr().out
+    assert main([*options[: -len(logger) - 1], *logger, "--name=a", "--ckpt_path=last"]) == 0
+    last = torch.load(folder / "runs/a/version_2/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 2
+
+
+def test_a_smoke_test_of_lightning_keeps_nothing_and_names_no_other_run(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *short, "--samples=0"]) == 0
+    before = sorted(path for path in folder.rglob("*") if path.is_file())
+    capsys.readouterr()
+    assert main(["fit", *short, "--samples=0", "--trainer.fast_dev_run=true"]) == 0
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
+    assert "runs/" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_the_last_checkpoint_is_found_in_a_folder_of_the_users_own(folder: Path, short: list[str]) -> None:
+    options = ["fit", *short, "--samples=0", "--checkpoint.dirpath=mine"]
+    assert main([*options, "--trainer.max_steps=1"]) == 0
+    assert main([*options, "--ckpt_path=last"]) == 0
+    assert torch.load(folder / "mine/last.ckpt", weights_only=True)["global_step"] == 2
+    assert not (folder / "mine/last-v1.ckpt").exists()
 
 
 @pytest.mark.slow

@@ -20,13 +20,16 @@ _OF_PARTS = (".metadata", "checkpoint")
 _READ_PARTS = (ModelParallelStrategy, FSDPStrategy, DeepSpeedStrategy)
 # What Lightning writes into each checkpoint, and cannot read one without.
 _ENTRIES = ("state_dict", "pytorch-lightning_version")
+# What it leaves out with save_weights_only.
+_TO_RESUME = ("optimizer_states", "lr_schedulers", "callbacks")
 
 
-def checkpoint_of(program: Program, any_parts: bool = False) -> Path | None:
+def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = False) -> Path | None:
     """Return the checkpoint that a command line names; None if it names none.
 
     Args:
         program: The parsed command line and its Trainer.
+        resumes: Whether a fit resumes from it, for which weights alone are not enough.
         any_parts: Whether one in parts is read by other means than the Trainer's strategy, which has to know them.
 
     Raises:
@@ -38,21 +41,18 @@ def checkpoint_of(program: Program, any_parts: bool = False) -> Path | None:
         return None
     if not given:
         raise ConfigError("--ckpt_path needs a value: a path, or last")
-    if given == "last":
-        path = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
-        _check_strategy(path, program, any_parts)
-        return path
-    path = user_path(given, "--ckpt_path")
+    root, name, dirpath = program.trainer.default_root_dir, program.config.name, program.config.checkpoint.dirpath
+    path = newest_checkpoint(Path(root), name, dirpath) if given == "last" else user_path(given, "--ckpt_path")
     if not path.exists():
         raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
     if path.is_dir():
-        if not any((path / name).exists() for name in _OF_PARTS):
+        if not any((path / part).exists() for part in _OF_PARTS):
             raise ConfigError(f"--ckpt_path {given} is a folder, and no checkpoint in parts; give a file in it")
         _check_strategy(path, program, any_parts)
     elif not zipfile.is_zipfile(path):
-        raise ConfigError(f"--ckpt_path {given} is not a checkpoint, or only a part of one")
+        raise ConfigError(f"--ckpt_path {path} is not a checkpoint, or only a part of one")
     else:
-        _check_entries(path, given)
+        _check_entries(path, str(path), resumes)
     return path
 
 
@@ -65,7 +65,7 @@ def _check_strategy(path: Path, program: Program, any_parts: bool) -> None:
         )
 
 
-def _check_entries(path: Path, given: str) -> None:
+def _check_entries(path: Path, given: str, resumes: bool) -> None:
     try:
         # Mapped into memory: the weights are not read.
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -79,3 +79,8 @@ def _check_entries(path: Path, given: str) -> None:
     weights = found["state_dict"]
     if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ConfigError(f"--ckpt_path {given} is not a checkpoint: its state_dict holds more than tensors, or none")
+    if resumes and (lacking := [name for name in _TO_RESUME if name not in found]):
+        raise ConfigError(
+            f"--ckpt_path {given} holds weights alone (it has no {lacking[0]}, as with checkpoint.save_weights_only): "
+            "a fit cannot resume from it; write a model folder with lightning_neft export, and give that as model.base"
+        )

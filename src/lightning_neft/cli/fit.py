@@ -7,16 +7,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
-from lightning_neft.cli.run_folder import own_folder
+from lightning_neft.cli.saved_files import last_checkpoint
 from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
-from lightning_neft.errors import NEFTError
+from lightning_neft.errors import NEFTError, NonFiniteError
+from lightning_neft.models.checkpoint_weights import checkpoint_step
 
 __all__ = ["execute", "run"]
 
@@ -29,29 +31,35 @@ def run(verb: str, args: Sequence[str]) -> int:
         args: The command line after it.
 
     Returns:
-        The exit code: 0, or that of a process which the signal ended if a fit was stopped, and saved, by one.
+        The exit code: 0, or that of a process which the signal ended if a fit was stopped, and saved, by one, or 1 if a
+        fit was stopped because its numbers were not finite.
 
     Raises:
         KeyboardInterrupt: If the user stopped it outside of the training.
     """
     with quiet():
         program = Program(verb, args)
+        trainer = program.trainer
         try:
-            with own_folder(program.trainer):
+            with program.run_folder.made(trainer):
                 result = execute(verb, program)
         except StoppedBySignal as stopped:
-            if program.trainer.is_global_zero:
-                goes_on = f"; to go on: --ckpt_path {stopped.checkpoint}" if stopped.checkpoint else ""
-                print(
-                    f"lightning_neft: stopped by {stopped.signal.name} after step {stopped.step}{goes_on}",
-                    file=sys.stderr,
-                )
+            goes_on = f"; to resume: --ckpt_path {stopped.checkpoint}" if stopped.checkpoint else ""
+            _say(trainer, f"stopped by {stopped.signal.name} after step {stopped.step}{goes_on}")
             return 128 + stopped.signal
+        except NonFiniteError as error:
+            _say(trainer, f"{error}; {last_checkpoint(trainer)}")
+            return 1
     if verb == "fit":
-        print_fit(program.trainer, program.model, program.datamodule)
+        print_fit(trainer, program.model, program.datamodule, program.run_folder)
     if verb == "predict":
-        write_predictions(program.trainer, program.datamodule, result)
+        write_predictions(trainer, program.datamodule, result, program.run_folder)
     return 0
+
+
+def _say(trainer: L.Trainer, line: str) -> None:
+    if trainer.is_global_zero:
+        print(f"lightning_neft: {line}", file=sys.stderr)
 
 
 def execute(verb: str, program: Program) -> Any:
@@ -64,11 +72,12 @@ def execute(verb: str, program: Program) -> Any:
     """
     if program.trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
+    checkpoint = checkpoint_of(program, resumes=verb == "fit")
     try:
         # weights_only: a checkpoint from somewhere else must not run code.
         with ctrl_c_raises():
             result = getattr(program.trainer, verb)(
-                program.model, datamodule=program.datamodule, ckpt_path=checkpoint_of(program), weights_only=True
+                program.model, datamodule=program.datamodule, ckpt_path=checkpoint, weights_only=True
             )
     except SIGTERMException:
         # Lightning's own stop, before the first step: there is nothing to save.
@@ -78,8 +87,18 @@ def execute(verb: str, program: Program) -> Any:
         if isinstance(error.__context__, NEFTError):
             raise error.__context__ from None
         raise
-    if verb == "fit" and _wants_validation(program):
-        # The run stopped between two validations, at max_steps or max_time.
+    if verb != "fit":
+        return result
+    if checkpoint is not None and checkpoint_step(checkpoint) == program.trainer.global_step:
+        limits = [(name, getattr(program.trainer, name)) for name in ("max_steps", "max_epochs")]
+        told = ", ".join(f"trainer.{name}={most}" for name, most in limits if most not in (None, -1))
+        _say(
+            program.trainer,
+            f"nothing was left to train: {checkpoint} is of step {program.trainer.global_step}, where this run ends "
+            f"({told or 'trainer.max_time'}); give more steps, epochs or time",
+        )
+    if _wants_validation(program):
+        # Nothing was trained, or an epoch's end was the last step and not on the schedule of validations.
         program.trainer.validate(program.model, datamodule=program.datamodule, verbose=False)
     return result
 

@@ -20,7 +20,7 @@ from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_na
 from lightning_neft.cli.config_paths import expand_paths
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
-from lightning_neft.cli.run_folder import usual_loggers
+from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
@@ -32,6 +32,7 @@ from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
 from lightning_neft.models.clean_probe import CleanLoss
+from lightning_neft.models.finite import FiniteLoss
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.samples import SampleAnswers
@@ -92,7 +93,7 @@ _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
 class Program(LightningCLI):
     """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
 
-    `config_files` are the files of `--config`, in their order.
+    `run_folder` is where it writes, and is not made yet. `config_files` are the files of `--config`, in their order.
 
     Args:
         verb: The verb, for the help text.
@@ -116,8 +117,6 @@ class Program(LightningCLI):
             args=args,
             run=False,
             save_config_callback=_SaveConfig,
-            # Loggers other than the usual ones have one folder for all runs.
-            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             # Options in a checkpoint would silently win over those of the command line.
             load_from_checkpoint_support=False,
@@ -200,8 +199,10 @@ class Program(LightningCLI):
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
+        self.run_folder = RunFolder(str(config["default_root_dir"] or "."), self.config.name)
+        self.save_config_kwargs = {"run_folder": self.run_folder}
         if config["logger"] is None or config["logger"] is True:
-            config["logger"] = [*usual_loggers(config["default_root_dir"], self.config.name)]
+            config["logger"] = self.run_folder.usual_loggers()
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
         callbacks = [*self._callbacks(config)]
@@ -231,17 +232,22 @@ class Program(LightningCLI):
                 yield CleanLoss(self.config.clean_loss)
         if self.config.samples > 0 and self.config.task != "sequence_classification":
             yield SampleAnswers(count=self.config.samples)
+        yield FiniteLoss()
         yield TokenRate()
         yield StopOnSignal()
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Writes the config into the folder of a run. Without a logger there is no such folder, and nothing is written."""
+    """Writes the config into the folder of a run, unless none was made for it."""
+
+    def __init__(self, *args: Any, run_folder: RunFolder, **options: Any) -> None:
+        super().__init__(*args, save_to_log_dir=False, **options)
+        self._run_folder = run_folder
 
     @override
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._run_folder.is_made:
+            self.parser.save(self.config, self._run_folder.path / "config.yaml", skip_none=False, multifile=False)
 
 
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
@@ -258,19 +264,25 @@ def _check_least(config: Namespace) -> None:
             raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
 
 
-def newest_checkpoint(root: Path, name: str) -> Path:
+def newest_checkpoint(root: Path, name: str, dirpath: str | None = None) -> Path:
     """Return the `last.ckpt` that was written last by a run of this name.
+
+    Args:
+        root: Folder of all runs.
+        name: Of the run.
+        dirpath: The checkpoint.dirpath of the command line, where its checkpoints are then.
 
     Raises:
         ConfigError: If there is none.
     """
-    found = list((root / name).glob("version_*/checkpoints/last.ckpt"))
+    # With a number where other runs had written there.
+    found = list(
+        (root / name).glob("version_*/checkpoints/last.ckpt") if dirpath is None else Path(dirpath).glob("last*.ckpt")
+    )
     if not found:
+        where = f"{root / name}/version_*/checkpoints/last.ckpt" if dirpath is None else f"{dirpath}/last.ckpt"
         others = sorted({path.parents[2].relative_to(root).as_posix() for path in root.rglob("checkpoints/last.ckpt")})
         near = get_close_matches(name, others, n=3, cutoff=0.0)
         runs = f" (runs that have one: {', '.join(near)})" if near else ""
-        raise ConfigError(
-            f"--ckpt_path last: there is no {root / name}/version_*/checkpoints/last.ckpt{runs}; "
-            "start without it, or give a path or --name"
-        )
+        raise ConfigError(f"--ckpt_path last: there is no {where}{runs}; start without it, or give a path or --name")
     return max(found, key=lambda path: path.stat().st_mtime)

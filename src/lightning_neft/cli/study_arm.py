@@ -20,7 +20,6 @@ from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
-from lightning_neft.cli.run_folder import own_folder
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, write_record
@@ -124,6 +123,7 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         f"--trainer.default_root_dir={root}",
         "--trainer.logger=true",
         f"--name={arm.name}",
+        "--checkpoint.dirpath=null",  # one folder for all arms
         f"--ckpt_path={newest_checkpoint(root, arm.name) if has_begun else 'null'}",
     ]
     try:
@@ -132,7 +132,7 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
             trainer: Any = program.trainer
             # First, so that it sees the batches before the noise may double them.
             trainer.callbacks[:0] = [fingerprint, report]
-            with own_folder(trainer):
+            with program.run_folder.made(trainer):
                 execute("fit", program)
             measures = measure(trainer, program.model, program.datamodule, task.measures)
             if not trainer.is_global_zero:

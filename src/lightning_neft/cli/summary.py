@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.cli.saved_files import saved_files
 from lightning_neft.common.files import write_text
-from lightning_neft.common.paths import numbered
 from lightning_neft.data.module import asked
 from lightning_neft.models.language_model import LanguageModel
 from lightning_neft.models.samples import SampleAnswers
@@ -21,6 +21,7 @@ from lightning_neft.models.samples import SampleAnswers
 if TYPE_CHECKING:
     import lightning as L
 
+    from lightning_neft.cli.run_folder import RunFolder
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
@@ -30,9 +31,8 @@ _SAMPLES = 3
 _MAX_NEW_TOKENS = 64
 
 
-def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
+def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
     """Print the held-out loss before and after, sample answers, and where the checkpoints are; on the first process."""
-    log_dir = trainer.log_dir  # the ranks agree on it: all of them have to ask
     if not trainer.is_global_zero:
         return
     console = Console()
@@ -43,7 +43,7 @@ def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData) -> None:
     can_generate = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
     if can_generate and _wants_answers(trainer) and isinstance(model, LanguageModel) and data.prepared.held_out:
         console.print(_answers(trainer, model, data))
-    for name, path in _files(trainer, log_dir):
+    for name, path in saved_files(trainer, run_folder):
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
@@ -88,37 +88,29 @@ def _short(text: str) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _files(trainer: L.Trainer, log_dir: str | None) -> list[tuple[str, str]]:
-    found = []
-    checkpoint: Any = trainer.checkpoint_callback
-    if checkpoint is not None:
-        # Without a monitor Lightning calls the newest one the best.
-        best = checkpoint.best_model_path if checkpoint.monitor else ""
-        found = [("best checkpoint", best), ("last checkpoint", checkpoint.last_model_path)]
-        folder = Path(log_dir or trainer.default_root_dir) / "model"
-        found.append(("model folder", str(folder) if folder.is_dir() else ""))
-    return [(name, path) for name, path in (*found, ("log and config", log_dir or "")) if path]
-
-
-def write_predictions(trainer: L.Trainer, data: TextData, batches: list[list[str]]) -> Path:
+def write_predictions(
+    trainer: L.Trainer, data: TextData, batches: list[list[str]], run_folder: RunFolder
+) -> Path | None:
     """Write the answers to the held-out samples to `predictions.jsonl` in the folder of the run.
 
     Args:
         trainer: The Trainer that predicted.
         data: Its data.
         batches: What `Trainer.predict` returned.
+        run_folder: The folder of the run.
 
     Returns:
-        The file: one object a line with prompt (the last question, or the text), reference and answer. It is
-        `predictions-2.jsonl` and so on where there is one already.
+        The file: one object a line with prompt (the last question, or the text), reference and answer. None where the
+        run has no folder.
     """
+    if not run_folder.is_made:
+        return None
     answers = [answer for batch in batches for answer in batch]
     assert data.prepared.held_out is not None  # predict_dataloader refuses that
     # Shorter than the data under trainer.limit_predict_batches.
     pairs = zip(map(asked, data.prepared.held_out.samples), answers, strict=False)
     lines = [{"prompt": prompt, "reference": reference, "answer": answer} for (prompt, reference), answer in pairs]
-    # Without a folder of its own a run finds those of another one.
-    path = numbered(Path(trainer.log_dir or trainer.default_root_dir) / "predictions.jsonl")
+    path = run_folder.path / "predictions.jsonl"
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(lines)} answers: {path}")
     return path

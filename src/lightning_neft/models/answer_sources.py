@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadedModel", "build_module", "chosen_device", "load_model", "module_answerer", "open_answerer"]
 
 _ADAPTERS = "adapter_config.json"
+_OTHER_BASE = "name the base that they were trained on in base_model_name_or_path of their adapter_config.json"
 
 
 class LoadedModel:
@@ -158,7 +161,7 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; give a model that writes text"
         )
     if base is not None:
-        weights = _with_adapters(weights, tokenizer, folder)
+        weights = _with_adapters(weights, tokenizer, folder, base)
     return LoadedModel(weights, tokenizer, facts, base)
 
 
@@ -192,14 +195,35 @@ def _base_of_adapters(folder: Path) -> str | None:
     return "tiny" if Path(str(base)).name == "tiny_llama" else str(base)
 
 
-def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
-    from peft import PeftModel
+def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, base: str) -> Any:
+    from peft import PeftModel, PeftType
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder} has no adapter_model.safetensors; adapters in other files are not read")
     grow_embeddings(model, tokenizer)
-    with loading("adapters", str(folder)):
-        return PeftModel.from_pretrained(model, str(folder))
+    problem = f"the adapters of {folder} do not fit their base {base}"
+    with loading("adapters", str(folder)), warnings.catch_warnings():
+        # peft warns of keys that are missing, and leaves those adapters as if they had not been trained.
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        try:
+            model = PeftModel.from_pretrained(model, str(folder))
+            # What from_pretrained found is in a warning alone.
+            found: Any = model.load_adapter(str(folder), "default")
+        except RuntimeError as error:
+            if "size mismatch" not in str(error):
+                raise
+            first = str(error).partition("size mismatch for ")[2].splitlines()[0].rstrip(".")
+            raise ModelError(f"{problem}: {first}; {_OTHER_BASE}") from error
+    # The keys of other kinds of adapters may be shared: peft lists those as missing.
+    if model.peft_config["default"].peft_type is PeftType.LORA and (found.missing_keys or found.unexpected_keys):
+        lists = (("missing", found.missing_keys), ("unexpected", found.unexpected_keys))
+        keys = ", ".join(f"{_listed(names)} {what}" for what, names in lists if names)
+        raise ModelError(f"{problem}: {keys}; {_OTHER_BASE}")
+    return model
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
 
 
 def _head(facts: ModelFacts, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -17,12 +17,39 @@ from lightning_neft.models.facts import ModelFacts
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["checkpoint_facts", "checkpoint_weights"]
+__all__ = ["checkpoint_entries", "checkpoint_facts", "checkpoint_step", "checkpoint_weights"]
 
 # Of the LightningModule's weights, in front of the names of the model's own.
 _PREFIX = "model."
 # Where Lightning puts what is no tensor of a checkpoint in parts.
 _META = "meta.pt"
+
+
+def checkpoint_entries(path: Path) -> Mapping[str, Any]:
+    """Return what a checkpoint holds besides the parts of its ranks; weights of one file are not read but mapped.
+
+    Args:
+        path: A `.ckpt` file, or the folder of one whose parts the ranks wrote.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    try:
+        entries: Mapping[str, Any] = torch.load(
+            path / _META if path.is_dir() else path, map_location="cpu", weights_only=True, mmap=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the checkpoint {path} cannot be read: {' '.join(str(error).split())}") from error
+    return entries
+
+
+def checkpoint_step(path: Path) -> int | None:
+    """Return the optimiser step that a checkpoint is of, or None where it does not say.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    return checkpoint_entries(path).get("global_step")
 
 
 def checkpoint_facts(path: Path) -> ModelFacts | None:
@@ -37,12 +64,12 @@ def checkpoint_facts(path: Path) -> ModelFacts | None:
     file = path / _META if path.is_dir() else path
     if not file.is_file():
         return None
+    entries = checkpoint_entries(path)
     try:
-        checkpoint: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        return ModelFacts.of(checkpoint[DESCRIPTION])
+        return ModelFacts.of(entries[DESCRIPTION])
     except KeyError:  # of another program, or of a version that said less
         return None
-    except (OSError, ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise ModelError(f"the checkpoint {path} cannot be read: {' '.join(str(error).split())}") from error
 
 

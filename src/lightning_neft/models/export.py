@@ -13,7 +13,9 @@ from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.templates.jinja_form import chat_template_of
 from lightning_neft.data.templates.registry import template_named
+from lightning_neft.errors import ModelError
 from lightning_neft.models.facts import ModelFacts, write_facts
+from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.generation import decoding, end_ids
 from lightning_neft.models.model_folder import replacing_model_folder
 from lightning_neft.models.weights import DType
@@ -46,6 +48,9 @@ def export_model(
         card: Gives the text of the model card from the facts that are written, and from whether the chat template is
             that of the training.
 
+    Raises:
+        ModelError: If a weight is not finite, in the dtype that is written.
+
     Returns:
         Whether the tokenizer's chat template words prompts as the training did.
     """
@@ -53,6 +58,11 @@ def export_model(
         model = model.merge_and_unload()
     if dtype not in (None, "auto"):
         model = model.to(getattr(torch, dtype))
+    if (name := first_non_finite(model.named_parameters())) is not None:
+        raise ModelError(
+            f"the weights of this model are not finite in {str(model.dtype).removeprefix('torch.')} ({name}): nothing "
+            "was exported; give an earlier checkpoint, or a --dtype whose range is that of the training"
+        )
     has_template = False
     if facts.template is not None:
         template = template_named(facts.template, tokenizer)

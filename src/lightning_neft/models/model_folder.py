@@ -19,8 +19,9 @@ from typing_extensions import override
 from lightning_neft.common.files import check_replaceable, replaced
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.checkpoint_weights import checkpoint_weights
+from lightning_neft.models.checkpoint_weights import checkpoint_step, checkpoint_weights
 from lightning_neft.models.facts import FACTS_FILE, ModelFacts, write_facts
+from lightning_neft.models.finite import first_non_finite
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
@@ -36,6 +37,9 @@ def save_folder(module: PretrainedModule, folder: Path, checkpoint: Path | None 
         return
     if checkpoint is not None:
         weights |= checkpoint_weights(module, checkpoint)
+    names = {name for name, _ in module.model.named_parameters()}
+    if (name := first_non_finite(item for item in weights.items() if item[0] in names)) is not None:
+        raise ModelError(f"its weights are not finite ({name})")
     # Only peft knows the word; transformers writes nothing else.
     options = (
         {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
@@ -53,6 +57,8 @@ class ModelFolder(pl.Callback):
 
     With LoRA the folder has the adapters alone and names their base.
 
+    `written` is the folder once it is there.
+
     Args:
         folder: Where to; the folder `model` beside the logs of the run by default.
 
@@ -62,6 +68,9 @@ class ModelFolder(pl.Callback):
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
+        self.written: Path | None = None
+        self.step: int | None = None
+        """Optimiser step of what was written."""
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -82,7 +91,9 @@ class ModelFolder(pl.Callback):
             # The run itself is done and its checkpoints are written.
             rank_zero_warn(f"no model folder was written: {error}")
         else:
-            rank_zero_info(f"model folder: {folder}")
+            self.written = folder
+            self.step = checkpoint_step(Path(best)) if best else trainer.global_step
+            rank_zero_info(f"model folder: {folder} (step {self.step})")
 
     def _path(self, trainer: pl.Trainer) -> Path:
         if self.folder is not None:

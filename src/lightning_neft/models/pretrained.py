@@ -15,6 +15,7 @@ from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.facts import AUTO_CLASSES, installed_versions, training_facts
+from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.freezing import freeze as freeze_parameters
 from lightning_neft.models.lora import LoraOptions, add_lora
 from lightning_neft.models.model_folder import save_folder
@@ -180,6 +181,7 @@ class PretrainedModule(L.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_trained_weights(self)
         checkpoint[DESCRIPTION] = self.description()
         if self.lora is not None:
             checkpoint["state_dict"] = keep_trained(checkpoint["state_dict"], self.trained)
