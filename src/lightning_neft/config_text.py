@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,18 @@ import yaml
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["compose_config", "load_config"]
+__all__ = ["check_text", "compose_config", "load_config"]
 
 # The saved config of a run has a hundredth of it; the parser would take minutes for a file of data given by mistake.
 _MOST_BYTES = 1_000_000
 # Aliases of aliases can stand for more values than there is memory.
 _MOST_VALUES = 100_000
+_YAML = "tag:yaml.org,2002:"
+# What a config is made of; sets, pairs and bytes are no values of any option.
+_PLAIN = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"}
+_NULL = ("", "~", "null", "Null", "NULL")
+# Whole numbers and fractions that YAML 1.1 reads to another base than is written: 010 as 8, 1:30 as 90.
+_OTHER_BASE = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 def compose_config(path: Path) -> yaml.Node | None:
@@ -42,6 +49,26 @@ def compose_config(path: Path) -> yaml.Node | None:
     return root
 
 
+def check_text(text: str, where: str) -> None:
+    """Check a text that may be YAML for what `compose_config` refuses; a text that is no YAML passes.
+
+    Args:
+        text: A value of the command line, or what a file holds.
+        where: What the text is, for the message.
+
+    Raises:
+        ConfigError: If its aliases stand for too many values or for themselves, or it holds more than plain values.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and not isinstance(root, yaml.ScalarNode):
+            _Check(where).values(root)
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply for a config; write it with fewer levels") from None
+    except yaml.YAMLError:
+        return
+
+
 def load_config(path: Path) -> Any:
     """Return what a config file holds, None if that is nothing.
 
@@ -55,7 +82,7 @@ def load_config(path: Path) -> Any:
 class _Check:
     """Goes over the nodes of a document, and counts the values that they stand for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
         # None while a node is looked at.
         self._counts: dict[int, int | None] = {}
@@ -67,9 +94,8 @@ class _Check:
             if known is None:
                 raise _error(self._path, node, "an alias stands in what it means; write the value out")
             return known
-        if node.tag not in yaml.SafeLoader.yaml_constructors:
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _error(self._path, node, f"the tag {tag} is not read; give a plain value")
+        if node.tag.removeprefix(_YAML) not in _PLAIN:
+            raise _error(self._path, node, f"the tag {_shown(node)} is not read; give a plain value")
         self._counts[id(node)] = None
         inner = []
         if isinstance(node, yaml.MappingNode):
@@ -80,6 +106,7 @@ class _Check:
         elif isinstance(node, yaml.SequenceNode):
             inner = node.value
         else:
+            _check_scalar(self._path, node)
             _construct(self._path, node)
         count = 1 + sum(map(self.values, inner))
         if count > _MOST_VALUES:
@@ -88,7 +115,18 @@ class _Check:
         return count
 
 
-def _construct(path: Path, node: yaml.Node) -> Any:
+def _check_scalar(path: Path | str, node: yaml.Node) -> None:
+    # No name of a file, of a run or of a model has such a character, and no file of text can hold half of one.
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in node.value):
+        raise _error(path, node, f"{node.value!r} contains a NUL or half of a surrogate pair; remove it")
+    if node.tag == f"{_YAML}null" and node.value not in _NULL:
+        raise _error(path, node, f"{node.value!r} cannot be read as !!null; omit the tag, or give null")
+    if node.tag in (f"{_YAML}int", f"{_YAML}float") and _OTHER_BASE.fullmatch(node.value):
+        read = _construct(path, node)
+        raise _error(path, node, f"{node.value} is {read} in YAML; write that, or quote it if it is a text or a time")
+
+
+def _construct(path: Path | str, node: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
@@ -98,9 +136,19 @@ def _construct(path: Path, node: yaml.Node) -> Any:
         raise _error(
             path, node, f"{getattr(node, 'value', '')!r} cannot be read: {error}; quote it if it is a text"
         ) from error
+    except (LookupError, AttributeError) as error:  # PyYAML does not look at what an explicit tag stands before
+        raise _error(
+            path, node, f"{getattr(node, 'value', '')!r} cannot be read as {_shown(node)}; omit the tag"
+        ) from error
     finally:
         loader.dispose()
 
 
-def _error(path: Path, node: yaml.Node, what: str) -> ConfigError:
+def _shown(node: yaml.Node) -> str:
+    """Return the tag of a node as one writes it."""
+    tag: str = node.tag
+    return tag.replace(_YAML, "!!")
+
+
+def _error(path: Path | str, node: yaml.Node, what: str) -> ConfigError:
     return ConfigError(f"{path}, line {node.start_mark.line + 1}: {what}")

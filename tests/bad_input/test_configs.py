@@ -132,7 +132,7 @@ TEXTS = [
     yaml(
         "recipes show: lora of a number",
         CARD.replace("{base: tiny}", "{base: tiny, lora: 8}"),
-        "model.lora: got '8'",
+        "model.lora is a section with keys of its own, got '8'",
         command="recipes show c.yaml",
     ),
     yaml(

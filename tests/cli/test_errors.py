@@ -51,7 +51,27 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["fit", "--data.tokenizer=x"], "command line: data.tokenizer is taken from model.base; give that"),
         (["fit", "--trainer.max_epochs=abc"], "trainer.max_epochs: got 'abc', expected int or null"),
         (["fit", "--neftune.alpha=abc"], "neftune.alpha: got 'abc', expected float"),
-        (["fit", "--neftune=5"], "neftune: got '5', expected keys of its own or null"),
+        (
+            ["fit", "--neftune=5"],
+            "command line: neftune is a section with keys of its own, got '5'; for a number give neftune.alpha",
+        ),
+        (
+            ["fit", "--neftune", "5"],
+            "command line: neftune is a section with keys of its own, got '5'; for a number give neftune.alpha",
+        ),
+        (
+            ["fit", "--neftune_noise_alpha=5"],
+            "command line: unknown key neftune_noise_alpha; did you mean neftune.alpha?",
+        ),
+        (
+            ["fit", "--noise_alpha=5"],
+            "command line: unknown key noise_alpha; did you mean neftune.alpha or model.lora.alpha?",
+        ),
+        (["fit", "--lora_r", "8"], "command line: unknown key lora_r; did you mean model.lora.r?"),
+        (
+            ["fit", "--data", "{sorce: x}"],
+            "command line: unknown key data.sorce; did you mean data.source?",
+        ),
         (["fit", "--model.lora.r=x"], "model.lora.r: got 'x', expected int"),
         (["fit", "--data.batch_size=0"], "data.batch_size must be 1 or more, got 0"),
         (
@@ -95,7 +115,19 @@ def test_the_line(args: list[str], expected: str, folder: Path, capsys: pytest.C
         ("data: [\nmodel: 2", "c.yaml, line 2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("data:\n\tsource: x", "c.yaml, line 2: not valid YAML: found character '\\t' that cannot start any token"),
         ("neftune: {alpha: [1]}", "neftune.alpha: got '[1]', expected float"),
-        ("neftune: 5", "neftune: got '5', expected keys of its own or null"),
+        (
+            "neftune: 5",
+            "c.yaml, line 1: neftune is a section with keys of its own, got '5'; for a number give neftune.alpha",
+        ),
+        (
+            "model:\n  lora: [8]",
+            "c.yaml, line 2: model.lora is a section with keys of its own, got 'a list'; "
+            "for a number give model.lora.r",
+        ),
+        (
+            "config: other.yaml",
+            "c.yaml, line 1: config is an option of the command line; give --config there, once for each file",
+        ),
         ("model: {base: 12}", "model.base: got '12', expected text"),
         (
             "trainer: {logger: {class_path: CSVLogger, init_args: {nam: x}}}",

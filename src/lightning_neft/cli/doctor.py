@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
             "doctor needs something to look at: --config FILE_OR_RECIPE, or --model FOLDER_OR_HUB_ID "
             "(lightning_neft doctor --help)"
         )
+    check_early(rest)
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
 

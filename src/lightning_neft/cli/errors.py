@@ -45,15 +45,25 @@ def _explanation(error: BaseException) -> str | None:
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
         # Whatever is in the way: a file where a folder is to be, no permission, a full disk.
         where = "a file" if error.filename is None else f"{error.filename}"
-        return f"{where} cannot be read or written: {error.strerror}; make room for it there, or give another path"
-    if isinstance(error, MemoryError):
-        return "out of memory; try a smaller data.batch_size or data.max_length"
+        way_out = "make room there, or give another path" if error.errno in _FULL else "give another path"
+        return f"{where} cannot be read or written: {error.strerror}; {way_out}"
+    if isinstance(error, MemoryError) or _is_out_of_memory(error, message):
+        return "out of memory; try a smaller data.batch_size, data.max_length or model.lora.r"
     # Lightning checks the Trainer's options late and with plain ValueErrors too.
     raised_in = _module_of_raise(error)
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
     if is_misconfiguration or (isinstance(error, ValueError) and raised_in.startswith("lightning.")):
         return message
+    # A callback looks for its metric where the metrics are, which is after the first validation.
+    if isinstance(error, RuntimeError) and raised_in.startswith("lightning.pytorch.callbacks."):
+        return message
     return None
+
+
+def _is_out_of_memory(error: BaseException, message: str) -> bool:
+    """Return whether PyTorch found no memory: on a GPU a class of its own, on a CPU a text."""
+    is_on_gpu = type(error).__name__ == "OutOfMemoryError"
+    return is_on_gpu or (isinstance(error, RuntimeError) and "can't allocate memory" in message)
 
 
 def explain_argument_error(message: str) -> str:

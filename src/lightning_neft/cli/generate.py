@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.cli.sigterm import Terminated
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
@@ -46,6 +47,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true")
     options, rest = parser.parse_known(args)
     _check(options, rest)
+    if options.model is None:
+        check_early(rest)
     from lightning_neft.cli.prompt_file import read_prompts
     from lightning_neft.cli.quiet import quiet
 

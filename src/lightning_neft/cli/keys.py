@@ -5,6 +5,7 @@ jsonargparse stops at the first one, does not say in which file it is, and lets 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["KnownKeys", "check_keys", "keys_given"]
 
 # Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
+_NULL = ("null", "~", "")
 
 
 class KnownKeys:
@@ -46,18 +48,44 @@ class KnownKeys:
             return f"unknown key {prefix}; {self._hint(prefix)}"
         return None
 
+    def not_a_section(self, key: str, given: str) -> str:
+        """Return what is wrong with a section for which a plain value is given."""
+        # A number there is meant for the option that the section is known for.
+        main = {"neftune": "alpha", "model.lora": "r"}.get(key)
+        number = f"; for a number give {key}.{main}" if main and given else ""
+        return f"{key} is a section with keys of its own, got {given or 'nothing'!r}{number}"
+
     def _hint(self, key: str) -> str:
         section, _, name = key.rpartition(".")
         siblings = {_name(known): known for known in self.leaves | self.groups if known.rpartition(".")[0] == section}
+        if alike := self._of_its_words(key, with_section=True):
+            return f"did you mean {' or '.join(alike)}?"
         if near := get_close_matches(name, siblings, n=1):
             return f"did you mean {siblings[near[0]]}?"
         # Perhaps the section is wrong or missing.
         if near := get_close_matches(name, {_name(known) for known in self.leaves}, n=1, cutoff=0.8):
-            elsewhere = sorted(
-                (known for known in self.leaves if _name(known) == near[0]), key=lambda k: (k.count("."), k)
-            )
-            return f"did you mean {' or '.join(elsewhere)}?"
+            elsewhere = [known for known in self.leaves if _name(known) == near[0]]
+            return f"did you mean {' or '.join(sorted(elsewhere, key=_depth))}?"
+        if not section and (alike := self._of_its_words(key, with_section=False)):
+            return f"did you mean {' or '.join(alike)}?"
         return f"{section or 'the top level'} has {', '.join(sorted(siblings))}"
+
+    def _of_its_words(self, key: str, with_section: bool) -> list[str]:
+        """Return the keys whose name is made of words of this one, such as `neftune.alpha` for `neftune_noise_alpha`.
+
+        Args:
+            key: What was given; other programs have long names of several words.
+            with_section: Whether a word has to be that of the section.
+        """
+        given = _words(key)
+        found: dict[str, int] = {}
+        for known in self.leaves - self.groups:
+            section, _, name = known.rpartition(".")
+            words = _words(name)
+            if words <= given and (not with_section or (given - words) & _words(section)):
+                found[known] = len(words)
+        most = max(found.values(), default=0)
+        return sorted((known for known, count in found.items() if count == most), key=_depth)
 
 
 def check_keys(known: KnownKeys, args: Sequence[str], files: Sequence[Path]) -> None:
@@ -79,12 +107,36 @@ def keys_given(args: Sequence[str]) -> list[str]:
 
 
 def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
-    for key in keys_given(args):
-        if _name(key) not in _OWN and (problem := known.problem(key)):
+    following = [*args[1:], "--"]
+    for argument, after in zip(args, following, strict=True):
+        if not argument.startswith("--"):
+            continue
+        option, equals, value = argument[2:].partition("=")
+        key = option.removesuffix("+")
+        if _name(key) in _OWN:
+            continue
+        if problem := known.problem(key):
             yield f"command line: {problem}"
+        elif key in known.groups and (equals or not after.startswith("--")):
+            yield from _problems_of_section(known, key, value if equals else after)
 
 
-def _problems_of_file(known: KnownKeys, file: Path) -> Iterator[str]:
+def _problems_of_section(known: KnownKeys, key: str, value: str) -> Iterator[str]:
+    """Yield what is wrong with the value of a whole section: a file, or a mapping on the command line."""
+    if Path(value).is_file():
+        yield from _problems_of_file(known, Path(value), f"{key}.")
+    elif value.lstrip().startswith("{"):
+        try:
+            root = yaml.compose(value, Loader=yaml.SafeLoader)
+        except yaml.YAMLError:
+            return  # the parser says it
+        if isinstance(root, yaml.MappingNode):
+            yield from _problems_of_mapping(known, root, f"{key}.", "command line")
+    elif not (key in known.leaves and value in _NULL):
+        yield f"command line: {known.not_a_section(key, value)}"
+
+
+def _problems_of_file(known: KnownKeys, file: Path, section: str = "") -> Iterator[str]:
     try:
         root = compose_config(file)
     except ConfigError as error:
@@ -94,26 +146,42 @@ def _problems_of_file(known: KnownKeys, file: Path) -> Iterator[str]:
         yield f"{file}: holds no keys"
         return
     if not isinstance(root, yaml.MappingNode):
-        yield f"{file}: expected a mapping of sections such as trainer, model, data; got {root.tag.rpartition(':')[2]}"
+        expected = f"the keys of {section[:-1]}" if section else "sections such as trainer, model, data"
+        yield f"{file}: expected a mapping of {expected}; got {root.tag.rpartition(':')[2]}"
         return
-    yield from _problems_of_mapping(known, root, "", file)
+    yield from _problems_of_mapping(known, root, section, file)
 
 
-def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: str, file: Path) -> Iterator[str]:
+def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: str, file: Path | str) -> Iterator[str]:
     seen = set()
     for key_node, value in mapping.value:
         key = f"{section}{key_node.value}"
-        where = f"{file}, line {key_node.start_mark.line + 1}"
+        where = f"{file}, line {key_node.start_mark.line + 1}" if isinstance(file, Path) else file
         if key in seen:
             yield f"{where}: {key} is given twice"
         seen.add(key)
-        if problem := known.problem(key):
+        if key in _OWN:
+            # The parser would take another file from here, which nothing has looked at.
+            yield f"{where}: {key} is an option of the command line; give --{key} there, once for each file"
+        elif problem := known.problem(key):
             yield f"{where}: {problem}"
         elif key in known.groups:
             if isinstance(value, yaml.MappingNode):
                 yield from _problems_of_mapping(known, value, f"{key}.", file)
-            elif key not in known.leaves:
-                yield f"{where}: {key} is a section with keys of its own, got {value.value or 'nothing'!r}"
+            elif not (key in known.leaves and value.tag.endswith(":null")):
+                yield f"{where}: {known.not_a_section(key, value.value if _is_scalar(value) else 'a list')}"
+
+
+def _is_scalar(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode)
+
+
+def _words(key: str) -> set[str]:
+    return set(re.split(r"[._-]", key)) - {""}
+
+
+def _depth(key: str) -> tuple[int, str]:
+    return key.count("."), key
 
 
 def _name(key: str) -> str:

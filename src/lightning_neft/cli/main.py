@@ -10,7 +10,9 @@ from contextlib import nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 
-from lightning_neft.cli.help import VERBS, static_help
+from lightning_neft.cli.environment import check_environment
+from lightning_neft.cli.help import OF_FIT, VERBS, static_help
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.cli.sigterm import Terminated, sigterm_raises
 
 __all__ = ["main"]
@@ -31,7 +33,9 @@ _MODULES = {
     "report": "lightning_neft.cli.report",
 }
 # What a signal means while a model is trained is for Lightning and the study to say.
-_OWN_SIGNALS = ("fit", "validate", "test", "predict", "study")
+_OWN_SIGNALS = (*OF_FIT, "study")
+_WITHOUT_LIGHTNING = ("recipes", "report")
+_STANDARD_ERROR = 2
 _USER_ERROR = 2
 _INTERRUPTED = 130
 _TERMINATED = 143
@@ -49,6 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
         verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name from somebody's file may hold what a terminal's encoding, or any, has no bytes for.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -58,10 +63,42 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:  # what was printed last found no place, as on a full disk
+        # Or Python would say it again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"the output cannot be written: {error.strerror}")
     return code
 
 
+def _open_closed_streams() -> None:
+    """Open the standard streams that were closed, as by `>&-`, to nothing.
+
+    Else the first file that is opened would take the place of one, and get what a library prints.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w", closefd=False)
+
+
+def _unreadable(args: Sequence[str]) -> str | None:
+    """Return the first word of a command line that is no text, as bytes of another encoding are."""
+    return next((word for word in args if not word.isascii() and not _is_utf8(word)), None)
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _run(args: list[str]) -> int:
+    if (word := _unreadable(args)) is not None:
+        return _fail(f"{word!r} of the command line is not valid UTF-8; give it in UTF-8, or rename the file")
     if (text := static_help(args)) is not None:
         print(text)
         return 0
@@ -72,9 +109,14 @@ def _run(args: list[str]) -> int:
         return _fail(f"unknown verb {verb!r}; {hint}")
     try:
         with nullcontext() if verb in _OWN_SIGNALS else sigterm_raises():
+            if verb not in _WITHOUT_LIGHTNING:
+                check_environment()
+            rest = ["--help" if word == "--help-all" else word for word in rest]
+            if verb in OF_FIT:
+                check_early(rest)
             # Seconds of imports, so only now.
             module = import_module(_MODULES[verb])
-            code: int | None = module.run(verb, ["--help" if word == "--help-all" else word for word in rest])
+            code: int | None = module.run(verb, rest)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", _INTERRUPTED)
     except Terminated as stop:

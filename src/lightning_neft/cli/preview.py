@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.escaped import escaped
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     rest = [argument for argument in args if argument != "--json"]
     if not rest:
         raise ConfigError("preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH")
+    check_early(rest)
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
 

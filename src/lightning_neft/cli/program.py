@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -13,13 +14,16 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
+from lightning_neft.cli.config_loader import PARSER_MODE
 from lightning_neft.cli.config_paths import expand_paths
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
+from lightning_neft.cli.program_keys import LINKS
 from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
@@ -39,6 +43,7 @@ from lightning_neft.models.samples import SampleAnswers
 from lightning_neft.models.step_checkpoint import StepCheckpoint
 from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
+from lightning_neft.report.secrets import mask_text
 from lightning_neft.zoo.recipe import read_card_of_file
 
 __all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
@@ -72,19 +77,26 @@ _CHECKPOINT_DEFAULTS = {
     "checkpoint.auto_insert_metric_name": False,
     "checkpoint.save_last": True,
 }
-# Taken from another key: the tokenizer is always the one of the model.
-_LINKS = {
-    "data.tokenizer": "model.base",
-    "data.trust_remote_code": "model.trust_remote_code",
-    "data.task": "task",
-}
 # The least that options may be which Lightning takes as they are, or whose mistake it tells without their name.
 _LEAST = {
     "trainer.gradient_clip_val": 0,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.num_nodes": 1,
     "trainer.accumulate_grad_batches": 1,
     "clean_loss": 0,
     "samples": 0,
     "seed_everything": 0,
+}
+# The most that makes sense; beyond it a library overflows, or the machine is busy until it is out of memory.
+_MOST = {
+    # More rows than there are samples are all of them.
+    "data.batch_size": 1_000_000,
+    "global_batch_size": 1_000_000_000,
+    "data.max_length": 1_000_000_000,
+    # No layer is that wide.
+    "model.lora.r": 65_536,
+    # Each is a process.
+    "data.num_workers": max(64, 4 * (os.cpu_count() or 1)),
 }
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
@@ -107,13 +119,20 @@ class Program(LightningCLI):
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._is_tiny = without_flag(args)
+        # Of a verb that only looks; the variables of a cluster, such as those of an interactive job, are not for it.
+        self._is_alone = set(ONLY_LOOKING) <= set(args)
         args, self.config_files = resolve_configs(args)
         super().__init__(
             MODELS[task_of(args)],
             TextData,
             trainer_defaults=_TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": f"lightning_neft {verb}"},
+            parser_kwargs={
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "prog": f"lightning_neft {verb}",
+                "parser_mode": PARSER_MODE,
+            },
             args=args,
             run=False,
             save_config_callback=_SaveConfig,
@@ -150,7 +169,7 @@ class Program(LightningCLI):
             "--name", type=str | None, help="Folder of the run; the name of the last config by default."
         )
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
-        for target, source in _LINKS.items():
+        for target, source in LINKS.items():
             parser.link_arguments(source, target)
         read_whole_numbers_first(parser)
 
@@ -170,20 +189,23 @@ class Program(LightningCLI):
         expand_paths(self.config)
         if self._is_tiny:
             say_what_is_tiny(name, before, self.config)
-        _check_least(self.config)
+        _check_range(self.config)
+        _check_places(self.config)
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or name
         if Path(self.config.name).is_absolute() or ".." in Path(self.config.name).parts:
             raise ConfigError(
                 f"name {self.config.name!r} leads out of trainer.default_root_dir; give that, and a name without .."
             )
+        if not self.config.name.isprintable():
+            raise ConfigError(f"name {self.config.name!r} holds a character that cannot be shown; give another one")
 
     @override
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (TypeError, ValueError) as error:
-            # Nothing but options has been looked at so far.
+        except (TypeError, ValueError, RuntimeError, ImportError) as error:
+            # Nothing but options has been looked at so far, and what a logger or a cluster needs.
             raise ConfigError(str(error)) from error
         recipe = last_recipe(self.config_files)
         if recipe is not None and self._is_tiny:
@@ -201,6 +223,8 @@ class Program(LightningCLI):
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         self.run_folder = RunFolder(str(config["default_root_dir"] or "."), self.config.name)
         self.save_config_kwargs = {"run_folder": self.run_folder}
+        if self._is_alone:
+            config["plugins"] = _without_cluster(config["plugins"])
         if config["logger"] is None or config["logger"] is True:
             config["logger"] = self.run_folder.usual_loggers()
         given = config["callbacks"] or []
@@ -237,6 +261,12 @@ class Program(LightningCLI):
         yield StopOnSignal()
 
 
+def _without_cluster(plugins: Any) -> list[Any]:
+    given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
+    kept = [plugin for plugin in given if not isinstance(plugin, ClusterEnvironment)]
+    return [*kept, LightningEnvironment()]
+
+
 class _SaveConfig(SaveConfigCallback):
     """Writes the config into the folder of a run, unless none was made for it."""
 
@@ -254,14 +284,28 @@ def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
     leaves = [key for key in parser.get_defaults().keys() if not key.startswith("neftune.")]  # noqa: SIM118
     for section, options in _OPTIONAL_SECTIONS.items():
         leaves += [section, *(f"{section}.{field.name}" for field in fields(options))]
-    return KnownKeys([key for key in leaves if key not in _LINKS], _LINKS)
+    return KnownKeys([key for key in leaves if key not in LINKS], LINKS)
 
 
-def _check_least(config: Namespace) -> None:
+def _check_range(config: Namespace) -> None:
     values = {key: config.get(key) for key in _LEAST}
     for key, value in values.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= _LEAST[key]:
             raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
+    for key, most in _MOST.items():
+        value = config.get(key)
+        if isinstance(value, int) and value > most:
+            raise ConfigError(f"{key} must be {most} or less, got {value!r}")
+
+
+def _check_places(config: Namespace) -> None:
+    """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
+    for key in ("trainer.default_root_dir", "checkpoint.dirpath"):
+        if "://" in str(config.get(key)):
+            raise ConfigError(
+                f"{key} {mask_text(config.get(key))} is an address; runs are written to folders: mount it, or give a "
+                "folder and copy the run afterwards"
+            )
 
 
 def newest_checkpoint(root: Path, name: str, dirpath: str | None = None) -> Path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.choices import PRUNERS, SAMPLERS
@@ -63,6 +64,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     if missing := [name for name in ("optuna", "matplotlib", "jinja2") if find_spec(name) is None]:
         raise ConfigError(f"study needs {' and '.join(missing)}: pip install 'lightning-neft[study]'")
     options, rest = _parse(args)
+    check_early(rest)
     if options.memorization:
         from lightning_neft.evaluation.memorization import check_libraries
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.evaluate.files import check_out, write_results
+from lightning_neft.cli.program_keys import check_early
 from lightning_neft.errors import ConfigError
 
 __all__ = ["run"]
@@ -84,6 +85,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true")
     if kind.takes_config:
         options, rest = parser.parse_known(args)
+        check_early(rest)
         options.rest = rest
     else:
         options = parser.parse(args)

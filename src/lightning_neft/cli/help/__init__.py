@@ -7,7 +7,7 @@ from importlib import import_module
 
 from lightning_neft._version import __version__
 
-__all__ = ["VERBS", "static_help"]
+__all__ = ["OF_FIT", "VERBS", "static_help"]
 
 VERBS = {
     "fit": "fine-tune a model",
@@ -24,8 +24,8 @@ VERBS = {
     "report": "one HTML page from the results of evaluate and study",
 }
 
-# Verbs whose help is that of another file.
-_OF_FIT = ("fit", "validate", "test", "predict")
+# Those of LightningCLI, which share their options and their help.
+OF_FIT = ("fit", "validate", "test", "predict")
 
 _PROGRAM = """\
 lightning_neft: noisy-embedding fine-tuning (NEFTune) for PyTorch Lightning
@@ -55,7 +55,7 @@ def static_help(args: Sequence[str]) -> str | None:
         return f"lightning_neft {__version__}"
     verb = args[0]
     if verb in VERBS and any(argument in ("-h", "--help") for argument in args[1:]):
-        module = import_module(f"{__name__}.{'fit' if verb in _OF_FIT else verb}")
+        module = import_module(f"{__name__}.{'fit' if verb in OF_FIT else verb}")
         text: str = module.text(verb, VERBS[verb])
         return text
     return None
