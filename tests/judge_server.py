@@ -30,6 +30,7 @@ class JudgeServer(ThreadingHTTPServer):
     """`faults`: what goes wrong at the first visits of a request, before it is answered.
 
     `spread`: each request has as many of them as its digest says, and not all.
+    `raw`: the body of each answer, whatever was asked.
     """
 
     daemon_threads = True
@@ -44,6 +45,7 @@ class JudgeServer(ThreadingHTTPServer):
         self.keys: set[str] = set()
         self.refuse: tuple[int, dict[str, Any]] | None = None
         self.retry_after = "0"
+        self.raw: str | None = None
         self.with_usage = True
         self.lock = threading.Lock()
 
@@ -65,6 +67,9 @@ class JudgeServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is part of the game."""
+
+
+_DRIPPING = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("timeout", "drop"):
             self.close_connection = True
             return None
+        if fault in ("drip", "drip_head"):
+            return self._drip(b"HTTP/1.1 200 OK\r\nX: " if fault == "drip_head" else _DRIPPING)
+        if server.raw is not None:
+            return self._send(200, server.raw)
         if fault == "broken_json":
             return self._send(200, '{"choices": [{"mess')
         if fault == "not_json":
@@ -122,6 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+    def _drip(self, start: bytes) -> None:
+        """Send a byte so often that no wait between two of them is long, for as long as somebody reads."""
+        self.close_connection = True
+        self.wfile.write(start)
+        until = time.monotonic() + 10 * self.server.hang
+        while time.monotonic() < until:
+            self.wfile.write(b" ")
+            time.sleep(0.02)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silence."""

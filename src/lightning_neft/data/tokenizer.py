@@ -10,12 +10,17 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lightning_neft.errors import ModelError
+from lightning_neft.limits import beyond_limits
 from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.base_config import check_base_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "tokenizer_identity"]
+
+# Rules that never end, or make a text longer each time, do so on any text.
+_PROBE = "Which of 3 and 5\nis larger? " * 8
 
 
 def load_tokenizer(
@@ -34,8 +39,15 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     path = resolve_base(base)
+    # transformers reads it too, for the class of the tokenizer.
+    check_base_config(base)
     with loading("tokenizer", base):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise TypeError(f"model_max_length has to be a number, got {tokenizer.model_max_length!r}")
+        if limit := beyond_limits(lambda: tokenizer(_PROBE)):
+            raise ValueError(f"{limit} to read a text of {len(_PROBE)} characters")
+        tokenizer(_PROBE)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, which ends an answer; set one in it")
     add_special_tokens(tokenizer, special_tokens)

@@ -10,6 +10,7 @@ import torch
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
 from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.base_config import check_base_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -54,6 +55,7 @@ def load_config(base: str, trust_remote_code: bool = False) -> PretrainedConfig:
     from transformers import AutoConfig
 
     path = find_base(base)
+    check_base_config(path)
     with loading("config", base):
         # Attention that needs no package and no GPU: nothing behind the first block is run.
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, attn_implementation="eager")
@@ -96,8 +98,6 @@ def build_skeleton(
             else:
                 auto = getattr(transformers, _auto_class(config))
                 model = auto.from_config(config, trust_remote_code=trust_remote_code)
-    except (RuntimeError, NotImplementedError) as error:
-        raise ModelError(f"model base {base!r} cannot be built without its weights: {_one_line(error)}") from error
     finally:
         torch.set_default_dtype(before)
     if model.main_input_name != "input_ids":
@@ -141,7 +141,3 @@ def _any_dropout(values: dict[Any, Any]) -> bool:
         if _any_dropout(value) if isinstance(value, dict) else is_dropout and isinstance(value, float) and value > 0:
             return True
     return False
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

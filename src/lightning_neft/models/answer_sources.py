@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
 from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, pad_id
 from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.adapter_config import ADAPTERS, base_of_adapters, check_adapters
 from lightning_neft.models.answering import Answerer
 from lightning_neft.models.base import loading, resolve_base
 from lightning_neft.models.checkpoint_weights import checkpoint_weights
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "build_module", "chosen_device", "load_model", "module_answerer", "open_answerer"]
 
-_ADAPTERS = "adapter_config.json"
 _OTHER_BASE = "name the base that they were trained on in base_model_name_or_path of their adapter_config.json"
 
 
@@ -142,11 +141,11 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
     path = resolve_base(model)
     folder = Path(path)
     facts = read_facts(folder)
-    if folder.is_dir() and not any((folder / name).is_file() for name in (_ADAPTERS, "config.json")):
+    if folder.is_dir() and not any((folder / name).is_file() for name in (ADAPTERS, "config.json")):
         hint = f"did you mean {model.rstrip('/')}/model?" if (folder / "model").is_dir() else "give one"
-        raise ModelError(f"{model} has neither config.json nor {_ADAPTERS}, so it is no model folder; {hint}")
+        raise ModelError(f"{model} has neither config.json nor {ADAPTERS}, so it is no model folder; {hint}")
     tokenizer = load_tokenizer(model, trust_remote_code)
-    base = _base_of_adapters(folder)
+    base = base_of_adapters(folder)
     chosen: DType = dtype or _dtype(facts, is_adapters=base is not None)
     with loading("config", base or model):
         auto_class = AUTO_CLASSES[facts.task] if facts else _auto_class(resolve_base(base or model), trust_remote_code)
@@ -182,25 +181,11 @@ def chosen_device(device: str | None) -> torch.device:
     return chosen
 
 
-def _base_of_adapters(folder: Path) -> str | None:
-    """Return the base that the adapters of a folder are for, or None where there are none."""
-    path = folder / _ADAPTERS
-    if not path.is_file():
-        return None
-    try:
-        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} does not name the base of the adapters: {error!r}") from error
-    # What peft has of the model in the package is the path of another installation.
-    return "tiny" if Path(str(base)).name == "tiny_llama" else str(base)
-
-
 def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, base: str) -> Any:
     from peft import PeftModel, PeftType
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder} has no adapter_model.safetensors; adapters in other files are not read")
     grow_embeddings(model, tokenizer)
+    check_adapters(folder, [name for name, _ in model.named_modules()])
     problem = f"the adapters of {folder} do not fit their base {base}"
     with loading("adapters", str(folder)), warnings.catch_warnings():
         # peft warns of keys that are missing, and leaves those adapters as if they had not been trained.

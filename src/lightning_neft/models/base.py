@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.cache import cache_folder
-from lightning_neft.errors import ModelError
+from lightning_neft.errors import ModelError, NEFTError
 from lightning_neft.models.hub import cache_without_hub
 
 __all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
@@ -23,6 +23,8 @@ TINY = Path(__file__).with_name("tiny_llama")
 RANDOM_T5 = "tiny-t5"
 # What transformers says where it has no class; all that it has follow.
 _NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for this kind of AutoModel: (\w+)\.")
+# What torch says of an embedding whose padding token lies beyond it.
+_NO_PADDING_ROW = "Padding_idx must be within num_embeddings"
 _LONGEST_REASON = 400
 
 
@@ -62,30 +64,39 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         with cache_without_hub(base):
             yield
-    # OSError: not found or no network. ValueError, KeyError: an architecture or option that is not known.
-    # ImportError: a package that this model or attention needs. The others: files that are cut or hold something else.
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        TypeError,
-        AttributeError,
-        SafetensorError,
-        StrictDataclassError,
-    ) as error:
-        reason = _reason(str(error))
-        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {reason}") from error
-    except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
+    # These have words of their own.
+    except (MemoryError, NEFTError, UnpicklingError):
+        raise
+    # Only libraries run in here, on files that the user named. What they raise on a broken one may be of any class:
+    # that of tokenizers is Exception itself.
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error):
+            # transformers has listed them on the standard error.
+            raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes differ") from error
+        # The tokenizer and the weights need the config too.
+        what = "config" if isinstance(error, StrictDataclassError) else what
+        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_reason(error)}") from error
+    except BaseException as error:
+        # What the Rust of tokenizers and safetensors did not think of.
+        if type(error).__name__ != "PanicException":
             raise
-        # transformers has listed them on the standard error.
-        raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes are others") from error
+        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_line(str(error))}") from error
 
 
-def _reason(message: str) -> str:
-    """Return one line of a message that may have many, or names hundreds of classes."""
+def _reason(error: Exception) -> str:
+    """Return one line of a message that may have many, or names hundreds of classes, or is a name alone."""
+    message = str(error).partition("Exception raised from")[0]
     if found := _NO_CLASS.search(message):
         config, auto_class = found.groups()
         return f"transformers has no {auto_class} for a {config}; give another base, or another task"
+    if isinstance(error, StrictDataclassError):
+        message = f"config.json: {message}"
+    elif _NO_PADDING_ROW in message:
+        return "config.json: pad_token_id must be null or less than vocab_size"
+    elif isinstance(error, (KeyError, NotImplementedError)) or not message:
+        message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return _line(message)
+
+
+def _line(message: str) -> str:
     return textwrap.shorten(message, _LONGEST_REASON, placeholder=" ...")

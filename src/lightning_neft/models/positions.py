@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_neft.errors import ModelError
 from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.base_config import check_base_config
 
 __all__ = ["check_positions"]
 
@@ -33,6 +34,7 @@ def check_positions(base: str, longest: int, trust_remote_code: bool = False) ->
     """
     from transformers import AutoConfig
 
+    check_base_config(base)
     with loading("config", base):
         config = AutoConfig.from_pretrained(resolve_base(base), trust_remote_code=trust_remote_code).get_text_config()
     positions = _positions(config)

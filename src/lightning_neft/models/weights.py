@@ -8,6 +8,7 @@ import torch
 
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.base import loading, resolve_base
+from lightning_neft.models.base_config import check_amount, check_base_config
 from lightning_neft.models.quantization import Quantization, check_quantization, nf4, prepare_quantized
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ def load_weights(
     """
     import transformers
 
+    # Without a dtype transformers takes the checkpoint's: a bf16 one would train in pure bf16 whatever the precision.
+    wanted = "auto" if dtype == "auto" else torch.get_default_dtype() if dtype is None else getattr(torch, dtype)
+    check_base_config(base)
+    check_amount(auto_class, base, trust_remote_code, **config)
     if quantization is not None:
         check_quantization()
         config["quantization_config"] = nf4()
-    # Without a dtype transformers takes the checkpoint's: a bf16 one would train in pure bf16 whatever the precision.
-    wanted = "auto" if dtype == "auto" else torch.get_default_dtype() if dtype is None else getattr(torch, dtype)
     with loading("weights", base):
         model, report = getattr(transformers, auto_class).from_pretrained(
             resolve_base(base),

@@ -201,3 +201,57 @@ def test_an_answer_with_an_end_of_its_own_is_trained_to_its_end() -> None:
     template = ChatTemplate(tiny(odd))
     assert template.exchanges(talk("A", "B"))[0] == Exchange("user>A.assistant>", "B!", "")
     assert template.exchanges(talk("A", "C"))[0] == Exchange("user>A.assistant>", "C", ".")
+
+
+# Of a template that ends at once on a single message.
+IF_ANSWERED = "{%% if messages | length > 1 %%}%s{%% endif %%}"
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+CALLS = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+DOUBLED = (
+    "{% set ns = namespace(x='xx') %}{% for a in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x[0] }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "limit"),
+    [
+        (LOOPS, "it does not end within 1 seconds"),
+        (CALLS, "it does not end within 1 seconds"),
+        (IF_ANSWERED % LOOPS, "it does not end within 1 seconds"),
+        ("{{ 'x' * 10 ** 10 }}", "it needs more than 1024 MB"),
+        ("{% set x = '%10000000000d' % 5 %}", "it needs more than 1024 MB"),
+        ("{% set x = 'x' | center(10 ** 10) %}", "it needs more than 1024 MB"),
+        (DOUBLED, "it needs more than 1024 MB"),
+    ],
+)
+def test_a_template_without_end_is_refused_within_limits(
+    program: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    with pytest.raises(ConfigError, match=f"chat template cannot be used: {limit} to render a question") as caught:
+        ChatTemplate(tiny(program + BARE))
+    assert "choose another template, such as chatml or vicuna" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("{{ 'x' * 2 * 10 ** 6 }}", r"it makes 20000\d\d characters of it"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}", "recursion"),
+        ("{{ '\\ud800' }}", "surrogates not allowed"),
+        ("{% for a in range(10 ** 9) %}{% endfor %}", "Range too big"),
+        ("{% include '/etc/passwd' %}", "no loader"),
+    ],
+)
+def test_whatever_a_template_raises_is_an_error_of_one_line(program: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"chat template refuses the conversation that begins .*{message}") as caught:
+        ChatTemplate(tiny(program + BARE))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_grows_with_the_conversation_is_refused_when_it_comes() -> None:
+    template = ChatTemplate(tiny("{% if messages[0]['content'] == 'grow' %}{{ 'x' * 2 * 10 ** 6 }}{% endif %}" + BARE))
+    assert template.exchanges(talk("stay", "so"))
+    with pytest.raises(DataError, match=r"begins 'grow': it makes 20000\d\d characters of it"):
+        template.exchanges(talk("grow", "so"))

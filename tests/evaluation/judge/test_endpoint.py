@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.patience import Backoff, Pace
 from lightning_neft.evaluation.judge.preferences import Pair, requests_of
+from lightning_neft.evaluation.judge.prompt import prompt_text
+from lightning_neft.evaluation.judge.request import JudgeRequest
 
 JudgeAt = Callable[..., EndpointJudge]
 PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'
@@ -50,6 +55,8 @@ def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: J
         ("nan", None),
         ("soon", None),
         ("1e9", 600.0),
+        ("9" * 400, None),
+        ("Mon, 99 Foo 99999999 00:00:00 GMT", None),
         (formatdate(1030, usegmt=True), 30.0),
     ],
 )
@@ -132,6 +139,97 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match="must hold neither user, password nor query") as raised:
         check_url(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("part", ["\r\nX-Evil: 1", "\n", "\t", " ", "\x00", "\x7f", "\u2028", "\udcff", "\u00e9"])
+@pytest.mark.parametrize("url", ["http://host{}/v1", "http://host/v1{}", "{}http://host/v1", "http://u:secret{}@host"])
+def test_an_address_of_more_than_one_line_is_refused_and_not_repeated(url: str, part: str) -> None:
+    with pytest.raises(ConfigError, match="a line break or another character that no address has") as raised:
+        check_url(url.format(part))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-first\r\nX-Evil: 1", "sk first", "sk-\u00e9", "sk-\x07"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", key)
+    with pytest.raises(ConfigError, match="variable MINE has to be one line of visible ASCII characters") as raised:
+        read_key("MINE", DEFAULT_URL)
+    assert "sk" not in str(raised.value)
+
+
+def completion(content: object, **usage: object) -> dict[str, Any]:
+    return {"choices": [{"message": {"role": "assistant", "content": content}}], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "counted"),
+    [
+        (completion("A", prompt_tokens=7, completion_tokens=1), "A", (7, 1)),
+        (completion(["A"]), "", (None, None)),
+        (completion([{"type": "text", "text": "A"}]), "", (None, None)),
+        (completion(None), "", (None, None)),
+        (completion(5), "", (None, None)),
+        (completion({"A": "A"}), "", (None, None)),
+        (completion("A", prompt_tokens=10**30, completion_tokens=True), "A", (None, None)),
+        (completion("A", prompt_tokens=-1, completion_tokens="many"), "A", (None, None)),
+        (completion("A", prompt_tokens=1.5, completion_tokens=None), "A", (None, None)),
+        ({**completion("A"), "usage": [1]}, "A", (None, None)),
+        ({**completion("A"), "usage": None}, "A", (None, None)),
+        ({**completion("\ud800A\x1b[2J"), "usage": {}}, "\ud800A\x1b[2J", (None, None)),
+    ],
+)
+def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
+    answer: object, text: str, counted: tuple[int | None, int | None], judge_at: JudgeAt, ledger: Ledger
+) -> None:
+    server = JudgeServer()
+    server.raw = json.dumps(answer)
+    with running(server):
+        reply = judge_at(server).ask(PROMPT, "key", 0)
+    assert (reply.text, (reply.input_tokens, reply.output_tokens)) == (text, counted)
+    assert ledger.add("key", 0, "fake", "v", reply).replies == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"choices": []}, "the answer is no completion"),
+        ({"choices": None}, "the answer is no completion"),
+        ({"choices": [None]}, "the answer is no completion"),
+        ({"choices": {"0": 1}}, "the answer is no completion"),
+        ({"choices": [{"message": "A"}]}, "the answer is no completion"),
+        ({"choices": [{"message": {}}]}, "the answer is no completion"),
+        ([1], "the answer is no completion"),
+        (None, "the answer is no completion"),
+        ("A", "the answer is no completion"),
+        ("[" * 100_000, "the answer is not valid JSON"),
+        ('{"usage": {"prompt_tokens": ' + "9" * 5000 + "}}", "the answer is not valid JSON"),
+        ("", "the answer is not valid JSON"),
+        (completion("A" * 2_000_000), "the answer has more than 1000000 bytes"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_is_no_completion_is_a_fault(answer: object, reason: str, judge_at: JudgeAt) -> None:
+    server = JudgeServer()
+    server.raw = answer if isinstance(answer, str) and answer != "A" else json.dumps(answer)
+    with running(server), pytest.raises(ModelError, match=f"in 1 attempts, the last one: {reason}"):
+        judge_at(server, backoff=Backoff(attempts=1), timeout=5).ask(PROMPT, "key", 0)
+
+
+@pytest.mark.parametrize("fault", ["drip", "drip_head"])
+def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_another(fault: str, judge_at: JudgeAt) -> None:
+    with running(JudgeServer([fault])) as server:
+        start = time.monotonic()
+        judge = judge_at(server, timeout=0.5)
+        assert judge.ask(PROMPT, "key", 0).text == "A"
+        assert time.monotonic() - start < 10 * server.hang / 2
+        assert server.done[fault] == 1
+
+
+def test_half_of_a_surrogate_pair_is_asked_about_as_its_escape(judge_at: JudgeAt) -> None:
+    prompt = prompt_text(JudgeRequest("Say it.", "\ud800", "b"))
+    with running(JudgeServer()) as server:
+        judge_at(server, backoff=Backoff(attempts=1)).ask(prompt, "key", 0)
+    assert "\\ud800" in server.bodies[0]["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", ""])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_neft.data.tokenizer import load_tokenizer
-from lightning_neft.errors import ModelError
+from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.local import LocalJudge
 from lightning_neft.evaluation.judge.panel import Panel
@@ -83,3 +83,12 @@ def test_other_weights_under_the_same_name_are_another_judge(tmp_path: Path) -> 
 def test_a_missing_folder_is_one_line() -> None:
     with pytest.raises(ModelError, match=r"model base './nowhere': no such folder"):
         LocalJudge("./nowhere")
+
+
+def test_a_chat_template_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    folder = tmp_path / "chat"
+    shutil.copytree(TINY, folder)
+    (folder / "chat_template.jinja").write_text("{{ 'x' * 10 ** 10 }}")
+    with pytest.raises(ConfigError, match="chat template cannot be used: it needs more than 1024 MB"):
+        LocalJudge(str(folder))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.templates.base import Exchange, Template, before_answer, begins, text_of, without_user
 from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.limits import beyond_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ChatTemplate"]
+__all__ = ["ChatTemplate", "check_ends", "render"]
 
 _PROBE = "ANSWER"
+# Rendered before any other: the shapes of conversations that templates tell apart.
+_TURN = (Message("user", "?"), Message("assistant", _PROBE))
+_PROBES = (_TURN[:1], _TURN, (Message("system", "!"), *_TURN, *_TURN[:1]))
+# Far more than any template adds, for texts of thousands of tokens at least.
+_MOST_ADDED = 1_000_000
+_MOST_PER_CHARACTER = 100
 
 
 class ChatTemplate(Template):
@@ -39,6 +47,7 @@ class ChatTemplate(Template):
             raise ConfigError(
                 "the tokenizer has no chat template; choose the template alpaca, vicuna, guanaco, chatml or plain"
             )
+        check_ends(tokenizer)
         self._tokenizer = tokenizer
         question, answered = Conversation((Message("user", "?"),)), Conversation.exchange("?", _PROBE)
         try:
@@ -111,12 +120,10 @@ class ChatTemplate(Template):
         return Exchange(prompt, rendered[: len(rendered) - len(self._tail)], self._end, trained)
 
     def _render(self, conversation: Conversation, open_prompt: bool = False) -> str:
-        from jinja2 import TemplateError
-
-        messages = [{"role": message.role, "content": text_of(message)} for message in conversation.messages]
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_prompt))
-        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            return render(self._tokenizer, conversation.messages, open_prompt)
+        # A template is a program, and may raise anything.
+        except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             leave = (
                 "leave the system messages out, or " if any(m.role == "system" for m in conversation.messages) else ""
@@ -125,3 +132,45 @@ class ChatTemplate(Template):
                 f"the tokenizer's chat template refuses the conversation that begins {begins(conversation)}: {reason}; "
                 f"{leave}choose another template, such as chatml or vicuna"
             ) from error
+
+
+def check_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a tokenizer's chat template, which is a program, ends and keeps to a bounded memory.
+
+    Raises:
+        ConfigError: If it does not on short conversations. One that waits for a longer one is not found out.
+    """
+
+    def probe(messages: Sequence[Message]) -> None:
+        try:
+            render(tokenizer, messages, open_prompt=messages[-1].role == "user")
+        except MemoryError:
+            raise
+        except Exception:  # shows where its texts are needed
+            return
+
+    if limit := beyond_limits(lambda: [probe(messages) for messages in _PROBES]):
+        raise ConfigError(
+            f"the tokenizer's chat template cannot be used: {limit} to render a question and its answer; choose "
+            "another template, such as chatml or vicuna"
+        )
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], open_prompt: bool) -> str:
+    """Return what a tokenizer's chat template renders.
+
+    Args:
+        tokenizer: The tokenizer.
+        messages: The messages.
+        open_prompt: Whether an answer is to follow.
+
+    Raises:
+        ValueError: If the text is far longer than the messages, or holds half of a surrogate pair; the template may
+            raise anything else.
+    """
+    plain = [{"role": message.role, "content": text_of(message)} for message in messages]
+    text = str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=open_prompt))
+    if len(text) > _MOST_ADDED + _MOST_PER_CHARACTER * sum(len(message["content"]) for message in plain):
+        raise ValueError(f"it makes {len(text)} characters of it")
+    text.encode()
+    return text

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.evaluation.judge.patience import Backoff, Pace
 from lightning_neft.evaluation.judge.request import Reply
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 __all__ = ["DEFAULT_KEY_VARIABLE", "DEFAULT_URL", "EndpointJudge", "check_url", "read_key"]
 
@@ -29,6 +34,10 @@ _PASSING = (408, 409, 429)
 _NO_MONEY = "insufficient_quota"
 _LONGEST_PAUSE = 600.0
 _SHOWN = 200
+# A letter needs a thousandth of it; one that never ends would fill the memory.
+_MOST_BYTES = 1_000_000
+# What no reply of a model comes near, and SQLite's whole numbers have room for.
+_MOST_COUNTED = 10**12
 
 
 class EndpointJudge:
@@ -39,7 +48,7 @@ class EndpointJudge:
         url: The server's address up to and with `/v1`.
         key: The secret; it goes to the server and nowhere else.
         key_variable: The environment variable that it came from, for messages.
-        timeout: Seconds that one request may take.
+        timeout: Seconds that one request may take, from its beginning to the last byte of its answer.
         workers: The most requests at a time.
         backoff: Waiting times after faults, and the seed of the requests.
         pace: The rate limit; shared with other judges at the same server if need be.
@@ -65,17 +74,17 @@ class EndpointJudge:
     ) -> None:
         if find_spec("openai") is None:
             raise ConfigError("a judge at an endpoint needs the extra judge: pip install 'lightning-neft[judge]'")
-        from openai import OpenAI
-
         check_url(url)
         self.name = model
         self.workers = workers
+        self._url = url
+        self._timeout = timeout
         self._key = key
         self._key_variable = key_variable
         self._backoff = backoff or Backoff()
         self._pace = pace or Pace()
-        # The client's own retries draw their waiting times from the global generator, and know no broken answer.
-        self._client = OpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout)
+        # A client for each thread, which closes it without a loss for the others.
+        self._clients = threading.local()
 
     def ask(self, prompt: str, key: str, attempt: int) -> Reply:
         """Return the reply to a prompt, after as many faults as the backoff allows.
@@ -108,37 +117,75 @@ class EndpointJudge:
         self._pace.stop()
 
     def _send(self, prompt: str, seed: int) -> Reply | _Fault:
+        """Send a request; after the time-out the connection is given up, however much of an answer there is.
+
+        The client's own time-out counts from one byte to the next.
+        """
+        client = self._client()
+        found: list[Reply | _Fault | ModelError] = []
+        sender = threading.Thread(target=lambda: found.append(self._request(client, prompt, seed)), daemon=True)
+        sender.start()
+        sender.join(self._timeout)
+        if not found:
+            del self._clients.own
+            client.close()
+            return _Fault("no answer in time")
+        if isinstance(found[0], ModelError):
+            raise found[0]
+        return found[0]
+
+    def _client(self) -> OpenAI:
+        """Return the client of this thread."""
+        from openai import OpenAI
+
+        if not hasattr(self._clients, "own"):
+            # Its own retries draw their waiting times from the global generator, and know no broken answer.
+            self._clients.own = OpenAI(base_url=self._url, api_key=self._key, max_retries=0, timeout=self._timeout)
+        client: OpenAI = self._clients.own
+        return client
+
+    def _request(self, client: OpenAI, prompt: str, seed: int) -> Reply | _Fault | ModelError:
         import openai
 
+        body = b""
         try:
-            completion = self._client.chat.completions.create(
+            with client.chat.completions.with_streaming_response.create(
                 model=self.name,
                 messages=[{"role": "user", "content": prompt}],
                 temperature=0,
                 seed=seed,
                 max_tokens=_MOST_TOKENS,
-            )
+                # Nobody would be there to close it when the last request is done.
+                extra_headers={"Connection": "close"},
+            ) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > _MOST_BYTES:
+                        return _Fault(f"the answer has more than {_MOST_BYTES} bytes")
+            return _reply(json.loads(body)) or _Fault("the answer is no completion")
         except openai.APIStatusError as error:
             return self._status_fault(error)
         except openai.APITimeoutError:
             return _Fault("no answer in time")
         except openai.APIConnectionError as error:
             return _Fault(self._shown(f"the connection failed: {error.__cause__ or error}"))
-        except (openai.OpenAIError, ValueError):
-            # Not JSON, or not the JSON of a completion. What it was may be anything and is not shown.
+        except (openai.OpenAIError, ValueError, RecursionError):
+            # Not JSON, or nothing that Python reads as such. What it was may be anything and is not shown.
             return _Fault("the answer is not valid JSON")
-        return _reply(completion) or _Fault("the answer is no completion")
+        # While the body is read: those of the client's own library, which depends on its version.
+        except Exception as error:
+            return _Fault(self._shown(f"the connection failed: {error}"))
 
-    def _status_fault(self, error: Any) -> _Fault:
+    def _status_fault(self, error: Any) -> _Fault | ModelError:
         status = error.status_code
         if status in (401, 403):
             # Servers repeat parts of the key in their message.
-            raise ModelError(
+            return ModelError(
                 f"judge {self.name!r}: the server refuses the key in ${self._key_variable} (status {status})"
-            ) from None
+            )
         reason = self._shown(f"status {status}: {error.message}")
         if error.code == _NO_MONEY or (status not in _PASSING and status < 500):
-            raise ModelError(f"judge {self.name!r}: the server refuses the request ({reason})") from None
+            return ModelError(f"judge {self.name!r}: the server refuses the request ({reason})")
         return _Fault(reason, _pause(error.response.headers.get("retry-after"), time.time))
 
     def _shown(self, text: str) -> str:
@@ -160,6 +207,12 @@ def check_url(url: str) -> None:
     Raises:
         ConfigError: If it is none, or holds a user name, password or query, which end up in logs.
     """
+    # urlsplit leaves out line breaks and tabs.
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigError(
+            "the judge's address holds a space, a line break or another character that no address has; "
+            f"give one such as {DEFAULT_URL}"
+        )
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -182,9 +235,14 @@ def read_key(variable: str | None, url: str) -> str:
         url: The server's address.
 
     Raises:
-        ConfigError: If there is none and there has to be one.
+        ConfigError: If there is none and there has to be one, or it cannot stand in a header.
     """
     if found := os.environ.get(variable or DEFAULT_KEY_VARIABLE, "").strip():
+        if not (found.isascii() and found.isprintable()) or " " in found:
+            raise ConfigError(
+                f"the key in the environment variable {variable or DEFAULT_KEY_VARIABLE} has to be one line of visible "
+                "ASCII characters"
+            )
         return found
     if variable is None and url != DEFAULT_URL:
         return "no-key"
@@ -192,21 +250,22 @@ def read_key(variable: str | None, url: str) -> str:
 
 
 def _reply(completion: Any) -> Reply | None:
-    """Return what a completion says; the client does not check that it has the form of one."""
+    """Return what a completion says, None if it has not the form of one; a content that is no text is empty."""
     try:
-        text = completion.choices[0].message.content
-    except (AttributeError, IndexError, TypeError):
+        text = completion["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
         return None
-    usage = getattr(completion, "usage", None)
+    usage = completion.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
     return Reply(
         text if isinstance(text, str) else "",
-        _count(getattr(usage, "prompt_tokens", None)),
-        _count(getattr(usage, "completion_tokens", None)),
+        _count(counts.get("prompt_tokens")),
+        _count(counts.get("completion_tokens")),
     )
 
 
 def _count(tokens: object) -> int | None:
-    return tokens if isinstance(tokens, int) and tokens >= 0 else None
+    return tokens if type(tokens) is int and 0 <= tokens <= _MOST_COUNTED else None
 
 
 def _pause(header: str | None, clock: Callable[[], float]) -> float | None:
@@ -218,6 +277,6 @@ def _pause(header: str | None, clock: Callable[[], float]) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header).timestamp() - clock()
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, 0.0), _LONGEST_PAUSE) if math.isfinite(seconds) else None

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from lightning_neft.data.conversation import Message
+from lightning_neft.data.templates.chat_template import check_ends, render
 from lightning_neft.data.tokenizer import leading_ids, load_tokenizer
 from lightning_neft.evaluation.judge.request import Reply
 from lightning_neft.evaluation.result import InputFile
@@ -35,6 +37,7 @@ class LocalJudge:
 
     Raises:
         ModelError: If there is no such model or tokenizer.
+        ConfigError: If its chat template never ends.
     """
 
     is_paid = False
@@ -44,6 +47,8 @@ class LocalJudge:
 
     def __init__(self, base: str, trust_remote_code: bool = False) -> None:
         self._tokenizer = load_tokenizer(base, trust_remote_code)
+        if self._tokenizer.chat_template:
+            check_ends(self._tokenizer)
         self._model, _ = load_weights("AutoModelForCausalLM", base, dtype="auto", trust_remote_code=trust_remote_code)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         # Of a folder its name: the digest tells the model, and those above it are nobody's business.
@@ -70,8 +75,7 @@ class LocalJudge:
     def _encoded(self, prompt: str) -> tuple[list[int], list[int]]:
         """Return the ids of the prompt with either letter behind it."""
         if self._tokenizer.chat_template:
-            messages = [{"role": "user", "content": prompt}]
-            asked: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            asked = render(self._tokenizer, [Message("user", prompt)], open_prompt=True)
             lead, texts = [], (f"{asked}A", f"{asked}B")
         else:
             lead = leading_ids(self._tokenizer)

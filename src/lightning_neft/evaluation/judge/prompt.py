@@ -20,7 +20,8 @@ PROMPT_VERSION = "pairwise_v1"
 def prompt_text(request: JudgeRequest) -> str:
     """Word a request.
 
-    The texts stand in a JSON object, so that an answer cannot pretend to be its end.
+    The texts stand in a JSON object, so that an answer cannot pretend to be its end. Half of a surrogate pair, which
+    is no character, stands there as its escape.
     """
     material = {
         "instruction": request.instruction,
@@ -29,7 +30,8 @@ def prompt_text(request: JudgeRequest) -> str:
     }
     template = files(__package__).joinpath(f"{PROMPT_VERSION}.txt").read_text(encoding="utf-8")
     # Not a second pass over the material: what looks like a placeholder in an answer stays.
-    return Template(template).substitute(material=json.dumps(material, ensure_ascii=False, indent=1)).rstrip("\n")
+    text = Template(template).substitute(material=json.dumps(material, ensure_ascii=False, indent=1)).rstrip("\n")
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def read_verdict(text: str) -> Verdict | None:
