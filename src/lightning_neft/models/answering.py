@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.encoder_ids import source_text
-from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.base import Exchange, Template, begins
+from lightning_neft.data.encoder_ids import source_text, with_special_tokens
+from lightning_neft.data.exchange_ids import encode_prompts, rendered_prompt
+from lightning_neft.data.templates.base import Template, begins
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.models.answer_text import AnswerText, StopTexts, before_stop
 from lightning_neft.models.generation import (
@@ -153,11 +153,9 @@ class Answerer:
         if not self.model.config.is_encoder_decoder:
             ids = encode_prompts(self.tokenizer, self.template, conversations)
             return [prompt or empty_prompt(self.tokenizer) for prompt in ids]
-        texts = []
-        for conversation in conversations:
-            earlier, prompt = self.template.prompt(conversation)
-            texts.append(source_text([*earlier, Exchange(prompt, "", end="")], self.tokenizer))
-        return list(self.tokenizer(texts)["input_ids"]) if texts else []
+        asked = [rendered_prompt(self.tokenizer, self.template, conversation) for conversation in conversations]
+        texts = [source_text(exchanges, self.tokenizer) for exchanges in asked]
+        return [ids.tolist() for ids, _ in with_special_tokens(texts, self.tokenizer)]
 
     def _batch(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int], least: int) -> list[str]:
         """Return the answers of one batch; those that have more room than the others go on alone."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from lightning_neft.data.encoder_ids import once
 from lightning_neft.data.tokenizer import leading_ids, pad_id
 from lightning_neft.models.modes import eager, evaluating
 
@@ -156,9 +157,10 @@ def _encoded(
         return list(cast("Sequence[Sequence[int]]", prompts))
     texts = list(cast("Sequence[str]", prompts))
     if is_seq2seq:
-        return list(tokenizer(texts)["input_ids"])
+        return [once(ids, tokenizer) for ids in tokenizer(texts)["input_ids"]]
     lead = leading_ids(tokenizer)
-    return [lead + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [ids if ids[: len(lead)] == lead else lead + ids for ids in encoded]
 
 
 def before_end(row: list[int], ends: Sequence[int]) -> list[int]:
