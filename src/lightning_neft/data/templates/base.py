@@ -36,7 +36,8 @@ class Template(ABC):
     Attributes:
         name: What the user calls it.
         special_tokens: Texts that must be one token each; the tokenizer may lack them.
-        stop: Texts at which generation stops, besides the end token.
+        stop: Texts that end an answer, as they are trained, besides the end token. What a further turn begins with is
+            none: an answer may hold it.
         lead: What stands between the prompt and the content of an answer. It is trained as part of the answer.
         adds_bos: Whether the token that the tokenizer puts before a text stands before the first prompt; False for
             templates that word it themselves.
