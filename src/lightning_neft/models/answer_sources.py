@@ -157,8 +157,10 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
             f"{base or model} lacks weights of a {type(weights).__name__}: {missing[0]}"
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; give a model that writes text"
         )
+    # Some tokenizers have tokens beyond the table, which a prompt may hold.
+    grow_embeddings(weights, tokenizer)
     if base is not None:
-        weights = _with_adapters(weights, tokenizer, folder)
+        weights = _with_adapters(weights, folder)
     return LoadedModel(weights, tokenizer, facts, base)
 
 
@@ -192,12 +194,11 @@ def _base_of_adapters(folder: Path) -> str | None:
     return "tiny" if Path(str(base)).name == "tiny_llama" else str(base)
 
 
-def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
+def _with_adapters(model: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder} has no adapter_model.safetensors; adapters in other files are not read")
-    grow_embeddings(model, tokenizer)
     with loading("adapters", str(folder)):
         return PeftModel.from_pretrained(model, str(folder))
 
