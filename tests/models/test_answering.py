@@ -11,9 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.exchange_ids import exchange_ids, rendered
 from lightning_neft.data.templates.base import TurnTemplate
 from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.data.templates.registry import template_named
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, stops
 from lightning_neft.errors import ConfigError, DataError, ModelError
 from lightning_neft.models.answer_sources import open_answerer
 from lightning_neft.models.answering import Answerer
@@ -125,6 +127,40 @@ def test_an_answer_ends_before_a_text_of_the_template(base: str) -> None:
     assert it.stream(asked(PROMPTS[1]), pieces.append, max_new_tokens=8) == expected[1]
     assert "".join(pieces) == expected[1]
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("name", ["alpaca", "vicuna", "guanaco", "chatml"])
+def test_an_answer_may_hold_what_a_turn_begins_with_or_names_a_token(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "POSTGRES_USER: me\nUSER: me\n\n### Instruction:\n### Human: <|im_end|> it is."
+    tokenizer = load_tokenizer("tiny")
+    template = template_named(name, tokenizer)
+    add_special_tokens(tokenizer, template.special_tokens)
+    module = CausalLM("tiny")
+    module.configure_model()
+    it = Answerer(module.model, tokenizer, template, name="it")
+    (pairs,) = exchange_ids(tokenizer, template, rendered(tokenizer, template, [Conversation.exchange("Q", said)]))
+    ids = [*pairs[0][1], *tokenizer("never", add_special_tokens=False)["input_ids"]]
+
+    def write(prompts: Any, most: int, streamer: Any = None, **_: Any) -> list[list[int]]:
+        if streamer is not None:
+            for part in (prompts[0], *([token] for token in ids)):
+                streamer.put(torch.tensor(part))
+            streamer.end()
+        return [ids]
+
+    monkeypatch.setattr(it, "_write", write)
+    assert it.answers([asked("Q")]) == [said]
+    pieces: list[str] = []
+    assert it.stream(asked("Q"), pieces.append) == said
+    assert "".join(pieces) == said
+
+
+def test_an_end_of_several_control_tokens_ends_at_the_first_and_one_of_words_as_text() -> None:
+    tokenizer = load_tokenizer("tiny")
+    add_special_tokens(tokenizer, ["<|end|>"])
+    assert stops(tokenizer, ["<|end|></s>", "[END]"]) == ([tokenizer.convert_tokens_to_ids("<|end|>")], ["[END]"])
 
 
 def test_a_streamed_answer_is_that_of_the_batch(base: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.generation import generate_answers
+from tiny import trainer
 
 PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]
 
@@ -64,6 +67,14 @@ def test_prompts_may_be_ids(base: str) -> None:
     model, tokenizer = CausalLM(base), load_tokenizer(base)
     ids = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
     assert model.generate(ids, max_new_tokens=4) == model.generate(PROMPTS, max_new_tokens=4)
+
+
+def test_predicting_ends_at_the_stop_tokens_of_the_data(base: str) -> None:
+    model, data = CausalLM(base), L.LightningDataModule()
+    (answer,) = model.generate(PROMPTS[:1])
+    data.predict_dataloader = lambda: DataLoader(PROMPTS[:1], collate_fn=list)  # type: ignore[method-assign]
+    data.stop_ids = model.tokenizer()(answer.split()[1], add_special_tokens=False)["input_ids"]
+    assert trainer().predict(model, data) == [[answer.split()[0]]]
 
 
 def test_an_answer_ends_before_a_stop_token(base: str) -> None:

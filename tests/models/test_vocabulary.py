@@ -1,14 +1,20 @@
-"""New tokens get the mean of all rows, in a table that grows only where it must."""
+"""New tokens get the mean of all rows, in a table that grows only where it must, and are trained from there."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_neft.data.tokenizer import add_special_tokens
-from lightning_neft.models.vocabulary import grow_embeddings
+from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, pad_id
+from lightning_neft.errors import ConfigError
+from lightning_neft.models.answer_sources import load_model
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.generation import generate_answers
+from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.vocabulary import grow_embeddings, lacking_rows, names_from, rows_line
 from tiny import VOCABULARY, llama, t5
 from words import tokenizer
 
@@ -118,3 +124,90 @@ def test_ids_count_and_not_tokens() -> None:
 
     model: Any = llama()
     assert grow_embeddings(model, WithHole()) == 81 - VOCABULARY  # type: ignore[arg-type]
+
+
+def folder_of(path: Path, *, tied: bool, **tokens: str) -> str:
+    """A base whose tokenizer has what is given beyond the rows of its table."""
+    words = tokenizer()
+    words.add_special_tokens(tokens)
+    model: Any = llama(tie_word_embeddings=tied)
+    model.resize_token_embeddings(TOKENS, mean_resizing=False)
+    model.save_pretrained(path)
+    words.save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_rows_of_new_tokens_are_trained_under_adapters_and_come_back_with_them(tied: bool, tmp_path: Path) -> None:
+    module = CausalLM(folder_of(tmp_path / "base", tied=tied), lora=LoraOptions(r=2))
+    module.special_tokens = ("<|im_start|>", "<|im_end|>")
+    module.configure_model()
+    ids = torch.tensor([[0, 72, 58, 73, 60, 73]])
+    optimizer = torch.optim.AdamW([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        module.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    module.save_model(tmp_path / "adapters")
+
+    loaded = load_model(str(tmp_path / "adapters")).model.merge_and_unload()
+    merged = module.model.merge_and_unload()
+    for table, other in (
+        (merged.get_input_embeddings(), loaded.get_input_embeddings()),
+        (merged.get_output_embeddings(), loaded.get_output_embeddings()),
+    ):
+        start, end = table.weight[72:]
+        mean = table.weight[:72].double().mean(0).float()
+        assert not torch.equal(start, end)
+        assert not torch.allclose(start, mean, atol=1e-4)
+        assert not torch.allclose(end, mean, atol=1e-4)
+        assert torch.equal(other.weight, table.weight)
+
+
+def test_an_output_layer_with_adapters_of_its_own_trains_its_rows_with_them(tmp_path: Path) -> None:
+    options = LoraOptions(r=2, target_modules=["q_proj", "lm_head"])
+    module = CausalLM(folder_of(tmp_path, tied=False), lora=options)
+    module.special_tokens = ("<|im_start|>",)
+    module.configure_model()
+    assert not any("lm_head.token_adapter" in name for name in module.trained)
+    assert any("lm_head.lora_A" in name for name in module.trained)
+
+
+@pytest.mark.parametrize(("lora", "named"), [(None, "lm_head"), (LoraOptions(r=2), "base_model.model.lm_head")])
+def test_frozen_rows_of_new_tokens_are_refused(lora: LoraOptions | None, named: str, tmp_path: Path) -> None:
+    module = CausalLM(folder_of(tmp_path, tied=False), lora=lora, freeze=["lm_head"])
+    module.special_tokens = ("<|im_start|>", "<|im_end|>")
+    with pytest.raises(
+        ConfigError, match=rf"^model\.freeze covers {named}, whose rows for <\|im_start\|> and <\|im_end"
+    ):
+        module.configure_model()
+    # Without new rows it is the user's own business.
+    CausalLM(str(tmp_path), lora=lora, freeze=["lm_head"]).configure_model()
+
+
+@pytest.mark.parametrize("lora", [None, LoraOptions(r=2)])
+def test_a_padding_token_beyond_the_table_gets_a_row(
+    lora: LoraOptions | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = folder_of(tmp_path / "base", tied=True, pad_token="[PAD]")
+    line = "the tokenizer has 1 token for which the embedding table of 72 rows has no row ([PAD])"
+    assert lacking_rows(base, load_tokenizer(base)) == line
+    module = CausalLM(base, lora=lora)
+    with caplog.at_level("INFO"):
+        module.configure_model()
+    assert f"{line}: rows are added" in caplog.messages
+    assert module.has_new_tokens
+    module.model(input_ids=torch.tensor([[0, 58, pad_id(module.tokenizer())]]))
+    module.save_model(tmp_path / "out")
+    written = load_model(str(tmp_path / "out"))
+    assert len(written.model.get_input_embeddings().weight) == 73
+    assert generate_answers(written.model, written.tokenizer, ["hello", "hello now"], max_new_tokens=2)
+
+
+def test_a_line_names_three_tokens_and_says_that_there_are_more(tmp_path: Path) -> None:
+    names = names_from(tokenizer(), 60)
+    assert len(names) == 12
+    assert rows_line(names, 60).endswith(
+        f"12 tokens for which the embedding table of 60 rows has no row ({', '.join(names[:3])}, ...)"
+    )
+    assert lacking_rows(str(tmp_path), tokenizer()) is None

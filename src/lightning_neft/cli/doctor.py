@@ -68,6 +68,7 @@ def _examine_model(options: Namespace) -> DoctorReport:
     from lightning_neft.doctor.examine import examine
     from lightning_neft.doctor.skeleton import find_base, load_config
     from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.models.vocabulary import lacking_rows
     from lightning_neft.noise.injector import EmbeddingNoise
 
     noise = EmbeddingNoise(options.alpha)
@@ -77,6 +78,7 @@ def _examine_model(options: Namespace) -> DoctorReport:
         subject = open_subject(config, base, trust_remote_code=trust, random_init=options.random_init)
         tokenizer = load_tokenizer_if_any(find_base(base), trust)
         batch, source = sample_batch(config, tokenizer, writes=subject.model.can_generate())
+        lacking = None if tokenizer is None else lacking_rows(base, tokenizer, trust)
         return examine(
             subject,
             batch,
@@ -86,6 +88,7 @@ def _examine_model(options: Namespace) -> DoctorReport:
             source=source,
             is_of_user=False,
             long=_LONG,
+            notes=[] if lacking is None else [f"{lacking}; in a module of your own call resize_token_embeddings"],
         )
 
 
@@ -111,6 +114,7 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     from lightning_neft.doctor.examine import examine
     from lightning_neft.doctor.skeleton import load_config
     from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.models.vocabulary import lacking_rows
     from lightning_neft.noise.injector import EmbeddingNoise
 
     base, trust = program.model.base, bool(_option(program, "model", "trust_remote_code"))
@@ -140,6 +144,8 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
         load=load,
     )
     notes = []
+    if lacking := lacking_rows(base, program.datamodule.prepared.tokenizer, trust):
+        notes.append(f"{lacking}: fit adds rows")
     if program.model.lora is not None and subject.weights is not None:
         notes.append("looked at without its adapters, which change nothing that the embedding returns")
         noise.target = _without_adapters(noise.target)

@@ -48,6 +48,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     check_early(rest)
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
+    from lightning_neft.models.vocabulary import lacking_rows
 
     # What libraries print is not part of the object.
     with redirect_stdout(sys.stderr if as_json else sys.stdout), quiet():
@@ -61,6 +62,9 @@ def run(verb: str, args: Sequence[str]) -> None:
         else:
             train = first = stream.first()
             notices = [*data.prepared.notices, *first.notices]
+        options = data.options
+        if lacking := lacking_rows(options.tokenizer, data.prepared.tokenizer, options.trust_remote_code):
+            notices = [*notices, f"{lacking}: fit adds rows"]
     shown = max(0, program.config.samples)
     if as_json:
         print(json.dumps(_as_json(data, train, notices, shown), indent=2, ensure_ascii=False))

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.exchange_ids import exchange_ids
+from lightning_neft.data.exchange_ids import exchange_ids, rendered
 from lightning_neft.data.templates.base import Template
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _lengths(
     conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template
 ) -> list[list[int]]:
     """Return the number of tokens of each exchange of each conversation."""
-    worded = [template.exchanges(conversation) for conversation in conversations]
+    worded = rendered(tokenizer, template, conversations)
     return [
         [len(prompt) + len(answer) for prompt, answer in pairs] for pairs in exchange_ids(tokenizer, template, worded)
     ]

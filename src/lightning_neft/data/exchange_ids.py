@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation
 from lightning_neft.data.templates.base import Exchange, Template
 from lightning_neft.data.tokenizer import leading_ids
@@ -12,22 +13,30 @@ from lightning_neft.data.tokenizer import leading_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["encode_prompts", "exchange_ids", "token_ids"]
+__all__ = ["encode_prompts", "exchange_ids", "rendered", "rendered_prompt"]
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return the ids of each text and nothing around them, in one call: fast tokenizers work on it in parallel."""
-    if not texts:
-        return []
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # nothing is too long here: it is cut later
-    )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Conversation]
+) -> list[list[Exchange]]:
+    """Return the exchanges of conversations, with names of control tokens in messages marked as text.
+
+    Raises:
+        DataError: If the template has no words for one.
+    """
+    return [template.exchanges(_said(tokenizer, template, conversation)) for conversation in conversations]
+
+
+def rendered_prompt(
+    tokenizer: PreTrainedTokenizerBase, template: Template, conversation: Conversation
+) -> list[Exchange]:
+    """Return what generation starts from, marked likewise: the earlier exchanges, and the open one without an answer.
+
+    Raises:
+        DataError: If the template has no words for the conversation.
+    """
+    earlier, prompt = template.prompt(_said(tokenizer, template, conversation))
+    return [*earlier, Exchange(prompt, "", end="")]
 
 
 def exchange_ids(
@@ -38,12 +47,13 @@ def exchange_ids(
     Each exchange is tokenised apart from the others, the first one after what the tokenizer puts before a text. Prompt
     and answer are tokenised as one text, so the answer's first token is the one that a running text would have. Where
     that merges the end of the prompt with the start of the answer, the two are tokenised apart: the prompt's tokens are
-    always those that generation feeds.
+    always those that generation feeds. What a text brings of its own accord, the token that begins or ends it, does not
+    come twice.
 
     Args:
         tokenizer: A tokenizer with an end-of-sequence token.
         template: The template that worded the exchanges.
-        conversations: Exchanges of each conversation.
+        conversations: Exchanges of each conversation; see `rendered`.
     """
     lead = leading_ids(tokenizer) if template.adds_bos else []
     end_ids = [tokenizer.eos_token_id]
@@ -58,8 +68,8 @@ def exchange_ids(
             texts.append(previous + exchange.prompt + exchange.answer + (exchange.end or ""))
             previous = tokenizer.eos_token if exchange.end is None else exchange.end
     ends = sorted(set(before))
-    end_of = dict(zip(ends, token_ids(tokenizer, ends), strict=True))
-    encoded = zip(before, token_ids(tokenizer, prompts), token_ids(tokenizer, texts), strict=True)
+    end_of = dict(zip(ends, _ids(tokenizer, ends), strict=True))
+    encoded = zip(before, _ids(tokenizer, prompts), _ids(tokenizer, texts), strict=True)
     result = []
     for exchanges in conversations:
         pairs: list[tuple[list[int], list[int]]] = []
@@ -67,11 +77,15 @@ def exchange_ids(
             previous, prompt, text = next(encoded)
             start = _behind(prompt, end_of[previous])
             if start is None:
-                start = token_ids(tokenizer, [exchange.prompt])[0]
+                start = _ids(tokenizer, [exchange.prompt])[0]
             answer = _behind(text, prompt)
             if answer is None:
-                answer = token_ids(tokenizer, [exchange.answer + (exchange.end or "")])[0]
-            pairs.append((start if pairs else lead + start, answer + end_ids if exchange.end is None else answer))
+                answer = _ids(tokenizer, [exchange.answer + (exchange.end or "")])[0]
+            if exchange.end is None and answer[-1:] != end_ids:
+                answer = answer + end_ids
+            if not pairs and (start or answer)[: len(lead)] != lead:
+                start = lead + start
+            pairs.append((start, answer))
         result.append(pairs)
     return result
 
@@ -95,12 +109,9 @@ def encode_prompts(
         >>> encode_prompts(load_tokenizer("tiny"), PlainTemplate(), [Conversation.exchange("Hi", "you")])
         [[0, 42, 75]]
     """
-    worded = []
-    for conversation in conversations:
-        earlier, prompt = template.prompt(conversation)
-        worded.append([*earlier, Exchange(prompt, "", end="")])
+    asked = [rendered_prompt(tokenizer, template, conversation) for conversation in conversations]
     result = []
-    for pairs in exchange_ids(tokenizer, template, worded):
+    for pairs in exchange_ids(tokenizer, template, asked):
         *earlier_ids, (last, _) = pairs
         result.append([*(i for prompt_ids, answer in earlier_ids for i in (*prompt_ids, *answer)), *last])
     return result
@@ -109,3 +120,12 @@ def encode_prompts(
 def _behind(ids: list[int], beginning: list[int]) -> list[int] | None:
     """Return the ids without their beginning, or None where they begin otherwise."""
     return ids[len(beginning) :] if ids[: len(beginning)] == beginning else None
+
+
+def _said(tokenizer: PreTrainedTokenizerBase, template: Template, conversation: Conversation) -> Conversation:
+    return conversation if template.is_raw else ControlTokens.of(tokenizer).as_text(conversation)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each text and nothing around them."""
+    return token_ids(tokenizer, texts, add_special_tokens=False)

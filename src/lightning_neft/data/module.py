@@ -27,7 +27,7 @@ from lightning_neft.data.streaming_options import check_options, micro_batch_lim
 from lightning_neft.data.templates.base import text_of
 from lightning_neft.data.token_store import TokenStore
 from lightning_neft.data.tokenization import Task
-from lightning_neft.data.tokenizer import pad_id
+from lightning_neft.data.tokenizer import pad_id, stops
 from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["TextData"]
@@ -221,8 +221,7 @@ class TextData(L.LightningDataModule):
     @cached_property
     def stop_ids(self) -> list[int]:
         """Tokens that end an answer, besides the end token."""
-        vocabulary = self.prepared.tokenizer.get_vocab()
-        return [vocabulary[text] for text in self.prepared.template.stop if text in vocabulary]
+        return stops(self.prepared.tokenizer, self.prepared.template.stop)[0]
 
     def train_order(
         self, rank: int = 0, world_size: int = 1, accumulate: int = 1, limit: int | float = 1.0

@@ -60,6 +60,7 @@ class TokenStore:
         truncated: How many of them were cut.
         dropped: How many others were left out, by reason.
         untrained: See `Encoding`.
+        remarks: See `Encoding`.
         facts: What the builder of the store added.
 
     Raises:
@@ -74,6 +75,7 @@ class TokenStore:
         self.truncated: int = about["truncated"]
         self.dropped: dict[str, int] = about["dropped"]
         self.untrained: int = about["untrained"]
+        self.remarks: dict[str, int] = about["remarks"]
         self.facts: dict[str, Any] = about["facts"]
         self._has_samples: bool = about["has_samples"]
         rows = pa.ipc.open_stream(pa.memory_map(str(folder / _TOKENS))).read_all()
@@ -113,7 +115,7 @@ class TokenStore:
 
     def notices(self, name: str, max_length: int) -> list[str]:
         """Return lines that tell a person what did not come through whole; see `Encoding.notices`."""
-        counts = Encoding([], self.kept.tolist(), self.truncated, self.dropped, self.untrained)
+        counts = Encoding([], self.kept.tolist(), self.truncated, self.dropped, self.untrained, self.remarks)
         return counts.notices(name, max_length)
 
 
@@ -256,6 +258,7 @@ class _Writer:
             "truncated": self._counts.truncated,
             "dropped": self._counts.dropped,
             "untrained": self._counts.untrained,
+            "remarks": self._counts.remarks,
             "has_samples": self._has_samples,
             "facts": self._facts,
         }

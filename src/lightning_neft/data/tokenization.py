@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
+from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
-from lightning_neft.data.encoder_ids import source_text, with_special_tokens
-from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
+from lightning_neft.data.encoder_ids import once, source_text, with_special_tokens
+from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids, rendered
 from lightning_neft.data.templates.base import Exchange, Template, begins
 from lightning_neft.errors import ConfigError, DataError
 
@@ -25,9 +26,12 @@ Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 # The label that the cross-entropy of PyTorch leaves out.
 IGNORED = -100
 # Part of the fingerprint of stored tokens: to be raised whenever this package turns the same sample into other ids.
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 EMPTY_ANSWER = "empty answer"
 PROMPT_FILLS = "prompt fills max_length"
+# Of a control token in the data.
+TEXT_READ = "contain {name!r} in a message: it is read as text, not as the control token"
+TOKEN_READ = "contain {name!r}: it is read as the control token, and not added again where it begins or ends the text"
 # Samples in one call of the tokenizer.
 _BATCH = 1000
 
@@ -60,6 +64,7 @@ class Encoding:
         untrained: Answers that are read, if anything, but not trained: empty ones, greetings before the first question,
             those that a chat template words differently as soon as another turn follows, and for seq2seq all but the
             last one.
+        remarks: What else a person should know: in how many samples, by what follows "N of M samples".
     """
 
     samples: list[EncodedSample] = field(default_factory=list)
@@ -67,12 +72,14 @@ class Encoding:
     truncated: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     untrained: int = 0
+    remarks: dict[str, int] = field(default_factory=dict)
 
     def count(self, other: Encoding) -> None:
         """Add the counts of further samples, without the samples."""
         self.truncated += other.truncated
         self.dropped = dict(Counter(self.dropped) + Counter(other.dropped))
         self.untrained += other.untrained
+        self.remarks = dict(Counter(self.remarks) + Counter(other.remarks))
 
     def notices(self, name: str, max_length: int) -> list[str]:
         """Return lines that tell a person what did not come through whole; none where everything did.
@@ -90,6 +97,7 @@ class Encoding:
         if self.truncated:
             lines.append(f"{self.truncated} of {count} samples cut to {max_length} tokens")
         lines += [f"{number} of {count} samples left out: {reason}" for reason, number in sorted(self.dropped.items())]
+        lines += [f"{number} of {count} samples {remark}" for remark, number in sorted(self.remarks.items())]
         if self.untrained:
             lines.append(
                 f"{self.untrained} answers are read but not trained: they are empty, come before any question, are "
@@ -116,7 +124,8 @@ def encode(
     - `seq2seq_lm`: all before the last answer for the encoder, the last answer as the decoder's target.
     - `sequence_classification`: the text with the tokenizer's own special tokens, the index of its label.
 
-    A sample without a token to train on is left out and counted.
+    A sample without a token to train on is left out and counted. The name of a control token in a message is text; with
+    the template plain, and in a text to classify, it is the token.
 
     Args:
         samples: Conversations, or texts with labels for classification.
@@ -136,13 +145,16 @@ def encode(
     """
     encoding = Encoding()
     dropped: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    control = ControlTokens.of(tokenizer)
     for start in range(0, len(samples), _BATCH):
         batch = samples[start : start + _BATCH]
+        names.update(name for sample in batch for name in control.within(sample))
         if task == "sequence_classification":
             encoded = _classification(_of_kind(batch, Labelled, task), tokenizer, max_length, labels)
         else:
             conversations = _of_kind(batch, Conversation, task)
-            worded = [template.exchanges(conversation) for conversation in conversations]
+            worded = rendered(tokenizer, template, conversations)
             if task == "causal_lm":
                 encoded = _causal(worded, tokenizer, template, max_length)
             else:
@@ -165,6 +177,8 @@ def encode(
         if task != "sequence_classification" and batch and all_cut:
             _check_template_fits(tokenizer, template, max_length)
     encoding.dropped = dict(dropped)
+    remark = TOKEN_READ if template.is_raw or task == "sequence_classification" else TEXT_READ
+    encoding.remarks = {remark.format(name=name): number for name, number in names.items()}
     return encoding
 
 
@@ -211,7 +225,7 @@ def _seq2seq(
 ) -> Iterator[_Encoded]:
     sources = [source_text(exchanges, tokenizer) for exchanges in worded]
     targets = [exchanges[-1].answer + (exchanges[-1].end or "") if exchanges else "" for exchanges in worded]
-    encoded = tokenizer(text_target=targets, return_attention_mask=False, verbose=False)["input_ids"]
+    encoded = token_ids(tokenizer, targets, is_target=True)
     # Some put an end token behind a target of their own accord.
     adds_end = tokenizer.eos_token_id in tokenizer(text_target="")["input_ids"]
     inputs = with_special_tokens(sources, tokenizer, max_length)
@@ -221,6 +235,7 @@ def _seq2seq(
             continue
         if not adds_end and exchanges[-1].end is None:
             target = [*target, tokenizer.eos_token_id]
+        target = once(target, tokenizer)
         labels = np.array(target[:max_target_length], np.int32)
         yield EncodedSample(input_ids, labels), cut or len(target) > max_target_length, ""
 

@@ -17,7 +17,7 @@ from lightning_neft.models.base_config import check_base_config
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "tokenizer_identity"]
+__all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "stops", "tokenizer_identity"]
 
 # Rules that never end, or make a text longer each time, do so on any text.
 _PROBE = "Which of 3 and 5\nis larger? " * 8
@@ -84,6 +84,24 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     No token is added and no embedding resized: the masks are made from lengths, so the id is never looked at.
     """
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def stops(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[list[int], list[str]]:
+    """Return what ends an answer, of the texts that a template ends one with.
+
+    Returns:
+        The control tokens that such texts begin with, and the texts that begin with none, which are looked for as text.
+        A text that a control token stands for may be part of an answer.
+    """
+    ids: list[int] = []
+    written: list[str] = []
+    for text in texts:
+        first = tokenizer(text, add_special_tokens=False)["input_ids"][0]
+        if first in tokenizer.added_tokens_decoder:
+            ids.append(int(first))
+        else:
+            written.append(text)
+    return ids, written
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:

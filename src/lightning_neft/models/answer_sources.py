@@ -159,8 +159,10 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
             f"{base or model} lacks weights of a {type(weights).__name__}: {missing[0]}"
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; give a model that writes text"
         )
+    # Some tokenizers have tokens beyond the table, which a prompt may hold.
+    grow_embeddings(weights, tokenizer)
     if base is not None:
-        weights = _with_adapters(weights, tokenizer, folder, base)
+        weights = _with_adapters(weights, folder, base)
     return LoadedModel(weights, tokenizer, facts, base)
 
 
@@ -181,10 +183,9 @@ def chosen_device(device: str | None) -> torch.device:
     return chosen
 
 
-def _with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, base: str) -> Any:
+def _with_adapters(model: Any, folder: Path, base: str) -> Any:
     from peft import PeftModel, PeftType
 
-    grow_embeddings(model, tokenizer)
     check_adapters(folder, [name for name, _ in model.named_modules()])
     problem = f"the adapters of {folder} do not fit their base {base}"
     with loading("adapters", str(folder)), warnings.catch_warnings():

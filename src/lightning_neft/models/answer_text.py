@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_neft.data.templates.base import Template
+from lightning_neft.data.tokenizer import stops
 from lightning_neft.models.generation import before_end, end_ids
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def before_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """Return the text in front of the first one that ends an answer, and whether there is any.
 
     Example:
-        >>> before_stop("Yes.USER: And", ["USER:"])
-        ('Yes.', True)
+        >>> before_stop("Yes. [END]", ["[END]"])
+        ('Yes. ', True)
     """
     places = [place for end in stop if (place := text.find(end)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
@@ -72,6 +73,7 @@ class AnswerText:
         self._template = template
         self._show = show
         self._ends = end_ids(tokenizer, template.stop)
+        self._stop = stops(tokenizer, template.stop)[1]
         self._ids: list[int] = []
         self._is_prompt = True
         self._shown = ""
@@ -83,7 +85,7 @@ class AnswerText:
             return
         self._ids += value.flatten().tolist()
         text = self._tokenizer.decode(before_end(self._ids, self._ends), skip_special_tokens=True)
-        answer, is_stopped = before_stop(text, self._template.stop)
+        answer, is_stopped = before_stop(text, self._stop)
         self.whole = self._template.content(answer)
         if not is_stopped:
             self._show_up_to(len(self.whole) - self._unsure())
@@ -102,5 +104,5 @@ class AnswerText:
         """Return how many of the last characters may be part of another one, of a lead, or of a text that ends it."""
         if self._template.lead.startswith(self.whole):
             return len(self.whole)
-        parts = [end[:length] for end in (*self._template.stop, _PART) for length in range(1, len(end) + 1)]
+        parts = [end[:length] for end in (*self._stop, _PART) for length in range(1, len(end) + 1)]
         return max((len(part) for part in parts if self.whole.endswith(part)), default=0)

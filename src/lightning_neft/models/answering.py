@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.encoder_ids import source_text
-from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.base import Exchange, Template, begins
+from lightning_neft.data.encoder_ids import source_text, with_special_tokens
+from lightning_neft.data.exchange_ids import encode_prompts, rendered_prompt
+from lightning_neft.data.templates.base import Template, begins
+from lightning_neft.data.tokenizer import stops
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.models.answer_text import AnswerText, StopTexts, before_stop
 from lightning_neft.models.generation import (
@@ -55,6 +56,8 @@ class Answerer:
         self.name = name
         self.ends = end_ids(tokenizer, template.stop)
         """Ids that end an answer."""
+        self.stop_texts = stops(tokenizer, template.stop)[1]
+        """Texts that end an answer and are no control tokens."""
 
     @property
     def positions(self) -> int:
@@ -153,11 +156,9 @@ class Answerer:
         if not self.model.config.is_encoder_decoder:
             ids = encode_prompts(self.tokenizer, self.template, conversations)
             return [prompt or empty_prompt(self.tokenizer) for prompt in ids]
-        texts = []
-        for conversation in conversations:
-            earlier, prompt = self.template.prompt(conversation)
-            texts.append(source_text([*earlier, Exchange(prompt, "", end="")], self.tokenizer))
-        return list(self.tokenizer(texts)["input_ids"]) if texts else []
+        asked = [rendered_prompt(self.tokenizer, self.template, conversation) for conversation in conversations]
+        texts = [source_text(exchanges, self.tokenizer) for exchanges in asked]
+        return [ids.tolist() for ids, _ in with_special_tokens(texts, self.tokenizer)]
 
     def _batch(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int], least: int) -> list[str]:
         """Return the answers of one batch; those that have more room than the others go on alone."""
@@ -174,7 +175,7 @@ class Answerer:
                 found = before_end(ids, self.ends)
                 written[row] += found
                 whole = self.tokenizer.decode(written[row], skip_special_tokens=True)
-                texts[row], is_stopped = before_stop(whole, self.template.stop)
+                texts[row], is_stopped = before_stop(whole, self.stop_texts)
                 if len(found) == most and not is_stopped and len(written[row]) < rooms[row]:
                     still.append(row)
             unfinished = still
@@ -182,10 +183,8 @@ class Answerer:
 
     def _write(self, prompts: Sequence[Sequence[int]], most: int, least: int = 0, **options: Any) -> list[list[int]]:
         start = 1 if self.model.config.is_encoder_decoder else max(map(len, prompts))
-        # Single tokens are among the ends.
-        texts = [text for text in self.template.stop if text not in self.tokenizer.get_vocab()]
-        if texts:
-            options["stopping_criteria"] = [StopTexts(self.tokenizer, texts, start)]
+        if self.stop_texts:
+            options["stopping_criteria"] = [StopTexts(self.tokenizer, self.stop_texts, start)]
         return write_tokens(self.model, prompts, decoding(self.tokenizer, self.ends, most, least or None), **options)
 
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:

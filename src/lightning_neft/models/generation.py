@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from lightning_neft.data.tokenizer import leading_ids, pad_id
+from lightning_neft.data.encoder_ids import once
+from lightning_neft.data.tokenizer import leading_ids, pad_id, stops
 from lightning_neft.models.modes import eager, evaluating
 
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ def padded(prompts: Sequence[Sequence[int]], pad: int, side: str = "left") -> tu
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> list[int]:
-    """Return the tokens that end an answer: the end token, and those of the texts that are one token each."""
-    vocabulary = tokenizer.get_vocab()
-    ends = [int(tokenizer.eos_token_id), *(int(vocabulary[text]) for text in stop if text in vocabulary)]
-    return list(dict.fromkeys(ends))
+    """Return the tokens that end an answer: the end token, and those that the texts begin with (see `stops`)."""
+    return list(dict.fromkeys([int(tokenizer.eos_token_id), *stops(tokenizer, stop)[0]]))
 
 
 def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -156,9 +155,10 @@ def _encoded(
         return list(cast("Sequence[Sequence[int]]", prompts))
     texts = list(cast("Sequence[str]", prompts))
     if is_seq2seq:
-        return list(tokenizer(texts)["input_ids"])
+        return [once(ids, tokenizer) for ids in tokenizer(texts)["input_ids"]]
     lead = leading_ids(tokenizer)
-    return [lead + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [ids if ids[: len(lead)] == lead else lead + ids for ids in encoded]
 
 
 def before_end(row: list[int], ends: Sequence[int]) -> list[int]:

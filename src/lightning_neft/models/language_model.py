@@ -52,7 +52,8 @@ class LanguageModel(FineTuner):
 
     @override
     def predict_step(self, batch: Sequence[str] | Sequence[Sequence[int]], batch_idx: int) -> list[str]:
-        return self.generate(batch, batch_size=len(batch))
+        datamodule = None if self._trainer is None else self._trainer.datamodule  # type: ignore[attr-defined]
+        return self.generate(batch, batch_size=len(batch), stop_ids=getattr(datamodule, "stop_ids", ()))
 
     def generate(
         self,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.tokenizer import load_tokenizer
-from lightning_neft.errors import ConfigError
+from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.facts import AUTO_CLASSES, installed_versions, training_facts
 from lightning_neft.models.finite import check_trained_weights
@@ -22,7 +22,7 @@ from lightning_neft.models.model_folder import save_folder
 from lightning_neft.models.positions import check_positions
 from lightning_neft.models.quantization import Quantization
 from lightning_neft.models.sharding import shard
-from lightning_neft.models.vocabulary import grow_embeddings
+from lightning_neft.models.vocabulary import check_trained, grow_embeddings, names_from, rows_line
 from lightning_neft.models.weights import DType, check_precision, load_weights
 
 if TYPE_CHECKING:
@@ -151,16 +151,13 @@ class PretrainedModule(L.LightningModule):
             )
         if datamodule is not None:
             self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
-        new_ids: list[int] = []
-        if self.special_tokens:
-            tokenizer = self.tokenizer()
-            new_ids = tokenizer.convert_tokens_to_ids(list(self.special_tokens))
-            self.has_new_tokens = grow_embeddings(model, tokenizer) > 0
+        new_ids = self._grow(model)
         if self.lora is not None:
             # FSDP wants one dtype in what it shards together.
             one_dtype = self.device_mesh is not None
             model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
         freeze_parameters(model, self.freeze_patterns)
+        check_trained(model, self.special_tokens)
         if self.gradient_checkpointing:
             # By name since transformers 5.23; the kind of checkpointing is the one that PyTorch recommends.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -175,6 +172,22 @@ class PretrainedModule(L.LightningModule):
             shard(self.model, self.device_mesh)
         if self.is_compiled:
             self.model.compile()
+
+    def _grow(self, model: Any) -> list[int]:
+        """Add rows for all tokens of the tokenizer, and return the ids that the base knows nothing of."""
+        try:
+            tokenizer = self.tokenizer()
+        except ModelError:
+            # Whoever trains on ids of another making has none there.
+            if self.special_tokens:
+                raise
+            return []
+        rows = model.get_input_embeddings().weight.shape[0]
+        if names := names_from(tokenizer, rows):
+            rank_zero_info(f"{rows_line(names, rows)}: rows are added")
+        self.has_new_tokens = grow_embeddings(model, tokenizer) > 0
+        ids: list[int] = tokenizer.convert_tokens_to_ids(list(dict.fromkeys([*self.special_tokens, *names])))
+        return ids
 
     def on_model_built(self) -> None:
         """Prepare what hangs on the model; called before it is sharded and compiled."""

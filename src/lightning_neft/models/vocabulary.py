@@ -1,16 +1,91 @@
-"""Rows of the embedding table for tokens that were added to the tokenizer."""
+"""Rows of the embedding table, and of the output's, for tokens that the base does not have."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.base import loading, resolve_base
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["grow_embeddings"]
+__all__ = ["check_trained", "grow_embeddings", "lacking_rows", "names_from", "rows_line"]
+
+# Names in a line for a person.
+_SHOWN = 3
+
+
+def names_from(tokenizer: PreTrainedTokenizerBase, rows: int) -> list[str]:
+    """Return the tokens whose ids a table of so many rows does not have, in the order of their ids."""
+    beyond = {number: name for name, number in tokenizer.get_vocab().items() if number >= rows}
+    return [beyond[number] for number in sorted(beyond)]
+
+
+def rows_line(names: Sequence[str], rows: int) -> str:
+    """Return a line for a person on tokens that a table of so many rows does not have.
+
+    Example:
+        >>> rows_line(["[PAD]"], 32000)
+        'the tokenizer has 1 token for which the embedding table of 32000 rows has no row ([PAD])'
+    """
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    tokens = "token" if len(names) == 1 else "tokens"
+    return f"the tokenizer has {len(names)} {tokens} for which the embedding table of {rows} rows has no row ({shown})"
+
+
+def _table_rows(base: str, trust_remote_code: bool = False) -> int | None:
+    """Return how many rows the embedding table of a base has by its config; None without one, or if it does not say.
+
+    Args:
+        base: Folder or hub id of the base model, or `tiny`.
+        trust_remote_code: Whether code that comes with the base model may run.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with loading("config", base):
+            config = AutoConfig.from_pretrained(resolve_base(base), trust_remote_code=trust_remote_code)
+    except ModelError:  # of what is looked at the tokenizer alone may be there
+        return None
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else None
+
+
+def lacking_rows(base: str, tokenizer: PreTrainedTokenizerBase, trust_remote_code: bool = False) -> str | None:
+    """Return a line for a person if the tokenizer has tokens without a row, as far as the base's config says.
+
+    Args:
+        base: Folder or hub id of the base model, or `tiny`.
+        tokenizer: Its tokenizer.
+        trust_remote_code: Whether code that comes with the base model may run.
+    """
+    rows = _table_rows(base, trust_remote_code)
+    names = [] if rows is None else names_from(tokenizer, rows)
+    return None if rows is None or not names else rows_line(names, rows)
+
+
+def check_trained(model: Any, tokens: Sequence[str]) -> None:
+    """Check that the rows of a template's new tokens are trained, where they begin as one and the same.
+
+    Args:
+        model: A model of transformers, bare or inside peft, after parameters are frozen.
+        tokens: The tokens that the base does not have.
+
+    Raises:
+        ConfigError: If a table with their rows is frozen as a whole.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if tokens and table is not None and not any(parameter.requires_grad for parameter in table.parameters()):
+            raise ConfigError(
+                f"model.freeze covers {names[id(table)]}, whose rows for {' and '.join(tokens)} are new and would "
+                "never differ; leave it out, or choose a data.template whose tokens the base has, such as alpaca"
+            )
 
 
 def grow_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:

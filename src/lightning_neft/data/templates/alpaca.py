@@ -31,8 +31,6 @@ class AlpacaTemplate(TurnTemplate):
     """
 
     name = "alpaca"
-    # Only what no answer holds by itself: a text may well have "### " headings.
-    stop = ("\n\n### Instruction:",)
 
     def word(self, messages: Sequence[Message], first: bool) -> str:
         """Return the prompt of one turn."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning_neft.data.control_tokens import without_marks
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.errors import DataError
 
@@ -35,10 +36,12 @@ class Template(ABC):
     Attributes:
         name: What the user calls it.
         special_tokens: Texts that must be one token each; the tokenizer may lack them.
-        stop: Texts at which generation stops, besides the end token.
+        stop: Texts that end an answer, as they are trained, besides the end token. What a further turn begins with is
+            none: an answer may hold it.
         lead: What stands between the prompt and the content of an answer. It is trained as part of the answer.
         adds_bos: Whether the token that the tokenizer puts before a text stands before the first prompt; False for
             templates that word it themselves.
+        is_raw: Whether the names of control tokens in the data are these tokens; in messages they are text.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Template(ABC):
     stop: tuple[str, ...] = ()
     lead: str = ""
     adds_bos: bool = True
+    is_raw: bool = False
 
     @abstractmethod
     def exchanges(self, conversation: Conversation) -> list[Exchange]:
@@ -139,7 +143,7 @@ def before_answer(conversation: Conversation) -> tuple[Message, ...]:
 
 def begins(conversation: Conversation) -> str:
     """Return the words by which somebody who reads an error finds the conversation again."""
-    text = " ".join(next((message.content for message in conversation.messages), "").split())
+    text = " ".join(without_marks(next((message.content for message in conversation.messages), "")).split())
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 

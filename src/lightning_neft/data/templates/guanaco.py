@@ -23,7 +23,6 @@ class GuanacoTemplate(TurnTemplate):
     """
 
     name = "guanaco"
-    stop = ("### Human:",)
     lead = " "
 
     def word(self, messages: Sequence[Message], first: bool) -> str:

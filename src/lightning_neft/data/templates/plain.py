@@ -14,7 +14,8 @@ class PlainTemplate(TurnTemplate):
     r"""Nothing is put around the contents. The answer follows the prompt at once; the end token follows the answer.
 
     Where several messages come before an answer, or one has a context, a blank line stands between them. A text for
-    language modelling has an empty prompt.
+    language modelling has an empty prompt. Control tokens that a text brings along are read as such: those that begin
+    and end it are not added again.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -24,6 +25,7 @@ class PlainTemplate(TurnTemplate):
 
     name = "plain"
     needs_user = False
+    is_raw = True
 
     def word(self, messages: Sequence[Message], first: bool) -> str:
         """Return the prompt of one turn."""

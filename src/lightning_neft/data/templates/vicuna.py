@@ -29,7 +29,6 @@ class VicunaTemplate(TurnTemplate):
     """
 
     name = "vicuna"
-    stop = ("USER:",)
     lead = " "
 
     def word(self, messages: Sequence[Message], first: bool) -> str:

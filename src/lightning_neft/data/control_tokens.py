@@ -1,0 +1,193 @@
+"""Control tokens such as `</s>` in the words of the data: text in a message, tokens in a text that brings its own.
+
+A tokenizer reads the name of a control token as that token wherever it stands. A question about `</s>` would then end
+in its middle. So names that stand in messages are marked before a template renders them, and encoded as text after.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from tokenizers import AddedToken
+
+from lightning_neft.data.conversation import Conversation, Labelled, Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["ControlTokens", "token_ids", "without_marks"]
+
+# Around a name that is text. Unicode keeps both code points out of texts that are exchanged.
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+
+
+class ControlTokens:
+    """The control tokens of a tokenizer: those that it calls special.
+
+    Args:
+        tokenizer: The tokenizer, with the tokens that a template adds.
+
+    Attributes:
+        names: Their texts.
+
+    Example:
+        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> tokens = ControlTokens(load_tokenizer("tiny"))
+        >>> sorted(tokens.within(Conversation.exchange("What is </s>?", "<s> and </s> are tokens.")))
+        ['</s>', '<s>']
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._flags = {token.content: token for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self.names = frozenset({*self._flags, *tokenizer.all_special_tokens} - {""})
+        pattern = _any_of(self.names) or "(?!)"
+        self._name = re.compile(pattern)
+        self._marked = re.compile(f"{_OPEN}({pattern}){_CLOSE}|({pattern})")
+        self._copy: PreTrainedTokenizerBase | None = None
+        self._id_of: dict[int, int] = {}
+        self._stand_in: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> ControlTokens:
+        """Return those of a tokenizer, made once for the tokens that it has now."""
+        tokens = (len(tokenizer), *tokenizer.all_special_tokens)
+        known = _KNOWN.get(tokenizer)
+        if known is None or known[0] != tokens:
+            known = _KNOWN[tokenizer] = (tokens, cls(tokenizer))
+        return known[1]
+
+    def within(self, sample: Sample) -> set[str]:
+        """Return the names that stand in the messages of a conversation, or in a text."""
+        texts = [sample.text] if isinstance(sample, Labelled) else [*_texts(sample)]
+        return {name for text in texts for name in self._name.findall(text)}
+
+    def as_text(self, conversation: Conversation) -> Conversation:
+        """Return the conversation with each name in its messages marked, for `token_ids` to encode as text."""
+        if not self.within(conversation):
+            return conversation
+        marked = f"{_OPEN}\\g<0>{_CLOSE}"
+        return Conversation(
+            tuple(
+                replace(
+                    message,
+                    content=self._name.sub(marked, message.content),
+                    context=self._name.sub(marked, message.context),
+                )
+                for message in conversation.messages
+            )
+        )
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict[str, Any]) -> Any:
+        """Return the ids of texts in which names are marked: these as text, all others as the tokens they are."""
+        if not tokenizer.is_fast:
+            return [self._encode_pieces(tokenizer, text, options) for text in texts]
+        if self._copy is None:
+            self._make_copy(tokenizer)
+        assert self._copy is not None
+        # The copy reads no name as a token. Those that are tokens go by another name there, so that the text around
+        # both is encoded as one, as it always is.
+        texts = [self._marked.sub(lambda found: found[1] or self._stand_in[found[2]], text) for text in texts]
+        encoded = _call(self._copy, texts, {**options, "split_special_tokens": True})
+        return [[self._id_of.get(token, token) for token in ids] for ids in encoded]
+
+    def _make_copy(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        # Random, so that no text can hold it.
+        secret = uuid4().hex
+        self._copy = copy.deepcopy(tokenizer)
+        self._stand_in = {name: f"{_OPEN}{secret}-{number}{_CLOSE}" for number, name in enumerate(sorted(self.names))}
+        added = []
+        for name, stand_in in self._stand_in.items():
+            flags = self._flags.get(name, AddedToken(name))
+            shape = {flag: getattr(flags, flag) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+            added.append(AddedToken(stand_in, special=False, **shape))
+        self._copy.add_tokens(added)
+        ids = tokenizer.convert_tokens_to_ids([*self._stand_in])
+        self._id_of = dict(zip(self._copy.convert_tokens_to_ids([*self._stand_in.values()]), ids, strict=True))
+
+    def _encode_pieces(self, tokenizer: PreTrainedTokenizerBase, text: str, options: dict[str, Any]) -> list[int]:
+        """Encode with a tokenizer written in Python, which reads all names as tokens or none: piece by piece."""
+        ids: list[int] = []
+        start = 0
+        plain = {"add_special_tokens": False, "verbose": False}
+        for found in self._marked.finditer(text):
+            if found[1] is not None:
+                ids += tokenizer(text[start : found.start()], **plain)["input_ids"]
+                ids += tokenizer(found[1], split_special_tokens=True, **plain)["input_ids"]
+                start = found.end()
+        ids += tokenizer(text[start:], **plain)["input_ids"]
+        if options.get("add_special_tokens", True):
+            ids = tokenizer.build_inputs_with_special_tokens(ids)
+        return ids[: options["max_length"]] if options.get("truncation") else ids
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    """Return the ids of texts, in one call: fast tokenizers work on it in parallel.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: The texts; names that `ControlTokens.as_text` has marked are encoded as text.
+        options: Further ones of the tokenizer's call; with `is_target` the texts are those of a decoder.
+
+    Example:
+        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> tokenizer = load_tokenizer("tiny")
+        >>> said = ControlTokens.of(tokenizer).as_text(Conversation.exchange("</s>", "")).messages[0].content
+        >>> as_token, as_text = token_ids(tokenizer, ["</s>", said], add_special_tokens=False)
+        >>> len(as_token), tokenizer.eos_token_id in as_text, tokenizer.decode(as_text)
+        (1, False, '</s>')
+    """
+    if not texts:
+        return []
+    # Nothing is too long here: it is cut later.
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False, **options}
+    marked = [index for index, text in enumerate(texts) if _OPEN in text]
+    if not marked:
+        return _call(tokenizer, texts, options)
+    rest = sorted(set(range(len(texts))) - set(marked))
+    ids: dict[int, list[int]] = {}
+    if rest:
+        ids.update(zip(rest, _call(tokenizer, [texts[index] for index in rest], options), strict=True))
+    encoded = ControlTokens.of(tokenizer).encode(tokenizer, [texts[index] for index in marked], options)
+    ids.update(zip(marked, encoded, strict=True))
+    return [ids[index] for index in range(len(texts))]
+
+
+def without_marks(text: str) -> str:
+    """Return a text as it was before `ControlTokens.as_text`, for people."""
+    return text.replace(_OPEN, "").replace(_CLOSE, "")
+
+
+_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int | str, ...], ControlTokens]] = WeakKeyDictionary()
+
+
+def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict[str, Any]) -> list[list[int]]:
+    options = dict(options)
+    key = "text_target" if options.pop("is_target", False) else "text"
+    ids: list[list[int]] = tokenizer(**{key: list(texts)}, **options)["input_ids"]
+    return ids
+
+
+def _texts(conversation: Conversation) -> list[str]:
+    return [text for message in conversation.messages for text in (message.content, message.context) if text]
+
+
+def _any_of(names: Collection[str]) -> str:
+    """Return a pattern of the names, the longest first.
+
+    What several begin with stands there once: some tokenizers reserve thousands that differ in a number.
+    """
+    tails: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if name:
+            tails[name[0]].add(name[1:])
+    branches = [re.escape(head) + _any_of(rest) for head, rest in sorted(tails.items())]
+    if len(branches) == 1 and "" not in names:
+        return branches[0]
+    return f"(?:{'|'.join(branches)}){'?' if '' in names else ''}" if branches else ""
