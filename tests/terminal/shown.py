@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import logging
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import select
 import struct
 import sys
 import termios
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,6 +132,23 @@ def _text(screen: pyte.HistoryScreen) -> str:
     return "\n".join(line.rstrip() for line in [*above, *screen.display]).rstrip() + "\n"
 
 
+class _Standard(io.TextIOWrapper):
+    """The standard output or error; not written to by the thread of a bar while the process is forked."""
+
+    lock = threading.RLock()
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.fdopen(number, "wb", closefd=False), encoding="utf-8", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        with self.lock:
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self.lock:
+            super().flush()
+
+
 def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str]) -> None:
     os.setsid()  # after this the first terminal that is opened is the one of the process: Ctrl-C in it comes here
     file = os.open(terminal, os.O_RDWR)
@@ -137,7 +156,7 @@ def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str])
         os.dup2(file, number)
     before = sys.stderr
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout, sys.stderr = (open(number, "w", 1, encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+    sys.stdout, sys.stderr = (_Standard(number) for number in (1, 2))
     for logger in logging.root.manager.loggerDict.values():
         for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler) and handler.stream is before:
@@ -146,6 +165,11 @@ def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str])
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
+    # The arms of a study are forked from here, where all is loaded already.
+    forking = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: forking
+    lock = _Standard.lock
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     from lightning_neft.cli.main import main
 
     sys.exit(main(args))

@@ -13,6 +13,7 @@ from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.run_block import print_next
 from lightning_neft.cli.run_folder import own_folder
 from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
@@ -49,6 +50,7 @@ def run(verb: str, args: Sequence[str]) -> int:
             return 128 + stopped.signal
     if verb == "fit":
         print_fit(program.trainer, program.model, program.datamodule)
+        print_next(program.trainer, program.model, program.datamodule)
     if verb == "predict":
         write_predictions(program.trainer, program.datamodule, result)
     return 0
