@@ -14,7 +14,7 @@ WORDS = ("cat", "dog", "hen", "fox", "owl", "bee")
 # Two steps of the tiny model; nothing of it depends on the machine but the last digits of its losses.
 SHORT = (
     "--data.source=data.json --data.batch_size=2 --data.val_size=2 --data.cache_dir=cache --model.learning_rate=1e-4 "
-    "--trainer.max_steps=2 --trainer.accelerator=cpu --samples=0 --clean_loss=0"
+    "--trainer.max_steps=2 --trainer.log_every_n_steps=1 --trainer.accelerator=cpu --samples=0 --clean_loss=0"
 )
 
 
@@ -24,9 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("terminal")
     records = [{"instruction": f"Say {word}.", "output": f"{word} it is"} for word in WORDS]
     wide = [{"instruction": "猫と犬の違いを説明してください。" * 3, "output": "猫は静かです。" * 9}] * 6
-    answers = [
-        {"instruction": one["instruction"], "output": one["output"], "generator": "some-model"} for one in records
-    ]
+    answers = [{**one, "generator": "some-model"} for one in records]
     others = [{**one, "output": "No.", "generator": "other-model"} for one in answers]
     files = {"data": records, "wide": wide, "prompts": records[:2], "answers": answers, "others": others}
     for name, content in files.items():

@@ -50,6 +50,7 @@ MASKS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(GPU|TPU) available: .*", r"\1 available"),
     (r"quickstart \(/[^)]*\)", "quickstart (PATH)"),
     (r"\d+ s(, held-out loss [\d.]+; 1 of 2 arms left, about )\d+ s\s+for\s+one\s+worker", r"# s\1# s for one worker"),
+    (r"│ +\d+\.\d+ +│$", f"│{'#.#':^27}│"),
     (r"done in \d+ s", "done in # s"),
     (r"\d+(:\d\d)+ • [-\d]+(:[-\d]{2})+", "#:##:## • #:##:##"),
     (r"[-\d]+:[-\d]{2}:[-\d]{2}", "#:##:##"),
@@ -60,7 +61,7 @@ MASKS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 def masked(text: str) -> str:
     """A screen without what another machine would show differently."""
     for pattern, replacement in MASKS:
-        text = re.sub(pattern, replacement, text)
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return text
 
 

@@ -160,11 +160,11 @@ def _quoted(path: Path) -> str:
 
 
 def _command(words: Sequence[str], width: int | None) -> str:
-    """Return a command, with lines that end in a backslash where it is wider than the terminal.
+    r"""Return a command, with lines that end in a backslash where it is wider than the terminal.
 
     Example:
         >>> print(_command(["export", "--model run", "--output run/export"], 40))
-          lightning_neft export --model run \\
+          lightning_neft export --model run \
             --output run/export
     """
     lines = [f"{_INDENT}lightning_neft {words[0]}"]
