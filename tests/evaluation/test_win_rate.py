@@ -139,7 +139,7 @@ def test_a_difference_at_equal_length_needs_both_rates() -> None:
 
 @pytest.mark.parametrize("count", [10, 12, 60])
 def test_the_interval_at_equal_length_has_the_correction_for_two_coefficients(count: int) -> None:
-    """Restated from the formula: sandwich estimator of both fits together, times n / (n - 2), with Student's quantile."""
+    """Restated: sandwich estimator of both fits together, times n / (n - 2), with Student's quantile."""
     random = np.random.default_rng(count)
     fits, given = [], []
     for _ in range(2):

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import select
+import signal
 import struct
 import sys
 import termios
@@ -149,6 +150,13 @@ class _Standard(io.TextIOWrapper):
             super().flush()
 
 
+def _as_from_the_server() -> None:
+    """Leave a forked process with the signals that it would have if it came from the study's own server."""
+    _Standard.lock.release()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str]) -> None:
     os.setsid()  # after this the first terminal that is opened is the one of the process: Ctrl-C in it comes here
     file = os.open(terminal, os.O_RDWR)
@@ -169,7 +177,7 @@ def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str])
     forking = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: forking
     lock = _Standard.lock
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=_as_from_the_server)
     from lightning_neft.cli.main import main
 
     sys.exit(main(args))

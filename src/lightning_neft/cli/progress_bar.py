@@ -47,6 +47,7 @@ class RunProgressBar(RichProgressBar):
         super().__init__()
         self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []
         self._had_bars = False
+        self._bar: CustomBarColumn | None = None
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -89,23 +90,24 @@ class RunProgressBar(RichProgressBar):
     @override
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
         description, _, batches, time, _ = super().configure_columns(trainer)
-        losses = sum(len(f" {name}: 0.000") for name in _LOSSES)
-        width = min(_WIDEST_BAR, max(_LEAST_BAR, self._width() - _FIXED - losses))
         theme = self.theme
-        bar = CustomBarColumn(
-            bar_width=width,
+        self._bar = CustomBarColumn(
+            bar_width=_bar_width(_width()),
             complete_style=theme.progress_bar,
             finished_style=theme.progress_bar_finished,
             pulse_style=theme.progress_bar_pulse,
         )
-        return [description, bar, batches, time]
+        return [description, self._bar, batches, time]
 
     @override
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # of the run's folder, which is named above
         ordered = sorted(metrics, key=lambda name: _LOSSES.index(name) if name in _LOSSES else len(_LOSSES))
-        room = self._width() - _FIXED - _WIDEST_BAR
+        width = _width()
+        if self._bar is not None:
+            self._bar.bar_width = _bar_width(width)  # the terminal may have been resized
+        room = width - _FIXED - _WIDEST_BAR
         shown: dict[str, Any] = {}
         for name in ordered:
             value = metrics[name]
@@ -124,5 +126,17 @@ class RunProgressBar(RichProgressBar):
             text = f"Epoch {current_epoch}".ljust(len(self.validation_description))
         return text
 
-    def _width(self) -> int:
-        return Console().width
+
+def _width() -> int:
+    return Console().width
+
+
+def _bar_width(width: int) -> int:
+    """Return the columns of a terminal that are left for the bar beside the two losses.
+
+    Example:
+        >>> [_bar_width(columns) for columns in (60, 80, 100, 200)]
+        [4, 6, 26, 40]
+    """
+    losses = sum(len(f" {name}: 0.000") for name in _LOSSES)
+    return min(_WIDEST_BAR, max(_LEAST_BAR, width - _FIXED - losses))
