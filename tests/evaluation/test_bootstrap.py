@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.bootstrap import Interval, paired_interval, verdict
@@ -83,3 +84,27 @@ def test_what_has_no_interval_is_refused(values: list[object]) -> None:
 )
 def test_the_verdict_in_words(interval: tuple[float, float, float], lower_is_better: bool, said: str) -> None:
     assert verdict(Interval(*interval, level=0.95), lower_is_better) == said
+
+
+def test_the_interval_is_as_wide_as_the_unbiased_spread_says() -> None:
+    """Draws with replacement from n values have (n - 1) / n of the unbiased variance; at two seeds that is half."""
+    # Rows differ from each other, columns not at all: everything is in the two seeds' means, 0 and 2.
+    found = paired_interval(np.repeat([[0.0], [2.0]], 4000, axis=1), draws=1000)
+    # Half of the draws are of one seed twice, so the percentiles are the two means themselves.
+    factor = stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
+    assert found.high - found.mean == pytest.approx(factor * np.sqrt(2) * 1.0)
+    assert found.mean - found.low == pytest.approx(factor * np.sqrt(2) * 1.0)
+
+
+@pytest.mark.parametrize("count", [3, 5, 40])
+def test_what_draws_of_few_samples_lack_is_put_back(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    # An independent statement of the same: percentiles of resampled means, stretched to Student's interval.
+    random = np.random.default_rng(0)
+    random.multinomial(1, [1.0], size=10_000)  # the draw of the only seed comes before those of the samples
+    means = values[random.integers(count, size=(10_000, count))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    stretch = stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975) * np.sqrt(count / (count - 1))
+    found = paired_interval(values)
+    assert found.high == pytest.approx(values.mean() + stretch * (high - values.mean()))
+    assert found.low == pytest.approx(values.mean() + stretch * (low - values.mean()))

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import expit
 
 from lightning_neft.errors import DataError
@@ -134,3 +135,32 @@ def test_a_difference_at_equal_length_needs_both_rates() -> None:
     same = length_controlled_difference(*good, *good)
     assert isinstance(same, Interval)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("count", [10, 12, 60])
+def test_the_interval_at_equal_length_has_the_correction_for_two_coefficients(count: int) -> None:
+    """Restated: sandwich estimator of both fits together, times n / (n - 2), with Student's quantile."""
+    random = np.random.default_rng(count)
+    fits, given = [], []
+    for _ in range(2):
+        lengths = np.append(random.normal(0, 100, count - 2), [-150.0, 150.0])
+        wins = np.append(random.choice([0.0, 0.5, 1.0], count - 2), [1.0, 0.0])
+        features = np.column_stack([np.ones(count), np.tanh(lengths / lengths.std())])
+        theta = np.zeros(2)
+        for _ in range(50):  # Newton's method
+            chance = 1 / (1 + np.exp(-features @ theta))
+            hessian = (features * (chance * (1 - chance))[:, None]).T @ features
+            theta += np.linalg.solve(hessian, features.T @ (wins - chance))
+        # How each pair moves the intercept, then the rate.
+        moved = np.linalg.solve(hessian, (features * (wins - chance)[:, None]).T)[0]
+        rate = 1 / (1 + np.exp(-theta[0]))
+        fits.append((rate, rate * (1 - rate) * moved))
+        given += [wins, lengths]
+    found = length_controlled_difference(*given)
+    assert isinstance(found, Interval)
+    (rate, moved), (other_rate, other_moved) = fits
+    variance = ((moved - other_moved) ** 2).sum() * count / (count - 2)
+    half = 100 * np.sqrt(variance) * stats.t.ppf(0.975, count - 2)
+    assert found.mean == pytest.approx(100 * (rate - other_rate))
+    assert found.high - found.mean == pytest.approx(half)
+    assert found.mean - found.low == pytest.approx(half)

@@ -77,18 +77,24 @@ def test_the_verdict_of_the_file_is_not_believed() -> None:
     assert "proven" not in str(blocks_of(Findings, result))
 
 
-def test_one_seed_is_a_caution() -> None:
-    notes = blocks_of(Note, study(seeds=(0,)))
-    assert any("single seed" in note.text and note.is_warning for note in notes)
-    assert not any("single seed" in note.text for note in blocks_of(Note, study(seeds=(0, 1))))
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_fewer_than_three_seeds_give_no_verdict(seeds: tuple[int, ...]) -> None:
+    result = study(seeds=seeds, intervals=((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3)))
+    (block,) = blocks_of(Findings, result)
+    assert block.headline == "Held-out loss: no verdict from fewer than 3 seeds with alpha 5, alpha 15"
+    assert [item.tells for item in block.findings] == ["no verdict", "no verdict"]
+    few = "1 seed" if len(seeds) == 1 else "2 seeds"
+    assert block.findings[0].sentence == f"no verdict from {few}, use 3 or more (-0.2, 95 % interval -0.3 to -0.1)"
+    assert any("Fewer than 3 seeds" in note.text and note.is_warning for note in blocks_of(Note, result))
+    assert not any("Fewer than 3 seeds" in note.text for note in blocks_of(Note, study(seeds=(0, 1, 2))))
 
 
 def test_each_finding_says_how_many_seeds_it_is_of() -> None:
-    result = study(seeds=(0, 1))
+    result = study(seeds=(0, 1, 2))
     result["comparisons"][0]["n_seeds"] = 1
-    assert [item.subject for item in findings(result)] == [
-        "alpha 5 against alpha 0, 1 seed",
-        "alpha 15 against alpha 0, 2 seeds",
+    assert [(item.subject, item.tells) for item in findings(result)] == [
+        ("alpha 5 against alpha 0, 1 seed", "no verdict"),
+        ("alpha 15 against alpha 0, 3 seeds", "no evidence"),
     ]
 
 

@@ -29,20 +29,34 @@ def test_differences_are_taken_sample_by_sample_against_the_baseline_of_the_same
         arm(5.0, 0, [0.9, 1.899, 2.901]),
         arm(0.0, 1, [5.0, 6.0, 7.0]),
         arm(5.0, 1, [4.9, 5.899, 6.901]),
+        arm(0.0, 2, [3.0, 2.0, 1.0]),
+        arm(5.0, 2, [2.9, 1.899, 0.901]),
     ]
     (found,) = compare(arms)
     assert (found["alpha"], found["baseline"], found["metric"]) == (5.0, 0, "held_out_loss")
-    assert (found["n_seeds"], found["n_samples"], found["level"]) == (2, 3, 0.95)
+    assert (found["n_seeds"], found["n_samples"], found["level"]) == (3, 3, 0.95)
     for name in ("difference", "low", "high"):
         assert found[name] == pytest.approx(-0.1, abs=0.01)
     assert found["verdict"].startswith("better: lower by 0.1")
 
 
 def test_an_interval_that_holds_zero_is_no_evidence() -> None:
-    (found,) = compare([arm(0.0, 0, [1.0, 1.0, 1.0, 1.0]), arm(5.0, 0, [0.8, 1.3, 0.9, 1.1])])
+    (found,) = compare(
+        [arm(0.0, seed, [1.0, 1.0, 1.0, 1.0]) for seed in range(3)]
+        + [arm(5.0, seed, [0.8, 1.3, 0.9, 1.1]) for seed in range(3)]
+    )
     assert found["low"] < 0 < found["high"]
     assert found["difference"] == pytest.approx(0.025)
     assert found["verdict"].startswith("no evidence of a difference")
+
+
+@pytest.mark.parametrize(("seeds", "count"), [(1, "1 seed"), (2, "2 seeds")])
+def test_fewer_than_three_seeds_give_no_verdict_however_clear_the_interval(seeds: int, count: str) -> None:
+    arms = [arm(0.0, seed, [1.0, 2.0, 3.0]) for seed in range(seeds)]
+    arms += [arm(5.0, seed, [0.5, 1.5001, 2.4999], answers=[]) for seed in range(seeds)]
+    (found,) = compare(arms)
+    assert found["high"] < 0
+    assert found["verdict"] == f"no verdict from {count}, use 3 or more (-0.5, 95 % interval -0.5 to -0.5)"
 
 
 def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse() -> None:
@@ -52,8 +66,12 @@ def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse
     copies = {"per_sample": {"rouge_l": [0.9, 1.0]}}
     fewer = {"per_sample": {"rouge_l": [0.4, 0.51]}}
     arms = [
-        arm(0.0, 0, [1.0, 2.0], answers=texts(10), memorization=copies, train_per_sample=[0.5, 0.5]),
-        arm(5.0, 0, [1.0, 2.0], answers=texts(30), memorization=fewer, train_per_sample=[0.7, 0.71]),
+        one
+        for seed in range(3)
+        for one in (
+            arm(0.0, seed, [1.0, 2.0], answers=texts(10), memorization=copies, train_per_sample=[0.5, 0.5]),
+            arm(5.0, seed, [1.0, 2.0], answers=texts(30), memorization=fewer, train_per_sample=[0.7, 0.71]),
+        )
     ]
     found = {one["metric"]: one for one in compare(arms)}
     assert found["mean_characters"]["difference"] == 21

@@ -14,6 +14,7 @@ from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.run_block import print_next
 from lightning_neft.cli.saved_files import last_checkpoint
 from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
@@ -52,6 +53,7 @@ def run(verb: str, args: Sequence[str]) -> int:
             return 1
     if verb == "fit":
         print_fit(trainer, program.model, program.datamodule, program.run_folder)
+        print_next(trainer, program.model, program.datamodule, program.run_folder)
     if verb == "predict":
         write_predictions(trainer, program.datamodule, result, program.run_folder)
     return 0

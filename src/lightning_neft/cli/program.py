@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -24,6 +24,8 @@ from lightning_neft.cli.config_paths import expand_paths
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.program_keys import LINKS
+from lightning_neft.cli.progress_bar import RunProgressBar
+from lightning_neft.cli.run_block import RunBlock
 from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
@@ -232,7 +234,7 @@ class Program(LightningCLI):
         callbacks = [*self._callbacks(config)]
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
             # A file or a pipe gets few lines.
-            callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
+            callbacks.append(RunProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
         trainer = self._instantiate_trainer(config, callbacks)
         # Sharded checkpoints are folders, which other plugins write.
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
@@ -244,6 +246,7 @@ class Program(LightningCLI):
         yield StepSeed()
         if self.config.global_batch_size is not None:
             yield GlobalBatch(self.config.global_batch_size)
+        yield RunBlock(self.run_folder)
         if config["enable_checkpointing"] is not False:
             checkpoint = self.config_init["checkpoint"]
             if checkpoint.dirpath and (file := file_in_the_way(Path(checkpoint.dirpath))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from lightning_neft.zoo.recipe import Recipe
 
 __all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 
+# Of the lines below a name.
+_MARGIN = " " * 10
 _PARTS = ("weights", "gradients", "states", "activations", "total")
 
 
@@ -77,8 +80,21 @@ def print_details(recipe: Recipe, details: Details) -> None:
 
     console = Console(soft_wrap=True)
     for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", "config, with the defaults:"):
-        console.print(Text(line))
+        console.print(Text(_wrapped(line, console.width) if console.is_terminal else line))
     console.print(Text(yaml.safe_dump(details.config, sort_keys=False)))
+
+
+def _wrapped(line: str, width: int) -> str:
+    """Return a line of the card broken between words; its further lines begin where its text does.
+
+    Example:
+        >>> print(_wrapped("model:    tiny, one million weights", 26))
+        model:    tiny, one
+                  million weights
+    """
+    # Paths, and words with a hyphen, stay whole.
+    lines = textwrap.wrap(line, width, subsequent_indent=_MARGIN, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _card_lines(recipe: Recipe) -> Iterator[str]:

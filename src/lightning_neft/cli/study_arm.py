@@ -20,6 +20,7 @@ from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, write_record
@@ -58,6 +59,9 @@ def _description(program: Program) -> dict[str, Any]:
     data = program.datamodule
     if data.prepared.held_out is None:
         raise ConfigError("study compares losses on held-out samples: give data.val_size or data.val_split")
+    steps = optimizer_steps(program.trainer, data)
+    if steps is None:
+        raise ConfigError("study compares arms at equal steps: give trainer.max_steps or trainer.max_epochs")
     strategy = program.trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(
@@ -66,25 +70,12 @@ def _description(program: Program) -> dict[str, Any]:
         )
     return {
         "recipe": program.config.name,
-        "steps": _steps(program),
+        "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
         "inputs": inputs_of(program),
         "data_digest": data.prepared.digest,
     }
-
-
-def _steps(program: Program) -> int:
-    """Return how many optimiser steps a fit has."""
-    trainer, data = program.trainer, program.datamodule
-    most = math.inf if trainer.max_steps == -1 else trainer.max_steps
-    if data.options.streaming:
-        return int(most)
-    ranks = trainer.num_devices * trainer.num_nodes
-    limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
-    order = data.train_order(0, ranks, trainer.accumulate_grad_batches, limit)
-    epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
-    return int(min(most, epochs * -(-order.used // trainer.accumulate_grad_batches)))
 
 
 def _digest(program: Program) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,13 +32,11 @@ class Display:
     def __init__(self, plan: Plan, write: Callable[[], Mapping[str, Any]]) -> None:
         self._plan, self._write = plan, write
         self._console = Console()
-        columns = (
+        self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        )
-        self._bar = Progress(
-            *columns,
+            MofNCompleteColumn(),  # how many steps an arm has is not known before its first message
+            TextColumn("steps"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,

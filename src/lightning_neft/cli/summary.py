@@ -77,7 +77,9 @@ def _answers(trainer: L.Trainer, model: LanguageModel, data: TextData) -> Table:
     prompts = data.sample_prompts(_SAMPLES)
     ids = [prompt for _, prompt, _ in prompts]
     answers = model.generate(ids, max_new_tokens=_MAX_NEW_TOKENS, stop_ids=data.stop_ids)
-    table = Table("instruction", "answer", "reference", title="answers to held-out instructions", show_lines=True)
+    table = Table(title="answers to held-out instructions", show_lines=True)
+    for column in ("instruction", "answer", "reference"):
+        table.add_column(column, overflow="fold")  # an answer may be one long word
     for (question, _, reference), answer in zip(prompts, answers, strict=True):
         # Text, not str: brackets in data are no markup.
         table.add_row(*(Text(_short(text)) for text in (question, answer.strip(), reference)))

@@ -45,6 +45,11 @@ class CleanLosses:
         """Mean over all trained tokens, as `val/loss` is."""
         return float(np.average(self.per_sample, weights=self.tokens))
 
+    @property
+    def mean_over_samples(self) -> float:
+        """Mean over the samples, however many tokens each has: what a study compares."""
+        return float(np.mean(self.per_sample))
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a split of a result of the kind clean_loss."""
         return {

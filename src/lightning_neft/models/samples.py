@@ -131,7 +131,9 @@ def _answers(module: _Writes, asked: Sequence[SamplePrompt], max_new_tokens: int
 
 
 def _print(rows: Sequence[tuple[str, str, str]], step: int) -> None:
-    table = Table(*_COLUMNS, title=f"answers after step {step}", show_lines=True)
+    table = Table(title=f"answers after step {step}", show_lines=True)
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold")  # an answer may be one long word
     for row in rows:
         # Text, not str: brackets in data are no markup.
         table.add_row(*(Text(_short(text)) for text in row))

@@ -26,8 +26,8 @@ class Arm:
         error: Why it failed; empty if it did not.
         seconds: How long it took.
         folder: Where its files are.
-        held_out_loss: Mean loss of held-out samples, noise off.
-        train_clean_loss: Mean loss of training samples, noise off.
+        held_out_loss: Mean over the held-out samples, noise off.
+        train_clean_loss: Mean over the training samples that were measured, noise off.
         held_out_per_sample: Of each held-out sample.
         train_per_sample: Of each training sample that was measured.
         curves: By name, pairs of step and value.

@@ -96,12 +96,12 @@ class Finding:
 
     Attributes:
         subject: What was compared.
-        tells: The word before it: `no evidence`, or which way it goes.
+        tells: The word before it: `no evidence`, `no verdict` where there are too few seeds, or which way it goes.
         sentence: The verdict with its interval.
     """
 
     subject: str
-    tells: Literal["no evidence", "better", "worse", "different"]
+    tells: Literal["no verdict", "no evidence", "better", "worse", "different"]
     sentence: str
 
 

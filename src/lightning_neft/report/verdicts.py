@@ -42,6 +42,8 @@ def finding(subject: str, metric: str, interval: Interval) -> Finding:
     """
     lower_is_better = _METRICS.get(metric, ("", None))[1]
     sentence = verdict(interval, lower_is_better=bool(lower_is_better))
+    if interval.has_few_seeds:
+        return Finding(subject, "no verdict", sentence)
     if not interval.is_evidence:
         return Finding(subject, "no evidence", sentence)
     direction, _, rest = sentence.partition(": ")

@@ -51,9 +51,9 @@ def measure(trainer: L.Trainer, model: FineTuner, data: TextData, measures: Meas
         copies = _answers(model, data, _train(data, measures.memorization), measures.max_new_tokens)
     tokens = token_counts(data.prepared.tokenizer, _outputs(answers))
     return {
-        "held_out_loss": held_out.mean_loss,
+        "held_out_loss": held_out.mean_over_samples,
         "held_out_per_sample": held_out.per_sample,
-        "train_clean_loss": None if train is None else train.mean_loss,
+        "train_clean_loss": None if train is None else train.mean_over_samples,
         "train_per_sample": [] if train is None else train.per_sample,
         "answers": answers,
         "text_statistics": statistics_of(_outputs(answers), tokens=tokens) if answers else None,

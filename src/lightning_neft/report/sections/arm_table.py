@@ -13,7 +13,8 @@ __all__ = ["arm_table"]
 
 _LEAD = (
     "Arms with one seed are the same run but for the noise: same data order, initialisation and dropout. Losses are of "
-    "the model without noise; the gap is held-out loss minus training loss."
+    "the model without noise, a mean in which each sample weighs the same, as in the differences; the gap is held-out "
+    "loss minus training loss."
 )
 _COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
 

@@ -16,7 +16,7 @@ _LEAD = (
 _CURVES = (
     ("train/loss", "training loss", "Training loss, with noise"),
     ("train/clean_loss", "clean training loss", "Training loss, noise off"),
-    ("val/loss", "held-out loss", "Held-out loss"),
+    ("val/loss", "val/loss, mean over tokens", "Validation loss during training"),
 )
 
 

@@ -26,7 +26,8 @@ def overfitting(inputs: Inputs) -> Section | None:
     blocks: list[Block] = []
     if results:
         rows = [row for result in results for row in _rows(result)]
-        blocks.append(Table("Losses without noise", ["model", "split", "loss", "samples"], rows, frozenset({1})))
+        columns = ["model", "split", "loss, mean over tokens", "samples"]
+        blocks.append(Table("Losses without noise", columns, rows, frozenset({1})))
     splits: dict[str, list[_Group]] = {}
     for split, group in _all_groups(inputs):
         splits.setdefault(split, []).append(group)

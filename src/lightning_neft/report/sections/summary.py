@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.evaluation.bootstrap import Interval
+from lightning_neft.evaluation.bootstrap import MIN_SEEDS, Interval
 from lightning_neft.report.arms import Comparison, Study
 from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, Section
 from lightning_neft.report.inputs import Inputs
@@ -57,21 +57,20 @@ def _of_study(study: Study, several: bool) -> list[Block]:
 
 
 def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Finding]) -> str:
-    told = [(one, item) for one, item in zip(comparisons, found, strict=True) if item.tells != "no evidence"]
+    alphas: dict[str, list[str]] = {}
+    for one, item in zip(comparisons, found, strict=True):
+        alphas.setdefault(item.tells, []).append(alpha_name(one.alpha))
     name = name[0].upper() + name[1:]
-    if not told:
+    if len(alphas) == 1 and "no evidence" in alphas:
         return f"{name}: no evidence of a difference at any alpha"
-    words = {"better": "better", "worse": "worse", "different": "different"}
-    parts = [
-        f"{words[tells]} with {', '.join(alpha_name(one.alpha) for one, item in told if item.tells == tells)}"
-        for tells in words
-        if any(item.tells == tells for _, item in told)
-    ]
-    if len(told) < len(found):
-        rest = ", ".join(
-            alpha_name(one.alpha) for one, item in zip(comparisons, found, strict=True) if item.tells == "no evidence"
-        )
-        parts.append(f"no evidence of a difference with {rest}")
+    words = {
+        "better": "better",
+        "worse": "worse",
+        "different": "different",
+        "no evidence": "no evidence of a difference",
+        "no verdict": f"no verdict from fewer than {MIN_SEEDS} seeds",
+    }
+    parts = [f"{said} with {', '.join(alphas[tells])}" for tells, said in words.items() if tells in alphas]
     return f"{name}: {'; '.join(parts)}"
 
 
@@ -88,10 +87,11 @@ def _seeds(n_seeds: int) -> str:
 
 def _cautions(study: Study, of: str) -> list[Block]:
     blocks: list[Block] = []
-    if study.comparisons and min(one.n_seeds for one in study.comparisons) == 1:
+    if study.comparisons and min(one.n_seeds for one in study.comparisons) < MIN_SEEDS:
         blocks.append(
             Note(
-                f"{of}With a single seed an interval tells of the samples alone: another seed may give another answer.",
+                f"{of}Fewer than {MIN_SEEDS} seeds give no verdict: how much another seed would change the difference "
+                "is not known.",
                 is_warning=True,
             )
         )
@@ -122,4 +122,4 @@ def _by_metric(study: Study) -> dict[str, list[Comparison]]:
 
 
 def _interval(comparison: Comparison) -> Interval:
-    return Interval(comparison.difference, comparison.low, comparison.high, comparison.level)
+    return Interval(comparison.difference, comparison.low, comparison.high, comparison.level, comparison.n_seeds)

@@ -1,0 +1,142 @@
+"""`RunProgressBar`: the bar of a run in a terminal. It stays on one line, and messages are printed above it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
+from rich.console import Console
+from typing_extensions import override
+
+__all__ = ["RunProgressBar"]
+
+# Loggers whose handlers took the standard error when they were imported.
+_LOGGERS = ("lightning.pytorch", "lightning.fabric", "transformers")
+# Shown first: on a narrow terminal there is room for these two alone.
+_LOSSES = ("train/loss", "val/loss")
+# Columns of "Validation", "1200/1200", "0:00:00 • 0:00:00" and the spaces between them.
+_FIXED = 10 + 9 + 17 + 4
+_LEAST_BAR, _WIDEST_BAR = 4, 40
+
+
+class _StandardError:
+    """The standard error of the moment: while a bar is up, rich's, which prints above the bar."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class RunProgressBar(RichProgressBar):
+    """Lightning's bar, with as many numbers as fit into one line, and with log messages above it.
+
+    Lightning's own bar puts the numbers one below the other where the line is full, and messages that are logged
+    meanwhile are cut off by it.
+
+    >>> RunProgressBar().is_enabled
+    True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []
+        self._had_bars = False
+        self._bar: CustomBarColumn | None = None
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self._streams or not sys.stderr.isatty():
+            return
+        for name in _LOGGERS:
+            for handler in logging.getLogger(name).handlers:
+                if type(handler) is logging.StreamHandler:
+                    self._streams.append((handler, handler.setStream(_StandardError())))
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        # The weights are loaded; those of the files that a fit writes would be drawn into this bar.
+        self._had_bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+
+    @override
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().teardown(trainer, pl_module, stage)
+        self._put_back()
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for handler, stream in self._streams:
+            handler.setStream(stream)
+        self._streams.clear()
+        if self._had_bars:
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.enable_progress_bar()
+            self._had_bars = False
+
+    @override
+    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
+        description, _, batches, time, _ = super().configure_columns(trainer)
+        theme = self.theme
+        self._bar = CustomBarColumn(
+            bar_width=_bar_width(_width()),
+            complete_style=theme.progress_bar,
+            finished_style=theme.progress_bar_finished,
+            pulse_style=theme.progress_bar_pulse,
+        )
+        return [description, self._bar, batches, time]
+
+    @override
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)  # of the run's folder, which is named above
+        ordered = sorted(metrics, key=lambda name: _LOSSES.index(name) if name in _LOSSES else len(_LOSSES))
+        width = _width()
+        if self._bar is not None:
+            self._bar.bar_width = _bar_width(width)  # the terminal may have been resized
+        room = width - _FIXED - _WIDEST_BAR
+        shown: dict[str, Any] = {}
+        for name in ordered:
+            value = metrics[name]
+            text = f"{value:{self.theme.metrics_format}}" if isinstance(value, float) else str(value)
+            room -= len(f" {name}: {text}")
+            # The bar gives way to the losses, to nothing else.
+            if name in _LOSSES or room >= 0:
+                shown[name] = value
+        return shown
+
+    # A private name of Lightning, which has no other place for the text; the tests of the screens notice its going.
+    @override
+    def _get_train_description(self, current_epoch: int) -> str:
+        text = super()._get_train_description(current_epoch)
+        if self.trainer.max_epochs == -1:  # Lightning takes that for a number and subtracts 1
+            text = f"Epoch {current_epoch}".ljust(len(self.validation_description))
+        return text
+
+
+def _width() -> int:
+    return Console().width
+
+
+def _bar_width(width: int) -> int:
+    """Return the columns of a terminal that are left for the bar beside the two losses.
+
+    Example:
+        >>> [_bar_width(columns) for columns in (60, 80, 100, 200)]
+        [4, 6, 26, 40]
+    """
+    losses = sum(len(f" {name}: 0.000") for name in _LOSSES)
+    return min(_WIDEST_BAR, max(_LEAST_BAR, width - _FIXED - losses))

@@ -1,0 +1,177 @@
+"""What a fit is about to train, in one block before it starts, and which commands use the run when it has ended."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
+
+from lightning_neft.callback import NEFTune
+from lightning_neft.data.batching.global_batch import replicas
+from lightning_neft.models.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from lightning_neft.cli.run_folder import RunFolder
+    from lightning_neft.data.module import TextData
+    from lightning_neft.models.finetuner import FineTuner
+
+__all__ = ["RunBlock", "optimizer_steps", "print_next"]
+
+_INDENT = "  "
+
+
+class RunBlock(L.Callback):
+    """Prints at the start of a fit what it trains; on the first process.
+
+    Args:
+        run_folder: The folder of the run.
+    """
+
+    def __init__(self, run_folder: RunFolder) -> None:
+        self._run_folder = run_folder
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = dict(_rows(trainer, pl_module, data, self._run_folder))
+        console = Console()
+        if console.is_terminal:
+            table = Table.grid(padding=(0, 2))
+            table.add_column()
+            table.add_column(overflow="fold")  # paths have no spaces to break them at
+            for name, text in rows.items():
+                table.add_row(name, Text(text))
+            console.print(table)
+        else:
+            for name, text in rows.items():
+                print(f"{name}: {text}")
+
+
+def _rows(trainer: L.Trainer, model: Any, data: TextData, run_folder: RunFolder) -> Iterator[tuple[str, str]]:
+    yield "base", f"{model.base}, {_method(model)}"
+    yield "data", f"{data.options.source}: {_samples(data)}"
+    yield "steps", _steps(trainer, data)
+    yield "noise", _noise(trainer)
+    yield "device", f"{_device(trainer)}, precision {trainer.precision}"
+    if trainer.ckpt_path is not None:
+        yield "resumes", str(trainer.ckpt_path)
+    yield "run folder", str(run_folder.path) if run_folder.is_made else "none: nothing is saved"
+
+
+def _method(model: Any) -> str:
+    if model.lora is None:
+        return f"without {', '.join(model.freeze_patterns)}" if model.freeze_patterns else "full fine-tuning"
+    quantization = f" on {model.quantization} weights" if model.quantization else ""
+    return f"{'DoRA' if model.lora.dora else 'LoRA'} r={model.lora.r}{quantization}"
+
+
+def _samples(data: TextData) -> str:
+    held_out = data.prepared.held_out
+    train = "streamed samples" if data.options.streaming else f"{len(data.prepared.train)} training samples"
+    return f"{train}, {'no validation' if held_out is None else f'{len(held_out)} for validation'}"
+
+
+def _steps(trainer: L.Trainer, data: TextData) -> str:
+    count = optimizer_steps(trainer, data)
+    ranks, batches = replicas(trainer), trainer.accumulate_grad_batches
+    rows = f"{data.batch_size * batches * ranks} rows each"
+    if ranks * batches > 1:
+        rows += f" ({ranks} device{'s' * (ranks > 1)} x {batches} batch{'es' * (batches > 1)} x {data.batch_size})"
+    is_by_epochs = count is not None and count != trainer.max_steps
+    epochs = f" in {trainer.max_epochs} epoch{'s' * (trainer.max_epochs != 1)}" if is_by_epochs else ""
+    return f"{'no limit' if count is None else count}{epochs}, {rows}"
+
+
+def optimizer_steps(trainer: L.Trainer, data: TextData) -> int | None:
+    """Return how many optimiser steps a fit has at most; None where only its epochs or its time end it.
+
+    Args:
+        trainer: Whose fit it is.
+        data: After `setup`.
+    """
+    most = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    if not data.options.streaming:
+        limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
+        order = data.train_order(0, replicas(trainer), trainer.accumulate_grad_batches, limit)
+        epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
+        most = min(most, epochs * -(-order.used // trainer.accumulate_grad_batches))
+    return int(most) if math.isfinite(most) else None
+
+
+def _noise(trainer: L.Trainer) -> str:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [callback for callback in callbacks if isinstance(callback, NEFTune)]
+    if not found:
+        return "off"
+    noise = found[0].noise
+    return f"alpha {noise.alpha:g}, length {noise.length}"
+
+
+def _device(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    count = trainer.num_devices * trainer.num_nodes
+    return f"{count} x {name}" if count > 1 else name
+
+
+def print_next(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
+    """Print the commands that use what a fit has saved; nothing where it saved none; on the first process."""
+    if not run_folder.is_made or not trainer.is_global_zero:
+        return
+    commands = list(_commands(trainer, model, data, run_folder.path))
+    if not commands:
+        return
+    console = Console()
+    console.print("next:")
+    for words in commands:
+        console.print(Text(_command(words, console.width if console.is_terminal else None)), soft_wrap=True)
+
+
+def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, folder: Path) -> Iterator[list[str]]:
+    model_folder, config = folder / "model", folder / "config.yaml"
+    if model_folder.is_dir():
+        if isinstance(model, LanguageModel):
+            yield ["generate", f"--model {_quoted(model_folder)}", '--prompt "TEXT"']
+        yield ["export", f"--model {_quoted(folder)}", f"--output {_quoted(folder / 'export')}"]
+    checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    is_whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+    has_samples = data.prepared.held_out is not None and data.prepared.stream is None
+    if checkpoint and config.is_file() and is_whole and has_samples:
+        result = _quoted(folder / "clean_loss.json")
+        of_run = [f"--config {_quoted(config)}", f"--ckpt_path {_quoted(Path(checkpoint))}"]
+        yield ["evaluate --clean-loss", *of_run, f"--out {result}"]
+        yield ["report", result, f"--out {_quoted(folder / 'report.html')}"]
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _command(words: Sequence[str], width: int | None) -> str:
+    r"""Return a command, with lines that end in a backslash where it is wider than the terminal.
+
+    Example:
+        >>> print(_command(["export", "--model run", "--output run/export"], 40))
+          lightning_neft export --model run \
+            --output run/export
+    """
+    lines = [f"{_INDENT}lightning_neft {words[0]}"]
+    for word in words[1:]:
+        if width is not None and len(f"{lines[-1]} {word} \\") >= width:
+            lines[-1] += " \\"
+            lines.append(f"{2 * _INDENT}{word}")
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)
