@@ -29,8 +29,12 @@ def user_path(given: str | Path, option: str = "") -> Path:
     where = f"{option} " if option else ""
     if "\0" in str(given):
         raise ConfigError(f"{where}{str(given)!r} holds a NUL character, which no path has; give it without")
+    path = Path(given)
+    if not str(given).startswith("~"):
+        # Without its ./ a later look would take it for somebody's home folder.
+        return Path.cwd() / path if str(path).startswith("~") else path
     try:
-        return Path(given).expanduser()
+        return path.expanduser()
     except RuntimeError as error:
         user = Path(given).parts[0]
         raise ConfigError(
