@@ -45,7 +45,11 @@ INPUTS = [
     ("evaluate --memorization --outputs outputs.json", "--out", "outputs.json"),
     ("evaluate --annotations annotations.json", "--out", "annotations.json"),
     ("evaluate --judge=local:tiny --outputs outputs.json --baseline data.json", "--out", "data.json"),
-    ("evaluate --judge=local:tiny --outputs outputs.json --baseline outputs.json --verdicts paid.json", "--out", "paid.json"),
+    (
+        "evaluate --judge=local:tiny --outputs outputs.json --baseline outputs.json --verdicts paid.json",
+        "--out",
+        "paid.json",
+    ),
     ("evaluate --ablation --model=tiny --template=alpaca --prompts=data.json", "--out", "data.json"),
     ("evaluate --clean-loss --config=run.yaml", "--out", "data.json"),
     ("report outputs.json", "--out", "outputs.json"),

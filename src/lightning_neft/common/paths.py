@@ -77,7 +77,8 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
             raise ConfigError(f"{option} {path} is an input of this command ({source}); give another file")
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:
+    # Below a file there is nothing either; who makes the folder reports that file.
+    except (FileNotFoundError, NotADirectoryError):
         return _followed(path)
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be used: {error.strerror}; give another file") from error
