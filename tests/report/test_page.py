@@ -45,7 +45,7 @@ ALL = ["summary", "arms", "losses", "overfitting", "noise", "texts", "memorizati
 
 
 def page_of(tmp_path: Path, *paths: Path, title: str | None = None) -> Node:
-    return parse(write_report(paths, tmp_path / "out", title).page.read_text(encoding="utf-8"))
+    return parse(write_report(paths, tmp_path / "out", title, overwrite=True).page.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from lightning_neft.common.paths import user_path
 
 __all__ = ["expand_paths"]
 
-# What the names of paths end with: default_root_dir, dirpath, save_dir, filename, the options of loggers and callbacks.
-_ENDINGS = ("dir", "path", "folder", "file", "filename", "root")
+# What the names of paths end with: default_root_dir, dirpath, save_dir, the options of loggers and callbacks.
+_ENDINGS = ("dir", "path", "folder", "file", "root")
 # These are expanded where they are read, and stay as they were given in what is saved.
 _READ_HERE = ("model.base", "data.source", "data.cache_dir", "ckpt_path")
 
@@ -35,7 +35,7 @@ def _expand(section: Any, where: str) -> None:
     for name, value in _items(section):
         key = f"{where}.{name}"
         if isinstance(value, (str, Path)):
-            if str(name).endswith(_ENDINGS):
+            if str(name).endswith(_ENDINGS) and name != "class_path":
                 section[name] = type(value)(user_path(value, key))
         else:
             _expand(value, key)

@@ -29,8 +29,12 @@ def user_path(given: str | Path, option: str = "") -> Path:
     where = f"{option} " if option else ""
     if "\0" in str(given):
         raise ConfigError(f"{where}{str(given)!r} holds a NUL character, which no path has; give it without")
+    path = Path(given)
+    if not str(given).startswith("~"):
+        # Without its ./ a later look would take it for somebody's home folder.
+        return Path.cwd() / path if str(path).startswith("~") else path
     try:
-        return Path(given).expanduser()
+        return path.expanduser()
     except RuntimeError as error:
         user = Path(given).parts[0]
         raise ConfigError(
@@ -73,7 +77,8 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
             raise ConfigError(f"{option} {path} is an input of this command ({source}); give another file")
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:
+    # Below a file there is nothing either; who makes the folder reports that file.
+    except (FileNotFoundError, NotADirectoryError):
         return _followed(path)
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be used: {error.strerror}; give another file") from error

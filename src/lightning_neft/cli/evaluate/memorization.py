@@ -59,6 +59,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
                 f"{options.rest[0] if options.rest else '--model'}"
             )
         return [_of_file(path) for path in options.outputs]
+    if options.model:
+        user_path(options.model, "--model")  # before the data are read
     if not options.rest:
         raise ConfigError(
             "evaluate --memorization needs answers: --outputs FILE with references, or --config FILE_OR_RECIPE for the "

@@ -33,6 +33,8 @@ what is measured
 
 options
   --out PATH               file (.json) or folder of the results; results/ by default
+  --overwrite              replace the file of --out also where it is not a result of the same files and settings; an
+                           input is never replaced
   --json                   one JSON object on the standard output, nothing else, and no file without --out: the result,
                            or {{"results": [...]}} where there are several
   --first-k-tokens K       repetition and diversity of the first K words alone; shorter outputs are left out and counted

@@ -21,7 +21,7 @@ usage: lightning_neft export --model FOLDER --output FOLDER [options]
   --dtype NAME             of the written weights: float32, bfloat16, float16; as in training by default
   --template NAME          the template of the training, where the model does not say it
   --trust-remote-code      let code that comes with the base run
-  --overwrite              replace a folder that is not empty
+  --overwrite              replace a folder that lightning_neft wrote; one with other files is never replaced
 
 The folder has the weights in safetensors, the tokenizer with the template of the training as its chat template (where
 that gives the very tokens of the training), the decoding, a model card, and lightning_neft.json. It needs neither

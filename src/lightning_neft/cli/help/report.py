@@ -7,7 +7,7 @@ __all__ = ["text"]
 _TEXT = """\
 lightning_neft report: {what}
 
-usage: lightning_neft report RESULT... [--out FOLDER_OR_HTML] [--title TEXT]
+usage: lightning_neft report RESULT... [--out FOLDER_OR_HTML] [--title TEXT] [--overwrite]
 
 RESULT is a file that evaluate or study wrote, or a file of answers (a JSON list of instruction, output, generator, as
 generate writes it and AlpacaEval reads it). Give as many as belong together: answers of several files are shown side by
@@ -15,6 +15,7 @@ side, each compared with those of the first file. A section appears where there 
 
   --out PATH               the page, if it ends in .html, or the folder for a page named report.html (report.html)
   --title TEXT             title of the page
+  --overwrite              replace files that are not an earlier page of the same RESULTs
 
 The page is one file that needs no network; each of its plots is also a PNG file beside it.
 Needs the extra study: pip install 'lightning-neft[study]'
