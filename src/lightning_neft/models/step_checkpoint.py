@@ -221,7 +221,8 @@ class StepCheckpoint(ModelCheckpoint):
             trainer: The Trainer, at a place that a run can resume from.
             ranks: Whether this step may be one of the best or, without a monitor, of those that are kept.
         """
-        now = (trainer.global_step, self._measured[0])
+        # Without a monitor a validation changes nothing of what was saved.
+        now = (trainer.global_step, -1 if self.monitor is None else self._measured[0])
         if self._saved == now:
             return
         self._saved = now
