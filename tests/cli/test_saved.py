@@ -43,6 +43,8 @@ def test_each_file_is_printed_with_its_step_and_is_of_it(
     assert all(torch.equal(value, kept[f"model.{name}"]) for name, value in weights.items())
 
 
+# The embeddings are far larger than any noise by then.
+@pytest.mark.filterwarnings("ignore:NEFTune. rounding to the embedding's dtype")
 def test_a_run_that_diverges_ends_with_its_last_finite_checkpoint(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,8 +93,8 @@ def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
     assert main([*FIT, *short, "--trainer.default_root_dir=other", "--ckpt_path=a.ckpt"]) == 0
     printed = capsys.readouterr()
     assert line_of(printed.err) == (
-        "lightning_neft: nothing was left to train: a.ckpt is of step 2, where this run ends (trainer.max_epochs=1); give "
-        "more steps, epochs or time"
+        "lightning_neft: nothing was left to train: a.ckpt is of step 2, where this run ends (trainer.max_epochs=1); "
+        "give more steps, epochs or time"
     )
     assert "last checkpoint (step 2): a.ckpt" in printed.out
     assert "model folder (step 2): other/r/version_1/model" in printed.out

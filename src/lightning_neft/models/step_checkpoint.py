@@ -255,7 +255,7 @@ def _ends(trainer: pl.Trainer, after_epoch: bool = False) -> bool:
         after_epoch: Whether the epoch is counted already.
     """
     loop = trainer.fit_loop
-    epochs = loop.epoch_progress.current.processed
+    epochs: int = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
     if not after_epoch and loop.epoch_loop._num_ready_batches_reached():
         epochs += 1
     limits = ((trainer.global_step, trainer.max_steps), (epochs, trainer.max_epochs))
@@ -277,12 +277,13 @@ def _can_validate(trainer: pl.Trainer) -> bool:
 
 def _validates(trainer: pl.Trainer) -> bool:
     """Return whether Lightning validates after this batch."""
-    return bool(trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    return bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
 
 
 def _validates_by_schedule(trainer: pl.Trainer) -> bool:
     """Return whether a run that resumes from this batch would come to the same validation."""
-    if trainer._val_check_time_interval is not None:
+    if trainer._val_check_time_interval is not None:  # type: ignore[attr-defined]
         return False
     stop, trainer.should_stop = trainer.should_stop, False
     try:
