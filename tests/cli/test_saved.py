@@ -102,6 +102,16 @@ def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
     assert all(torch.equal(value, kept["state_dict"][f"model.{name}"]) for name, value in weights.items())
 
 
+def test_answers_of_several_processes_are_refused(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *short, "--trainer.devices=2", "--trainer.strategy=ddp"]) == 2
+    assert line_of(capsys.readouterr().err).endswith(
+        "predict answers on one device, got 2 processes; give --trainer.devices=1 --trainer.num_nodes=1"
+    )
+    assert not Path("runs").exists()
+
+
 def test_a_fit_cannot_resume_from_weights_alone(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,6 +178,14 @@ def test_the_best_step_stays_the_best_and_the_last_one_is_saved_beside_it(tmp_pa
     assert Path(checkpoint.best_model_path).name == "best-step=8.ckpt"
 
 
+def test_a_link_is_to_a_file_of_the_last_step(tmp_path: Path) -> None:
+    run(tmp_path, Scored({8: 1.0}), max_steps=19, checkpoint={"save_last": "link"})
+    assert steps_of(tmp_path) == {"best-step=8.ckpt": 8, "last.ckpt": 19}
+    run(tmp_path / "falling", Scored(), max_steps=11, checkpoint={"save_last": "link"})
+    assert steps_of(tmp_path / "falling") == {"best-step=11.ckpt": 11, "last.ckpt": 11}
+    assert (tmp_path / "falling/last.ckpt").is_symlink()
+
+
 def test_a_file_for_each_few_steps_ranks_none_that_was_not_validated(tmp_path: Path) -> None:
     saving = {"every_n_train_steps": 3, "save_top_k": -1}
     checkpoint, _ = run(tmp_path, Scored({8: 1.0, 16: 2.0}), max_epochs=2, checkpoint=saving)

@@ -232,7 +232,18 @@ class StepCheckpoint(ModelCheckpoint):
         elif ranks and self.save_top_k == -1 and self._measured[0] != trainer.global_step:
             # All are kept; one that was not validated has no place among them.
             self._save_checkpoint(trainer, self._get_metric_interpolated_filepath_name(candidates, trainer))
+        self._save_last_of_step(trainer, candidates)
+
+    def _save_last_of_step(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> None:
+        option = self.save_last
+        if option == "link" and self._last_global_step_saved != trainer.global_step:
+            # There is no file of this step to link to. One that is written must not be written through the link.
+            self.save_last = True
+            if trainer.is_global_zero and Path(self.last_model_path).is_symlink():
+                Path(self.last_model_path).unlink()
+            trainer.strategy.barrier()
         self._save_last_checkpoint(trainer, candidates)
+        self.save_last = option
 
     def _is_measured(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> bool:
         """Return whether the monitored value is of this step, or there is none to look at."""
