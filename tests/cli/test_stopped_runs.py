@@ -96,7 +96,7 @@ def test_a_run_that_is_asked_to_stop_saves_after_its_step_and_goes_on_exactly(op
     assert stopped.returncode == code
     (line,) = [line for line in stopped.stderr.splitlines() if line.startswith("lightning_neft: ")]
     path = "runs/stopped/version_0/checkpoints/last.ckpt"
-    assert line == f"lightning_neft: stopped by {number.name} after step 5; to go on: --ckpt_path {path}"
+    assert line == f"lightning_neft: stopped by {number.name} after step 5; to resume: --ckpt_path {path}"
     assert "Traceback" not in stopped.stderr
     assert fit(options, "stopped", "--ckpt_path=last").returncode == 0
     assert_same(last_weights("unbroken"), last_weights("stopped"))

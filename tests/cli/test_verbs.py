@@ -43,7 +43,7 @@ def test_fit_trains_with_noise_and_says_what_came_out(folder, capsys):
     run = folder / "runs" / "quickstart" / "version_0"
     assert "before fine-tuning" in printed
     assert "after step 2" in printed
-    assert "answers to held-out instructions" in printed
+    assert "answers after step 2" in printed
     assert "checkpoints/last.ckpt" in printed.replace("\n", "")
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert logged(run, "neft/alpha") == [5.0, 5.0]

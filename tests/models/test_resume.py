@@ -14,6 +14,8 @@ from torch import Tensor
 from lightning_neft import NEFTune
 from lightning_neft.data.module import TextData
 from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.optimizer import adamw
+from lightning_neft.models.step_checkpoint import StepCheckpoint
 from lightning_neft.models.step_seed import StepSeed
 
 BY_STEPS = {"max_steps": 6, "max_epochs": -1}
@@ -89,3 +91,53 @@ def test_from_a_checkpoint_of_a_run_that_was_resumed_itself(
     assert rest == batches[7:]
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def fit_to(base: str, source: str, folder: Path, **options: Any) -> tuple[dict[str, Tensor], list[Any]]:
+    """Return the weights, and of each batch its ids and the steps that Lightning's loggers had counted before it."""
+    seen: list[Any] = []
+
+    class Constant(CausalLM):
+        """The learning rate does not depend on the number of steps."""
+
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            seen.append((batch["input_ids"].tolist(), self.trainer.fit_loop.epoch_loop._batches_that_stepped))
+            return super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> Any:
+            return adamw(self.parameters(), 0.01, 0.0)
+
+    L.seed_everything(1)
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = L.Trainer(
+        callbacks=[StepSeed(), StepCheckpoint(folder, "best-{step}", monitor="val/loss", save_last=True)],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accumulate_grad_batches=2,
+        **options,
+    )
+    model = Constant(base)
+    trainer.fit(model, TextData(source, base, batch_size=2, val_size=1), ckpt_path=ckpt_path, weights_only=True)
+    return model.state_dict(), seen
+
+
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+@pytest.mark.parametrize(
+    "schedule",
+    [{}, {"val_check_interval": 2}, {"check_val_every_n_epoch": 2}, {"limit_val_batches": 0}],
+    ids=["each epoch", "in the epoch", "each second epoch", "never"],
+)
+def test_from_where_a_limit_ended_a_run(base: str, source: str, tmp_path: Path, schedule: dict[str, Any]) -> None:
+    unbroken, batches = fit_to(base, source, tmp_path / "unbroken", max_steps=6, **schedule)
+    ends: list[tuple[int, dict[str, int]]] = [(step, {"max_steps": step}) for step in range(1, 6)]
+    for step, end in [*ends, (3, {"max_epochs": 1})]:
+        folder = tmp_path / f"{step} {end}"
+        _, first = fit_to(base, source, folder, **end, **schedule)
+        assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == step
+        resumed, rest = fit_to(
+            base, source, folder / "resumed", max_steps=6, ckpt_path=folder / "last.ckpt", **schedule
+        )
+        assert [*first, *rest] == batches, end
+        assert [name for name, value in unbroken.items() if not torch.equal(value, resumed[name])] == [], end

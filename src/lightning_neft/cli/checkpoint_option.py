@@ -43,6 +43,11 @@ def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = Fal
         raise ConfigError("--ckpt_path needs a value: a path, or last")
     root, name, dirpath = program.trainer.default_root_dir, program.config.name, program.config.checkpoint.dirpath
     path = newest_checkpoint(Path(root), name, dirpath) if given == "last" else user_path(given, "--ckpt_path")
+    if given == "best" and not path.exists():
+        raise ConfigError(
+            "--ckpt_path best: give last, or the path of a file; the best one of a run is checkpoints/best-STEP.ckpt "
+            "in its folder, and its weights are in the folder model beside it"
+        )
     if not path.exists():
         raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
     if path.is_dir():

@@ -18,7 +18,7 @@ from lightning_neft.cli.run_block import print_next
 from lightning_neft.cli.saved_files import last_checkpoint
 from lightning_neft.cli.stop_signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.summary import print_fit, write_predictions
-from lightning_neft.errors import NEFTError, NonFiniteError
+from lightning_neft.errors import ConfigError, NEFTError, NonFiniteError
 from lightning_neft.models.checkpoint_weights import checkpoint_step
 
 __all__ = ["execute", "run"]
@@ -74,6 +74,12 @@ def execute(verb: str, program: Program) -> Any:
     """
     if program.trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
+    if verb == "predict" and program.trainer.world_size > 1:
+        # Each process would answer a part of the samples, and pair it with the first ones.
+        raise ConfigError(
+            f"predict answers on one device, got {program.trainer.world_size} processes; give --trainer.devices=1 "
+            "--trainer.num_nodes=1"
+        )
     checkpoint = checkpoint_of(program, resumes=verb == "fit")
     try:
         # weights_only: a checkpoint from somewhere else must not run code.

@@ -273,8 +273,8 @@ def _without_cluster(plugins: Any) -> list[Any]:
 class _SaveConfig(SaveConfigCallback):
     """Writes the config into the folder of a run, unless none was made for it."""
 
-    def __init__(self, *args: Any, run_folder: RunFolder, **options: Any) -> None:
-        super().__init__(*args, save_to_log_dir=False, **options)
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, run_folder: RunFolder) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
         self._run_folder = run_folder
 
     @override

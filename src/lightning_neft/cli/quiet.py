@@ -23,8 +23,6 @@ _WARNINGS = (
     (r"The '\w+_dataloader' does not have many workers", r"lightning\."),
     # Until the first validation there is no held-out loss to rank checkpoints by; `last` is saved all the same.
     (r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key", r"lightning\."),
-    # A resumed run writes into a folder of its own and ranks its checkpoints anew.
-    (r"The dirpath has changed from", r"lightning\."),
 )
 _MESSAGES = (
     # An advertisement.

@@ -17,8 +17,8 @@ def leave_finished_epoch(trainer: L.Trainer) -> None:
     - A checkpoint of an epoch's end, with trainer.max_steps: the epoch ends twice, and the data of the next one are
       never seen.
 
-    Where only the validation after the epoch was still to come, Lightning does the right thing. To be called after the
-    loops were reset and before the epoch begins, as in on_train_start.
+    Loggers continue with the next step. Where only the validation after the epoch was still to come, Lightning does the
+    right thing. To be called after the loops were reset and before the epoch begins, as in on_train_start.
 
     Args:
         trainer: The Trainer; nothing is done if it has not just been resumed.
@@ -27,12 +27,14 @@ def leave_finished_epoch(trainer: L.Trainer) -> None:
     batches = loop.epoch_loop
     if loop.restarted_on_epoch_end:
         loop.epoch_progress.increment_completed()
+        # The loggers' step is that of the epoch's end already, and Lightning counts it once more.
+        batches._batches_that_stepped -= 1
     elif batches.restarted_on_train_batch_end and batches.batch_progress.is_last_batch:
         batches.batch_progress.increment_completed()
-        batches.reset_restart_stage()
     else:
         return
     loop.reset_restart_stage()
+    batches.reset_restart_stage()
     batches.batch_progress.reset_on_run()
     batches.scheduler_progress.reset_on_run()
     batches.automatic_optimization.optim_progress.reset_on_run()

@@ -201,8 +201,13 @@ def _with_adapters(model: Any, folder: Path, base: str) -> Any:
             first = str(error).partition("size mismatch for ")[2].splitlines()[0].rstrip(".")
             raise ModelError(f"{problem}: {first}; {_OTHER_BASE}") from error
     # The keys of other kinds of adapters may be shared: peft lists those as missing.
-    if model.peft_config["default"].peft_type is PeftType.LORA and (found.missing_keys or found.unexpected_keys):
-        lists = (("missing", found.missing_keys), ("unexpected", found.unexpected_keys))
+    if model.peft_config["default"].peft_type is not PeftType.LORA:
+        return model
+    # peft writes the trained rows of a tied table for the head too, and reads them for the embedding alone.
+    is_tied = model.get_base_model().config.get_text_config().tie_word_embeddings
+    unexpected = [key for key in found.unexpected_keys if not (is_tied and key.endswith(".trainable_tokens_delta"))]
+    if found.missing_keys or unexpected:
+        lists = (("missing", found.missing_keys), ("unexpected", unexpected))
         keys = ", ".join(f"{_listed(names)} {what}" for what, names in lists if names)
         raise ModelError(f"{problem}: {keys}; {_OTHER_BASE}")
     return model

@@ -221,7 +221,8 @@ class StepCheckpoint(ModelCheckpoint):
             trainer: The Trainer, at a place that a run can resume from.
             ranks: Whether this step may be one of the best or, without a monitor, of those that are kept.
         """
-        now = (trainer.global_step, self._measured[0])
+        # Without a monitor a validation changes nothing of what was saved.
+        now = (trainer.global_step, -1 if self.monitor is None else self._measured[0])
         if self._saved == now:
             return
         self._saved = now
@@ -231,7 +232,18 @@ class StepCheckpoint(ModelCheckpoint):
         elif ranks and self.save_top_k == -1 and self._measured[0] != trainer.global_step:
             # All are kept; one that was not validated has no place among them.
             self._save_checkpoint(trainer, self._get_metric_interpolated_filepath_name(candidates, trainer))
+        self._save_last_of_step(trainer, candidates)
+
+    def _save_last_of_step(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> None:
+        option = self.save_last
+        if option == "link" and self._last_global_step_saved != trainer.global_step:
+            # There is no file of this step to link to. One that is written must not be written through the link.
+            self.save_last = True
+            if trainer.is_global_zero and Path(self.last_model_path).is_symlink():
+                Path(self.last_model_path).unlink()
+            trainer.strategy.barrier()
         self._save_last_checkpoint(trainer, candidates)
+        self.save_last = option
 
     def _is_measured(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> bool:
         """Return whether the monitored value is of this step, or there is none to look at."""
@@ -254,7 +266,7 @@ def _ends(trainer: pl.Trainer, after_epoch: bool = False) -> bool:
         after_epoch: Whether the epoch is counted already.
     """
     loop = trainer.fit_loop
-    epochs = loop.epoch_progress.current.processed
+    epochs: int = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
     if not after_epoch and loop.epoch_loop._num_ready_batches_reached():
         epochs += 1
     limits = ((trainer.global_step, trainer.max_steps), (epochs, trainer.max_epochs))
@@ -276,12 +288,13 @@ def _can_validate(trainer: pl.Trainer) -> bool:
 
 def _validates(trainer: pl.Trainer) -> bool:
     """Return whether Lightning validates after this batch."""
-    return bool(trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    return bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
 
 
 def _validates_by_schedule(trainer: pl.Trainer) -> bool:
     """Return whether a run that resumes from this batch would come to the same validation."""
-    if trainer._val_check_time_interval is not None:
+    if trainer._val_check_time_interval is not None:  # type: ignore[attr-defined]
         return False
     stop, trainer.should_stop = trainer.should_stop, False
     try:

@@ -1,0 +1,128 @@
+"""A fit ends at the first loss that is not finite, and no checkpoint or folder holds weights that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor
+
+from lightning_neft.errors import ModelError, NonFiniteError
+from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.export import export_model
+from lightning_neft.models.facts import ModelFacts
+from lightning_neft.models.finite import FiniteLoss, first_non_finite
+from models.words import fit
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Broken(CausalLM):
+    """Its training loss is NaN in one batch."""
+
+    def __init__(self, base: str, batch: int, **options: Any) -> None:
+        super().__init__(base, learning_rate=0.01, **options)
+        self.batch = batch
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss * NAN if self.trainer.fit_loop.total_batch_idx == self.batch else loss
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulated", "message"),
+    [
+        (
+            0,
+            1,
+            r"at step 1, the first one: the weights that this run starts from \(model.base=.*\) or its data are not ",
+        ),
+        (2, 1, r"at step 3; try a smaller model.learning_rate than 0.01$"),
+        (2, 2, r"at step 2; try a smaller model.learning_rate than 0.01$"),
+    ],
+)
+def test_the_first_loss_that_is_not_finite_ends_a_fit_and_names_its_step(
+    base: str, batch: int, accumulated: int, message: str
+) -> None:
+    with pytest.raises(NonFiniteError, match=f"^the training loss is not finite {message}") as caught:
+        fit(Broken(base, batch), 6, callbacks=[FiniteLoss()], accumulate_grad_batches=accumulated, max_steps=3)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("every", "saved_at", "last"), [(5, 9, 5), (100, 4, 4)], ids=["logging", "saving"])
+def test_where_reading_each_loss_would_wait_the_first_step_is_named_later(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, saved_at: int, last: int
+) -> None:
+    """As on a device: the losses are looked at when the Trainer logs, and before a checkpoint is written."""
+    seen: list[int] = []
+
+    class Saves(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            seen.append(trainer.global_step + 1)
+
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step == saved_at:
+                trainer.save_checkpoint(tmp_path / "c.ckpt")
+
+    monkeypatch.setattr(L.Trainer, "world_size", property(lambda self: 2))
+    with pytest.raises(NonFiniteError, match=r"^the training loss is not finite at step 3;"):
+        fit(Broken(base, 2), 8, callbacks=[FiniteLoss(), Saves()], log_every_n_steps=every)
+    assert seen[-1] == last
+    assert not (tmp_path / "c.ckpt").exists()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_held_out_loss_that_is_not_finite_ends_a_fit(base: str, is_first: bool) -> None:
+    class Scored(CausalLM):
+        def computed_metrics(self) -> dict[str, Tensor]:
+            is_bad = is_first or not self.trainer.sanity_checking
+            return {**super().computed_metrics(), "loss": torch.tensor(INF if is_bad else 1.0)}
+
+    module = Scored(base, learning_rate=0.01)
+    when = "before the first step: the weights that this run" if is_first else "after step 2; try a smaller"
+    with pytest.raises(NonFiniteError, match=f"^the held-out loss is inf {when}"):
+        fit(module, 2, callbacks=[FiniteLoss()], limit_val_batches=1, val_check_interval=2, num_sanity_val_steps=-1)
+
+
+@pytest.mark.parametrize("broken", [NAN, INF, -INF])
+def test_weights_that_are_not_finite_are_in_no_checkpoint_and_in_no_folder(
+    base: str, tmp_path: Path, broken: float
+) -> None:
+    module = CausalLM(base, learning_rate=0.01)
+    trainer = fit(module, 1)
+    name, weight = list(module.model.named_parameters())[3]
+    weight.data.view(-1)[0] = broken
+    with pytest.raises(
+        NonFiniteError, match=rf"^the weights are not finite after step 1 \(model\.{name}\) and were not"
+    ):
+        trainer.save_checkpoint(tmp_path / "c.ckpt")
+    with pytest.raises(ModelError, match="weights are not finite"):
+        module.save_model(tmp_path / "folder")
+    facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
+    with pytest.raises(ModelError, match=rf"^the weights of this model are not finite in float32 \({name}\): "):
+        export_model(module.model, module.tokenizer(), facts, tmp_path / "out", card=lambda *_: "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_whose_dtype_is_too_small_for_the_weights_is_refused(base: str, tmp_path: Path) -> None:
+    module = CausalLM(base)
+    module.configure_model()
+    module.model.lm_head.weight.data[0, 0] = 1e5
+    facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
+    with pytest.raises(ModelError, match="not finite in float16"):
+        export_model(module.model, module.tokenizer(), facts, tmp_path / "o", dtype="float16", card=lambda *_: "")
+
+
+# The scheduler is asked for the next step although the optimiser has skipped one.
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_gradients_that_the_scaler_of_float16_skips_do_not_end_a_fit(base: str) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100, growth_interval=1000)
+    module = CausalLM(base, learning_rate=0.01)
+    trainer = fit(module, 2, callbacks=[FiniteLoss()], plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    assert trainer.global_step == 2
+    assert scaler.get_scale() == 2.0**98
+    assert first_non_finite(module.named_parameters()) is None
