@@ -21,6 +21,8 @@ from typing_extensions import override
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
 from lightning_neft.cli.config_loader import PARSER_MODE
 from lightning_neft.cli.keys import KnownKeys, check_keys
+from lightning_neft.cli.local_classes import make_local_classes_importable
+from lightning_neft.cli.monitors import check_monitors, logged_metrics
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.program_keys import LINKS
 from lightning_neft.cli.run_folder import usual_loggers
@@ -177,6 +179,7 @@ class Program(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         check_keys(_known_keys(parser), args, self.config_files)
+        make_local_classes_importable([*args, *(file.read_text(encoding="utf-8") for file in self.config_files)])
         for file in self.config_files:
             read_card_of_file(file)
         name = run_name(self.config_files)
@@ -231,6 +234,8 @@ class Program(LightningCLI):
             # A file or a pipe gets few lines.
             callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
         trainer = self._instantiate_trainer(config, callbacks)
+        has_noise = self.config_init["neftune"] is not None
+        check_monitors(trainer.callbacks, logged_metrics(self.config.task, has_noise))
         # Sharded checkpoints are folders, which other plugins write.
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
