@@ -296,6 +296,11 @@ VALUES = [
         "did you mean val/loss?",
     ),
     option("a logger that is not installed", "--trainer.logger=CometLogger", "comet"),
+    option(
+        "data at an address",
+        "--data.source='https://me:hunter2@host/d.json?token=hunter2'",
+        "https://me:***@host/d.json?token=*** is an address, which is not read; download it",
+    ),
     option("best of a new process", "--ckpt_path=best", "--ckpt_path best: no such file", "give a path, or last"),
     option("no devices", "--trainer.devices=0", "devices"),
     option("an optimiser as a key", "--optimizer=Adam", "unknown key optimizer"),

@@ -14,6 +14,7 @@ from pickle import UnpicklingError
 
 from lightning_neft.cli.escaped import escaped
 from lightning_neft.errors import NEFTError
+from lightning_neft.report.secrets import MASK, is_secret, mask_message
 
 __all__ = ["explain", "explain_argument_error"]
 
@@ -26,10 +27,11 @@ _WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 def explain(error: BaseException) -> str | None:
     """Return one line about an error that the user can put right, or None if it is a bug of the program.
 
-    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal.
+    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal; and values that were
+    given, among them secrets, so those are masked.
     """
     line = _explanation(error)
-    return None if line is None else escaped(line)
+    return None if line is None else escaped(mask_message(line))
 
 
 def _explanation(error: BaseException) -> str | None:
@@ -86,6 +88,7 @@ def explain_argument_error(message: str) -> str:
     if not value or not expected:
         return _one_line(text)
     given = re.sub(r"NestedArg\(key='.*?', val='(.*)'\)", r"\1", value[1])
+    given = MASK if is_secret(key.rpartition(".")[2], given) else given
     return f"{key}: got {given!r}, expected {' or '.join(expected)}"
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
@@ -26,6 +26,7 @@ from lightning_neft.cli.monitors import check_monitors, logged_metrics
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.program_keys import LINKS
 from lightning_neft.cli.run_folder import usual_loggers
+from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
@@ -135,7 +136,7 @@ class Program(LightningCLI):
             },
             args=args,
             run=False,
-            save_config_callback=_SaveConfig,
+            save_config_callback=SaveConfig,
             # Loggers other than the usual ones have one folder for all runs.
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
@@ -193,6 +194,7 @@ class Program(LightningCLI):
             say_what_is_tiny(name, before, self.config)
         _check_range(self.config)
         _check_places(self.config)
+        check_not_masked(self.config, without=("trainer.logger",) if self._is_alone else ())
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or name
         if Path(self.config.name).is_absolute() or ".." in Path(self.config.name).parts:
@@ -235,7 +237,8 @@ class Program(LightningCLI):
             callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
         trainer = self._instantiate_trainer(config, callbacks)
         has_noise = self.config_init["neftune"] is not None
-        check_monitors(trainer.callbacks, logged_metrics(self.config.task, has_noise))
+        everyone: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        check_monitors(everyone, logged_metrics(self.config.task, has_noise))
         # Sharded checkpoints are folders, which other plugins write.
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -266,15 +269,6 @@ def _without_cluster(plugins: Any) -> list[Any]:
     given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
     kept = [plugin for plugin in given if not isinstance(plugin, ClusterEnvironment)]
     return [*kept, LightningEnvironment()]
-
-
-class _SaveConfig(SaveConfigCallback):
-    """Writes the config into the folder of a run. Without a logger there is no such folder, and nothing is written."""
-
-    @override
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
 
 
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:

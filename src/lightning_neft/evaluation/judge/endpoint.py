@@ -182,9 +182,15 @@ def read_key(variable: str | None, url: str) -> str:
         url: The server's address.
 
     Raises:
-        ConfigError: If there is none and there has to be one.
+        ConfigError: If there is none and there has to be one, or if it is several words.
     """
     if found := os.environ.get(variable or DEFAULT_KEY_VARIABLE, "").strip():
+        # It is sent as a header, and the error about one that cannot be sent would show it.
+        if not (found.isascii() and found.isprintable() and " " not in found):
+            raise ConfigError(
+                f"the key in the environment variable {variable or DEFAULT_KEY_VARIABLE} contains a line break, a "
+                "space or a character beyond ASCII; set the variable to the key alone"
+            )
         return found
     if variable is None and url != DEFAULT_URL:
         return "no-key"
