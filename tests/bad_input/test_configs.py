@@ -267,6 +267,32 @@ VALUES = [
         "devices that are not here", "--trainer.accelerator=gpu --trainer.devices=3", "No supported gpu backend found"
     ),
     option("no epoch between validations", "--trainer.check_val_every_n_epoch=0", "must be 1 or more, got 0"),
+    option(
+        "no batch between validations", "--trainer.val_check_interval=0", "val_check_interval must be above 0, got 0"
+    ),
+    option("devices beyond any machine", "--trainer.devices=99999999", "trainer.devices must be", "got 99999999"),
+    option(
+        "a wrong mode of a callback",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss --trainer.callbacks.mode=low",
+        "lightning_neft: EarlyStopping: `mode` can be min, max, got low",
+    ),
+    option(
+        "a wrong number of a callback",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss --trainer.callbacks.patience=x",
+        "trainer.callbacks: EarlyStopping.patience: got 'x', expected int",
+    ),
+    option("an accelerator that is not installed", "--trainer.accelerator=tpu", "torch_xla"),
+    option("a precision that is not installed", "--trainer.precision=transformer-engine", "transformer_engine"),
+    option(
+        "logs at an address",
+        "--trainer.logger=CSVLogger --trainer.logger.save_dir=http://host/x",
+        "CSVLogger: save_dir http://host/x is an address",
+    ),
+    option("a cache at an address", "--data.cache_dir=s3://bucket/x", "data.cache_dir s3://bucket/x is an address"),
+    option("a name of checkpoints that is no form", "--checkpoint.filename='{'", "checkpoint.filename '{'", "such as"),
+    option("a name of checkpoints in no form", "--checkpoint.filename='{step:z}'", "checkpoint.filename '{step:z}'"),
+    option("checkpoints elsewhere", "--checkpoint.filename=../../x", "checkpoint.filename '../../x' leads out"),
+    option("checkpoints at the root", "--checkpoint.filename=/x", "checkpoint.filename '/x' leads out"),
     option("no nodes", "--trainer.num_nodes=0", "trainer.num_nodes must be 1 or more, got 0"),
     option("a batch beyond all memory", f"--data.batch_size=1{'0' * 22}", "data.batch_size must be 1000000 or less"),
     option("a global batch beyond all", f"--global_batch_size=1{'0' * 22}", "global_batch_size must be"),
@@ -295,7 +321,7 @@ VALUES = [
         "checkpoint: the run logs no",
         "did you mean val/loss?",
     ),
-    option("a logger that is not installed", "--trainer.logger=CometLogger", "comet"),
+    option("a logger that is not installed", "--trainer.logger=CometLogger", "lightning_neft: CometLogger: ", "comet"),
     option(
         "data at an address",
         "--data.source='https://me:hunter2@host/d.json?token=hunter2'",

@@ -65,10 +65,10 @@ def _masked(value: Any, name: str, is_of_class: bool) -> Any:
     if is_of_class and is_secret(name, value):
         return MASK
     if isinstance(value, (PlainNamespace, Mapping)):
-        inner = vars(value) if isinstance(value, PlainNamespace) else value
+        inner: dict[str, Any] = vars(value) if isinstance(value, PlainNamespace) else dict(value)
         for key in inner:
             inner[key] = _masked(inner[key], str(key), is_of_class or key == _OF_CLASSES)
-        return value
+        return value if isinstance(value, PlainNamespace) else inner
     if isinstance(value, (list, tuple)):
         return [_masked(inner, "", is_of_class) for inner in value]
     return mask_addresses(value) if isinstance(value, str) else value
