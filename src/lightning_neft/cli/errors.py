@@ -89,7 +89,7 @@ def explain_argument_error(message: str) -> str:
         path, name, expected_type, given = inner.groups()
         shown = MASK if is_secret(name, given) else given
         wanted = " or ".join(_expected(f"Expected a {expected_type}. Got value: x"))
-        return f"{key}: {path.rpartition('.')[2]}.{name}: got {shown!r}, expected {wanted}"
+        return f"{keys[0]}: {path.rpartition('.')[2]}.{name}: got {shown!r}, expected {wanted}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
     if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):
