@@ -40,6 +40,10 @@ data: {source: toy}
 neftune: {alpha: 5}
 """
 
+_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(8)
+)
+
 TEXTS = [
     yaml("a config that is empty", "", "c.yaml: holds no keys"),
     yaml("a config of white space", " \n\n", "c.yaml: holds no keys"),
@@ -79,11 +83,47 @@ TEXTS = [
     yaml("a config nested in mappings", "data: " + "{a: " * 1000 + "1" + "}" * 1000, "c.yaml", "nested"),
     yaml(
         "aliases that grow beyond memory",
-        "a: &a [x,x,x,x,x,x,x,x,x]\n"
-        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(8)),
+        _BOMB,
         "c.yaml, line 6: its aliases stand for too many values",
     ),
     yaml("a config that points at itself", _loop, "c.yaml"),
+    yaml("a truth value that is none", "data: {streaming: !!bool maybe}", "c.yaml, line 1: 'maybe'", "as !!bool"),
+    yaml("a time that is none", "data: {source: !!timestamp x}", "c.yaml, line 1: 'x'", "as !!timestamp"),
+    yaml("a number that is empty", "trainer: {max_epochs: !!int ''}", "c.yaml, line 1: ''", "as !!int"),
+    yaml("a null that is something", "trainer: {max_epochs: !!null x}", "c.yaml, line 1: 'x'", "as !!null"),
+    yaml("bytes", "data: {source: !!binary dG95}", "c.yaml, line 1: the tag !!binary"),
+    yaml("a set for a section", "data: !!set {source}", "c.yaml, line 1: the tag !!set"),
+    yaml("an octal number", "data: {batch_size: 010}", "c.yaml, line 1: 010 is 8 in YAML; write that"),
+    yaml("a time for a number", "data: {batch_size: 1:30}", "c.yaml, line 1: 1:30 is 90 in YAML; write that"),
+    yaml("a time with a fraction", "neftune: {alpha: 1:30.5}", "c.yaml, line 1: 1:30.5 is 90.5 in YAML"),
+    yaml("a NUL that is written out", 'name: "a\\0b"', "c.yaml, line 1: 'a\\x00b' contains a NUL"),
+    yaml("half of a character", 'name: "\\ud800"', "c.yaml, line 1", "surrogate"),
+    yaml("a name of two lines", "name: |\n  a\n  b", "name 'a\\nb", "cannot be shown"),
+    yaml("a config in a config", "config: data.json", "c.yaml, line 1: config is an option of the command line"),
+    yaml("a config in a config, written out", "config: {data: {source: toy}}", "c.yaml, line 1: config is an option"),
+    yaml("print_config in a config", "print_config: true", "c.yaml, line 1: print_config is an option"),
+    yaml("a file for a section in a config", "model: {lora: data.json}", "c.yaml, line 1: model.lora is a section"),
+    *(
+        Case(f"{what} for --{section}", f"{FIT} --{section} s.yaml", ("s.yaml", says), {"s.yaml": content})
+        for section in ("data", "model.lora", "neftune")
+        for what, content, says in (
+            ("aliases that grow beyond memory", _BOMB, "its aliases stand for too many values"),
+            ("a file of bytes", b"\0\xff", "cannot be read as YAML"),
+            ("a list", "[1]", "expected a mapping of the keys of"),
+            ("an unknown key", "a:\nzzz: 1", "line 2: unknown key"),
+        )
+    ),
+    Case(
+        "aliases that grow beyond memory, for a class",
+        f"{FIT} --trainer.callbacks s.yaml",
+        ("its aliases stand for too many values",),
+        {"s.yaml": _BOMB},
+    ),
+    Case(
+        "aliases that grow beyond memory, on the command line",
+        f"{FIT} --card '{{{', '.join(_BOMB.split(chr(10))[:-1])}}}'",
+        ("its aliases stand for too many values",),
+    ),
     yaml("a config for preview that is a list", "[a]", "c.yaml: expected a mapping", command="preview -c c.yaml"),
     yaml("a config for doctor that is empty", "", "c.yaml: holds no keys", command="doctor -c c.yaml"),
     yaml("a config for generate with tabs", "data:\n\tsource: x", "c.yaml, line 2", command="generate -c c.yaml"),
@@ -226,6 +266,68 @@ VALUES = [
     option(
         "devices that are not here", "--trainer.accelerator=gpu --trainer.devices=3", "No supported gpu backend found"
     ),
+    option("no epoch between validations", "--trainer.check_val_every_n_epoch=0", "must be 1 or more, got 0"),
+    option(
+        "no batch between validations", "--trainer.val_check_interval=0", "val_check_interval must be above 0, got 0"
+    ),
+    option("devices beyond any machine", "--trainer.devices=99999999", "trainer.devices must be", "got 99999999"),
+    option(
+        "a wrong mode of a callback",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss --trainer.callbacks.mode=low",
+        "lightning_neft: EarlyStopping: `mode` can be min, max, got low",
+    ),
+    option(
+        "a wrong number of a callback",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss --trainer.callbacks.patience=x",
+        "trainer.callbacks: EarlyStopping.patience: got 'x', expected int",
+    ),
+    option("an accelerator that is not installed", "--trainer.accelerator=tpu", "torch_xla"),
+    option("a precision that is not installed", "--trainer.precision=transformer-engine", "transformer_engine"),
+    option(
+        "logs at an address",
+        "--trainer.logger=CSVLogger --trainer.logger.save_dir=http://host/x",
+        "CSVLogger: save_dir http://host/x is an address",
+    ),
+    option("a cache at an address", "--data.cache_dir=s3://bucket/x", "data.cache_dir s3://bucket/x is an address"),
+    option("a name of checkpoints that is no form", "--checkpoint.filename='{'", "checkpoint.filename '{'", "such as"),
+    option("a name of checkpoints in no form", "--checkpoint.filename='{step:z}'", "checkpoint.filename '{step:z}'"),
+    option("checkpoints elsewhere", "--checkpoint.filename=../../x", "checkpoint.filename '../../x' leads out"),
+    option("checkpoints at the root", "--checkpoint.filename=/x", "checkpoint.filename '/x' leads out"),
+    option("no nodes", "--trainer.num_nodes=0", "trainer.num_nodes must be 1 or more, got 0"),
+    option("a batch beyond all memory", f"--data.batch_size=1{'0' * 22}", "data.batch_size must be 1000000 or less"),
+    option("a global batch beyond all", f"--global_batch_size=1{'0' * 22}", "global_batch_size must be"),
+    option("a rank beyond any layer", "--model.lora.r=9999999", "model.lora.r must be 65536 or less, got 9999999"),
+    option("a million workers", "--data.num_workers=1000000", "data.num_workers must be", "or less, got 1000000"),
+    *(
+        option(f"runs at {address}", f"--{key}={address}", f"{key} {address} is an address", "mount it")
+        for key in ("trainer.default_root_dir", "checkpoint.dirpath")
+        for address in ("s3://bucket/x", "http://host/x", "memory://x")
+    ),
+    *(
+        option(
+            f"a {name} on a metric that is not logged",
+            f"--trainer.callbacks+={name} --trainer.callbacks.monitor={monitor}",
+            f"{name}: the run logs no metric monitor='{monitor}'; did you mean {near}?",
+        )
+        for name, monitor, near in (
+            ("EarlyStopping", "val_loss", "val/loss"),
+            ("EarlyStopping", "train_loss", "train/loss"),
+            ("ModelCheckpoint", "val_perplexity", "val/perplexity"),
+        )
+    ),
+    option(
+        "checkpoints on a metric that is not logged",
+        "--checkpoint.monitor=val_loss",
+        "checkpoint: the run logs no",
+        "did you mean val/loss?",
+    ),
+    option("a logger that is not installed", "--trainer.logger=CometLogger", "lightning_neft: CometLogger: ", "comet"),
+    option(
+        "data at an address",
+        "--data.source='https://me:hunter2@host/d.json?token=hunter2'",
+        "https://me:***@host/d.json?token=*** is an address, which is not read; download it",
+    ),
+    option("best of a new process", "--ckpt_path=best", "--ckpt_path best: no such file", "give a path, or last"),
     option("no devices", "--trainer.devices=0", "devices"),
     option("an optimiser as a key", "--optimizer=Adam", "unknown key optimizer"),
     option("negative steps", "--trainer.max_steps=-5", "max_steps", "-5"),

@@ -47,6 +47,7 @@ def test_all_recipes_are_listed_with_what_decides_a_choice(capsys: pytest.Captur
         (["--model=opt-6.7b", "--dataset=evol-instruct"], {"evol-instruct"}),
         (["--model=opt-6.7b", "--dataset=evol-instruct-70k"], {"evol-instruct"}),
         (["--model=llama-2-13b", "--method=qlora"], {"alpaca-qlora", "evol-instruct-qlora"}),
+        (["--model=OPT-6", "--dataset=evol"], {"evol-instruct"}),
         (["--model=opt*", "--status=smoke", "--method=full", "--dataset=imd?"], {"imdb"}),
     ],
 )
@@ -70,7 +71,7 @@ def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> No
         ([], "recipes: give one of list, show, copy"),
         (["lst"], "recipes: there is no 'lst'; did you mean list?"),
         (["list", "--modl", "x"], "recipes list: unknown option --modl; did you mean --model?"),
-        (["list", "--method", "qlor"], "recipes list: there is none with --method qlor; did you mean qlora"),
+        (["list", "--method", "qlroa"], "recipes list: there is none with --method qlroa; did you mean qlora"),
         (["list", "--model", "zzz"], "recipes list: there is none with --model zzz; choose among "),
         (["show"], "recipes show: the following arguments are required: name"),
         (["show", "llama-2-7b/alpca"], "'llama-2-7b/alpca' is neither a file (from "),

@@ -17,6 +17,8 @@ __all__ = ["checkpoint_of"]
 
 # Of which a checkpoint in parts has one: PyTorch's, and that of DeepSpeed.
 _OF_PARTS = (".metadata", "checkpoint")
+# What Lightning would take for one in its memory, which a new process does not have.
+_KEYWORDS = ("best", "hpc", "registry")
 _READ_PARTS = (ModelParallelStrategy, FSDPStrategy, DeepSpeedStrategy)
 # What Lightning writes into each checkpoint, and cannot read one without.
 _ENTRIES = ("state_dict", "pytorch-lightning_version")
@@ -49,7 +51,9 @@ def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = Fal
             "in its folder, and its weights are in the folder model beside it"
         )
     if not path.exists():
-        raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last")
+        found = _saved(program) if given in _KEYWORDS else []
+        others = f"; its run has {', '.join(found)}" if found else ""
+        raise ConfigError(f"--ckpt_path {given}: no such file (looked in {Path.cwd()}); give a path, or last{others}")
     if path.is_dir():
         if not any((path / part).exists() for part in _OF_PARTS):
             raise ConfigError(f"--ckpt_path {given} is a folder, and no checkpoint in parts; give a file in it")
@@ -59,6 +63,15 @@ def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = Fal
     else:
         _check_entries(path, str(path), resumes)
     return path
+
+
+def _saved(program: Program) -> list[str]:
+    """Return the checkpoints of the newest run of this name."""
+    try:
+        last = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
+    except ConfigError:
+        return []
+    return sorted(str(path) for path in last.parent.glob("*.ckpt"))
 
 
 def _check_strategy(path: Path, program: Program, any_parts: bool) -> None:

@@ -14,8 +14,9 @@ from pickle import UnpicklingError
 
 from lightning_neft.cli.escaped import escaped
 from lightning_neft.errors import NEFTError
+from lightning_neft.report.secrets import MASK, is_secret, mask_message
 
-__all__ = ["explain", "explain_argument_error"]
+__all__ = ["explain", "explain_argument_error", "explain_instantiation"]
 
 
 # Where no name is in the error.
@@ -23,13 +24,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 
 
+# The wrong value of an option of a class.
+_INNER_VALUE = re.compile(
+    r"Problem with given class_path '([^']+)':\s*Parser key \"([^\"]+)\":\s*"
+    r"Expected an? (<class '[^']+'>)\. Got value: (.*)"
+)
+_OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ does not correspond")
+
+
 def explain(error: BaseException) -> str | None:
     """Return one line about an error that the user can put right, or None if it is a bug of the program.
 
-    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal.
+    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal; and values that were
+    given, among them secrets, so those are masked.
     """
     line = _explanation(error)
-    return None if line is None else escaped(line)
+    return None if line is None else escaped(mask_message(line))
 
 
 def _explanation(error: BaseException) -> str | None:
@@ -75,6 +85,11 @@ def explain_argument_error(message: str) -> str:
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
     if file := re.search(r"Unable to load config ['\"]([^'\"]+)", text):
         return f"{key}: {file[1]!r} is no YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
+    if inner := _INNER_VALUE.search(text):
+        path, name, expected_type, given = inner.groups()
+        shown = MASK if is_secret(name, given) else given
+        wanted = " or ".join(_expected(f"Expected a {expected_type}. Got value: x"))
+        return f"{keys[0]}: {path.rpartition('.')[2]}.{name}: got {shown!r}, expected {wanted}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
     if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):
@@ -86,7 +101,22 @@ def explain_argument_error(message: str) -> str:
     if not value or not expected:
         return _one_line(text)
     given = re.sub(r"NestedArg\(key='.*?', val='(.*)'\)", r"\1", value[1])
+    given = MASK if is_secret(key.rpartition(".")[2], given) else given
     return f"{key}: got {given!r}, expected {' or '.join(expected)}"
+
+
+def explain_instantiation(message: str) -> str:
+    """Return the one line that matters of what jsonargparse says about a class that could not be made."""
+    text = message.strip()
+    if not text.startswith("Does not validate against any of the Union subtypes"):
+        return _one_line(text)
+    listed, _, given = text.partition("\nErrors:\n")[2].partition("\nGiven value type")
+    reasons = [_one_line(reason) for reason in re.split(r"^  - ", listed, flags=re.MULTILINE) if reason.strip()]
+    # What each other type of the option has against it.
+    own = [reason for reason in reasons if not _OTHER_TYPE.match(reason)]
+    named = re.search(r"class_path='(?:\w+\.)*(\w+)'", given)
+    reason = re.sub(r"^Problem with given class_path '[^']+': ", "", (own or reasons or [_one_line(text)])[0])
+    return f"{named[1]}: {reason}" if named else reason
 
 
 def _block(text: str, key: str) -> str:

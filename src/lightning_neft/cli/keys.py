@@ -48,12 +48,13 @@ class KnownKeys:
             return f"unknown key {prefix}; {self._hint(prefix)}"
         return None
 
-    def not_a_section(self, key: str, given: str) -> str:
-        """Return what is wrong with a section for which a plain value is given."""
+    def not_a_section(self, key: str, given: str | None) -> str:
+        """Return what is wrong with a section for which a plain value is given, or a list, which is None here."""
         # A number there is meant for the option that the section is known for.
         main = {"neftune": "alpha", "model.lora": "r"}.get(key)
+        shown = "a list" if given is None else repr(given or "nothing")
         number = f"; for a number give {key}.{main}" if main and given else ""
-        return f"{key} is a section with keys of its own, got {given or 'nothing'!r}{number}"
+        return f"{key} is a section with keys of its own, got {shown}{number}"
 
     def _hint(self, key: str) -> str:
         section, _, name = key.rpartition(".")
@@ -169,7 +170,7 @@ def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: s
             if isinstance(value, yaml.MappingNode):
                 yield from _problems_of_mapping(known, value, f"{key}.", file)
             elif not (key in known.leaves and value.tag.endswith(":null")):
-                yield f"{where}: {known.not_a_section(key, value.value if _is_scalar(value) else 'a list')}"
+                yield f"{where}: {known.not_a_section(key, value.value if _is_scalar(value) else None)}"
 
 
 def _is_scalar(node: yaml.Node) -> bool:

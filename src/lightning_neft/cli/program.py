@@ -8,25 +8,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
 from lightning_neft.cli.config_loader import PARSER_MODE
 from lightning_neft.cli.config_paths import expand_paths
+from lightning_neft.cli.errors import explain_instantiation
 from lightning_neft.cli.keys import KnownKeys, check_keys
+from lightning_neft.cli.local_classes import make_local_classes_importable
+from lightning_neft.cli.monitors import check_monitors, logged_metrics
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.program_keys import LINKS
 from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
 from lightning_neft.cli.run_folder import RunFolder
+from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
 from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
@@ -45,7 +52,7 @@ from lightning_neft.models.samples import SampleAnswers
 from lightning_neft.models.step_checkpoint import StepCheckpoint
 from lightning_neft.models.step_seed import StepSeed
 from lightning_neft.models.token_rate import TokenRate
-from lightning_neft.report.secrets import mask_text
+from lightning_neft.report.secrets import mask_addresses
 from lightning_neft.zoo.recipe import read_card_of_file
 
 __all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
@@ -84,11 +91,16 @@ _LEAST = {
     "trainer.gradient_clip_val": 0,
     "trainer.check_val_every_n_epoch": 1,
     "trainer.num_nodes": 1,
+    "trainer.min_epochs": 0,
+    "trainer.min_steps": 0,
+    "trainer.num_sanity_val_steps": -1,
+    "trainer.log_every_n_steps": 0,
     "trainer.accumulate_grad_batches": 1,
     "clean_loss": 0,
     "samples": 0,
     "seed_everything": 0,
 }
+_MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 # The most that makes sense; beyond it a library overflows, or the machine is busy until it is out of memory.
 _MOST = {
     # More rows than there are samples are all of them.
@@ -98,7 +110,8 @@ _MOST = {
     # No layer is that wide.
     "model.lora.r": 65_536,
     # Each is a process.
-    "data.num_workers": max(64, 4 * (os.cpu_count() or 1)),
+    "data.num_workers": _MOST_PROCESSES,
+    "trainer.devices": _MOST_PROCESSES,
 }
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
@@ -137,7 +150,7 @@ class Program(LightningCLI):
             },
             args=args,
             run=False,
-            save_config_callback=_SaveConfig,
+            save_config_callback=SaveConfig,
             auto_configure_optimizers=False,
             # Options in a checkpoint would silently win over those of the command line.
             load_from_checkpoint_support=False,
@@ -179,6 +192,7 @@ class Program(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         assert isinstance(args, list)
         check_keys(_known_keys(parser), args, self.config_files)
+        make_local_classes_importable([*args, *(file.read_text(encoding="utf-8") for file in self.config_files)])
         for file in self.config_files:
             read_card_of_file(file)
         name = run_name(self.config_files)
@@ -193,6 +207,8 @@ class Program(LightningCLI):
             say_what_is_tiny(name, before, self.config)
         _check_range(self.config)
         _check_places(self.config)
+        _check_filename(self.config.checkpoint.filename)
+        check_not_masked(self.config, without=("trainer.logger",) if self._is_alone else ())
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or name
         if Path(self.config.name).is_absolute() or ".." in Path(self.config.name).parts:
@@ -208,7 +224,7 @@ class Program(LightningCLI):
             super().instantiate_classes()
         except (TypeError, ValueError, RuntimeError, ImportError) as error:
             # Nothing but options has been looked at so far, and what a logger or a cluster needs.
-            raise ConfigError(str(error)) from error
+            raise ConfigError(explain_instantiation(str(error))) from error
         recipe = last_recipe(self.config_files)
         if recipe is not None and self._is_tiny:
             recipe = f"{recipe}-tiny"
@@ -235,7 +251,14 @@ class Program(LightningCLI):
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
             # A file or a pipe gets few lines.
             callbacks.append(RunProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
+        for logger in config["logger"] if isinstance(config["logger"], list) else [config["logger"]]:
+            if isinstance(logger, (CSVLogger, TensorBoardLogger)) and "://" in str(logger.save_dir):
+                place = mask_addresses(str(logger.save_dir))
+                raise ConfigError(f"{type(logger).__name__}: save_dir {place} is an address; give a folder")
         trainer = self._instantiate_trainer(config, callbacks)
+        has_noise = self.config_init["neftune"] is not None
+        everyone: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        check_monitors(everyone, logged_metrics(self.config.task, has_noise))
         # Sharded checkpoints are folders, which other plugins write.
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -264,23 +287,25 @@ class Program(LightningCLI):
         yield StopOnSignal()
 
 
+def _check_filename(filename: str | None) -> None:
+    """Check the name of checkpoints, which Lightning formats only when it writes the first one."""
+    if filename is None:
+        return
+    if Path(filename).is_absolute() or ".." in Path(filename).parts:
+        raise ConfigError(f"checkpoint.filename {filename!r} leads out of the folder; give that as checkpoint.dirpath")
+    try:
+        for _, name, form, _ in Formatter().parse(filename):
+            if name is not None:
+                # Steps and epochs are whole numbers, metrics are not.
+                format(0 if name in ("step", "epoch") else 0.0, form or "")
+    except ValueError as error:
+        raise ConfigError(f"checkpoint.filename {filename!r}: {error}; such as 'best-{{step}}'") from error
+
+
 def _without_cluster(plugins: Any) -> list[Any]:
     given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
     kept = [plugin for plugin in given if not isinstance(plugin, ClusterEnvironment)]
     return [*kept, LightningEnvironment()]
-
-
-class _SaveConfig(SaveConfigCallback):
-    """Writes the config into the folder of a run, unless none was made for it."""
-
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, run_folder: RunFolder) -> None:
-        super().__init__(parser, config, save_to_log_dir=False)
-        self._run_folder = run_folder
-
-    @override
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._run_folder.is_made:
-            self.parser.save(self.config, self._run_folder.path / "config.yaml", skip_none=False, multifile=False)
 
 
 def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
@@ -297,17 +322,21 @@ def _check_range(config: Namespace) -> None:
             raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
     for key, most in _MOST.items():
         value = config.get(key)
+        # A number of devices can be a text too.
+        value = int(value) if isinstance(value, str) and value.isdecimal() else value
         if isinstance(value, int) and value > most:
             raise ConfigError(f"{key} must be {most} or less, got {value!r}")
+    if config.get("trainer.val_check_interval") == 0:
+        raise ConfigError("trainer.val_check_interval must be above 0, got 0; for no validation, limit_val_batches=0")
 
 
 def _check_places(config: Namespace) -> None:
     """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
-    for key in ("trainer.default_root_dir", "checkpoint.dirpath"):
+    for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
         if "://" in str(config.get(key)):
             raise ConfigError(
-                f"{key} {mask_text(config.get(key))} is an address; runs are written to folders: mount it, or give a "
-                "folder and copy the run afterwards"
+                f"{key} {mask_addresses(config.get(key))} is an address; runs are written to folders: mount it, or "
+                "give a folder and copy the run afterwards"
             )
 
 

@@ -74,12 +74,17 @@ def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
         if wanted is None:
             continue
         known = sorted({value for recipe in recipes for value in values(recipe)})
-        recipes = [recipe for recipe in recipes if any(fnmatchcase(value, wanted) for value in values(recipe))]
+        # A whole name or a pattern first: `lora` is not `qlora`.
+        recipes = _matching(recipes, values, wanted) or _matching(recipes, values, f"*{wanted}*" if wanted else "")
         if not recipes:
             near = " or ".join(get_close_matches(wanted, known, n=3))
             hint = f"did you mean {near}?" if near else f"choose among {', '.join(known)}"
             raise ConfigError(f"recipes list: there is none with --{name} {wanted}; {hint}")
     return recipes
+
+
+def _matching(recipes: list[Recipe], values: Callable[[Recipe], tuple[str, ...]], pattern: str) -> list[Recipe]:
+    return [one for one in recipes if any(fnmatchcase(value.lower(), pattern.lower()) for value in values(one))]
 
 
 def _facts(recipe: Recipe) -> dict[str, Any]:

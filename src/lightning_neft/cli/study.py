@@ -19,6 +19,7 @@ from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.program_keys import check_early
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.errors import ConfigError
+from lightning_neft.report.secrets import mask
 from lightning_neft.study.choices import PRUNERS, SAMPLERS
 from lightning_neft.study.plan import Plan, is_study, parse_alphas, parse_search
 
@@ -109,7 +110,7 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
     if options.retry:
         queue.retry()
     settings = {
-        "args": list(rest),
+        "args": mask(list(rest)),
         "data_digest": description["data_digest"],
         **{name: getattr(options, name) for name in ("pruner", "answers", "max_new_tokens", "memorization")},
         **({"search": options.search, "trials": options.trials, "sampler": options.sampler} if plan.search else {}),

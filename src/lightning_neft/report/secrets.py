@@ -1,4 +1,4 @@
-"""What must not get onto a page that is passed on: values of key-like settings, passwords in addresses, tokens."""
+"""What must not get into files and messages: values of key-like settings, passwords in addresses, tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["MASK", "mask", "mask_text"]
+__all__ = ["MASK", "is_masked", "is_secret", "mask", "mask_addresses", "mask_message", "mask_text"]
 
 MASK = "*** (left out)"
 
@@ -16,11 +16,21 @@ _SECRET_TEXTS = {"key", "keys", "apikey", "token", "bearer"}
 # Names of settings that are no secrets though they end like one.
 _HARMLESS = {"pad", "eos", "bos", "unk", "mask", "sep", "cls", "image", "stop", "end", "text", "prompt", "field"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_IN_TEXT = (
+_IN_ADDRESSES = (
     # user:password@ of an address, such as that of a database
     (re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/:@]*):[^\s/@]+@"), r"\1:***@"),
+    # ?password=VALUE of an address
+    (
+        re.compile(
+            r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|signature|sig)=)[^\s&'\"#]+", re.IGNORECASE
+        ),
+        r"\1***",
+    ),
     (re.compile(r"\b(hf_|sk-|ghp_|gho_|github_pat_|xox[abp]-)[\w-]{12,}"), r"\1***"),
     (re.compile(r"\b(bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE), r"\1 ***"),
+)
+_IN_TEXT = (
+    *_IN_ADDRESSES,
     # --judge.api_key VALUE, OPENAI_API_KEY=VALUE, ?token=VALUE
     (
         re.compile(
@@ -30,6 +40,13 @@ _IN_TEXT = (
         r"\1***",
     ),
 )
+
+
+# NAME=VALUE and 'NAME': 'VALUE', the value in quotation marks or not
+_NAMED = re.compile(
+    r"""\b([A-Za-z_][\w.-]*)(['"]?\s*[=:]\s*)(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([^\s'"&,;{}()\[\]]+))"""
+)
+_MASKED_ADDRESS = re.compile(r"://[^\s/]*:\*\*\*@|[?&][\w.-]+=\*\*\*")
 
 
 def mask(value: Any, name: str = "") -> Any:
@@ -43,15 +60,15 @@ def mask(value: Any, name: str = "") -> Any:
         >>> mask({"api_key": "abc", "pad_token": "</s>", "tokens": 512, "storage": "postgresql://me:pw@host/db"})
         {'api_key': '*** (left out)', 'pad_token': '</s>', 'tokens': 512, 'storage': 'postgresql://me:***@host/db'}
     """
-    if _is_secret(name, value):
+    if is_secret(name, value):
         return MASK
     if isinstance(value, Mapping):
         return {key: mask(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        # A command line: --name, then its value.
+        # A command line: --name, then its value, or both in one word.
         names = [*([""] if value else []), *value[:-1]]
         return [
-            mask(inner, before if isinstance(before, str) and before.startswith("--") else "")
+            mask(_without_value(inner), before if _is_option(before) else "")
             for before, inner in zip(names, value, strict=True)
         ]
     return mask_text(value) if isinstance(value, str) else value
@@ -69,7 +86,60 @@ def mask_text(text: str) -> str:
     return text
 
 
-def _is_secret(name: str, value: Any) -> bool:
+def _is_option(word: Any) -> bool:
+    """Return whether the value of an option is the next word."""
+    return isinstance(word, str) and word.startswith("--") and "=" not in word
+
+
+def _without_value(word: Any) -> Any:
+    """Return a word `--name=value` without its value if the name is that of a secret."""
+    if not isinstance(word, str) or not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"{name}={MASK}" if equals and is_secret(name, value) else word
+
+
+def mask_addresses(text: str) -> str:
+    """Return a text without passwords and keys of addresses, and without what is a token by its look.
+
+    Other words stay as they are, so that a setting means what it meant.
+
+    Example:
+        >>> mask_addresses("s3://me:pw@host/a?api_key=abc&b=1 and a token of words")
+        's3://me:***@host/a?api_key=***&b=1 and a token of words'
+    """
+    for pattern, replacement in _IN_ADDRESSES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def mask_message(text: str) -> str:
+    """Return a message without secrets; unlike a command it has sentences, in which `token` is followed by words.
+
+    Example:
+        >>> mask_message("CSVLogger got {'api_key': 'abc def', 'name': 'a'}, but a token is no name")
+        "CSVLogger got {'api_key': '***', 'name': 'a'}, but a token is no name"
+    """
+    return _NAMED.sub(_masked_value, mask_addresses(text))
+
+
+def _masked_value(found: re.Match[str]) -> str:
+    name, between, quoted, bare = found.groups()
+    # `unknown key: x`, and the key that a message is about.
+    is_sentence = ":" in between and bare is not None and (name.lower() in _SECRET_TEXTS or "." in name)
+    if is_sentence or not is_secret(name, (quoted or bare).strip("'\"")):
+        return found[0]
+    shown = "***" if quoted is None else f"{quoted[0]}***{quoted[0]}"
+    return f"{name}{between}{shown}"
+
+
+def is_masked(value: Any) -> bool:
+    """Return whether a setting is what `mask` or `mask_addresses` left of it."""
+    return isinstance(value, str) and (value == MASK or bool(_MASKED_ADDRESS.search(value)))
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Return whether a setting of this name is a secret; switches, counts and what is not set are none."""
     if value is None or value == "" or isinstance(value, bool):
         return False
     words = [word.lower() for word in _WORD.findall(name)]

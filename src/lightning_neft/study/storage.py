@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
+from lightning_neft.report.secrets import mask_addresses
 from lightning_neft.study.plan import STUDY_ID
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ def _without_password(url: str | None) -> str:
     if url is None:
         return "(SQLite in the folder of the study)"
     try:
-        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
+        return mask_addresses(sqlalchemy.make_url(url).render_as_string(hide_password=True))
+    except (sqlalchemy.exc.ArgumentError, ValueError):
         return "URL"
 
 
@@ -166,6 +167,6 @@ def _reason(error: Exception, url: str | None) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     try:
         password = sqlalchemy.make_url(url).password if url else None
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):
         return "that is no URL of a database, such as postgresql://user@host/name"
-    return first.replace(str(password), "***") if password else first
+    return mask_addresses(first.replace(str(password), "***") if password else first)

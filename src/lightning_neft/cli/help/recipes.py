@@ -12,7 +12,7 @@ usage: lightning_neft recipes list [--model NAME] [--dataset NAME] [--method NAM
        lightning_neft recipes copy NAME [DEST]
 
 list: all recipes, with the strength of the noise, where that comes from, and how far the recipe was run
-  --model NAME             only of this base model, such as llama-2-7b; * and ? stand for any letters
+  --model NAME             only of this base model, whole or in part, such as llama; * and ? stand for any letters
   --dataset NAME           only on this dataset, such as alpaca or 'alpaca*'
   --method NAME            only full, lora, dora or qlora
   --status NAME            only executed (as it stands), or smoke (a tiny random model of the same architecture)

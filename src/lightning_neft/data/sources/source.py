@@ -151,6 +151,8 @@ def _open_entry(
 
 
 def _unknown(source: str) -> str:
+    if "://" in source:
+        return f"{source} is an address, which is not read; download it and give the path of the file"
     if "/" in source or "\\" in source or _FILE.search(source):
         return f"{source} does not exist (looked in {Path.cwd()}); give the path of a file, or {TOY}"
     names = [TOY, *catalogue()]
