@@ -246,6 +246,12 @@ RESULTS = [
 ]
 
 EVALUATE = [
+    option(
+        "a judge of two lines",
+        _JUDGE.replace("--judge=j", "'--judge=a\nb'"),
+        "a judge's name has to be one line of text, got 'a\\nb'",
+        base__json=_BASE,
+    ),
     option("a judge of an empty name", _JUDGE.replace("--judge=j", "--judge="), "--judge", base__json=_BASE),
     option(
         "a judge at a file",

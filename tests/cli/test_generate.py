@@ -338,3 +338,46 @@ def test_a_mistake_is_one_line(
     (one,) = told(capsys.readouterr().err)
     assert line in one
     assert [path.name for path in folder.iterdir()] == ["p.json"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    capsys.readouterr()
+    assert main([*TINY, *options]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(told)
+    return told[-1]
+
+
+def test_a_prompt_that_is_not_utf8_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    # As Python reads the bytes FF and FE of a command line.
+    line = refused(capsys, "--prompt=Hi \udcff\udcfe")
+    assert line == "lightning_neft: generate: --prompt holds bytes that are not UTF-8; give it in UTF-8"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_chat_with_a_closed_input_is_refused_before_the_model_is_loaded(
+    is_there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stdin", closed if is_there else None)
+    assert "the standard input is closed, so nobody can chat; give --prompt" in refused(capsys)
+
+
+def test_a_chat_whose_input_cannot_be_read_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with os.fdopen(os.open(os.devnull, os.O_WRONLY), encoding="utf-8") as unreadable:
+        monkeypatch.setattr("sys.stdin", unreadable)
+        assert "the standard input cannot be read: Bad file descriptor; give --prompt" in refused(capsys)
+
+
+def test_a_message_that_is_not_utf8_is_not_answered_and_the_chat_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = io.TextIOWrapper(io.BytesIO(b"Hi \xff\xfe\n\xed\xa0\x80\n\nHi there\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", lines)
+    assert main(TINY) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("this message is not UTF-8; send it in UTF-8") == 2
+    assert expected(["Hi there"])[0] in printed

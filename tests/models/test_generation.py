@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -131,3 +132,34 @@ def test_a_prompt_of_no_token_begins_with_what_parts_texts(
     prompts = [[], tokenizer.convert_tokens_to_ids(["b", "c", "d"])]
     expected = model.generate([tokenizer.convert_tokens_to_ids([begin]), prompts[1]], max_new_tokens=4)
     assert model.generate(prompts, max_new_tokens=4) == expected
+
+
+@pytest.mark.parametrize("has_adapters", [False, True])
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"suppress_tokens": list(range(0, 1000, 2))},
+        {"forced_eos_token_id": 5},
+        {"sequence_bias": [[[5], 100.0]]},
+        {"guidance_scale": 5.0},
+        {"max_time": 0.0},
+        {"stop_strings": ["a"]},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"bad_words_ids": "x"},
+        {"penalty_alpha": 0.6, "top_k": 4},
+    ],
+    ids=lambda asks: next(iter(asks)),
+)
+def test_what_the_models_own_generation_config_asks_for_changes_nothing(
+    asks: dict[str, Any], has_adapters: bool, base: str
+) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(base).eval()
+    tokenizer = load_tokenizer(base)
+    expected = generate_answers(model, tokenizer, ["Name a fruit."], max_new_tokens=6)
+    if has_adapters:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    own = model.generation_config
+    for name, value in asks.items():
+        setattr(own, name, value)
+    assert generate_answers(model, tokenizer, ["Name a fruit."], max_new_tokens=6) == expected
+    assert model.generation_config is own

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
+from lightning_neft.cli.utf8 import is_utf8
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.errors import DataError
+from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lightning_neft.models.answering import Answerer
@@ -25,8 +27,14 @@ def chat(answerer: Answerer, max_new_tokens: int | None = None) -> None:
     Args:
         answerer: Who answers.
         max_new_tokens: The most tokens of an answer; see `Answerer.answers`.
+
+    Raises:
+        ConfigError: The standard input cannot be read.
     """
     console = Console(highlight=False)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # What is not UTF-8 is one message that is not answered, and not the end of the chat.
+        sys.stdin.reconfigure(errors="surrogateescape")
     console.print(Text(_COMMANDS, style="dim"))
     said: list[Message] = []
     while (line := _read(console)) is not None:
@@ -35,6 +43,8 @@ def chat(answerer: Answerer, max_new_tokens: int | None = None) -> None:
         if line == "/reset":
             said = []
             console.print(Text("a new conversation", style="dim"))
+        elif not is_utf8(line):
+            console.print(Text("this message is not UTF-8; send it in UTF-8", style="yellow"), soft_wrap=True)
         elif line.startswith("/"):
             console.print(Text(f"there is no {line.split()[0]}; {_COMMANDS}", style="dim"), soft_wrap=True)
         elif line:
@@ -53,9 +63,9 @@ def visible(text: str) -> str:
 
 def _read(console: Console) -> str | None:
     """Return the next message, or None at the end."""
-    is_terminal = sys.stdin.isatty()
     while True:
         try:
+            is_terminal = sys.stdin.isatty()
             # From a pipe nobody sees what is typed.
             line = input("you> " if is_terminal else "").strip()
         except EOFError:
@@ -64,6 +74,11 @@ def _read(console: Console) -> str | None:
         except KeyboardInterrupt:
             console.print(Text(f"\n{_COMMANDS}", style="dim"))
             continue
+        except OSError as error:
+            raise ConfigError(
+                f"generate: the standard input cannot be read: {error.strerror}; give --prompt, or --input with "
+                "--output"
+            ) from error
         if line and not is_terminal:
             console.print(Text(f"you> {visible(line)}"), soft_wrap=True)
         return line

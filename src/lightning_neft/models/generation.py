@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_neft.data.encoder_ids import once
 from lightning_neft.data.tokenizer import leading_ids, pad_id, stops
@@ -102,7 +103,7 @@ def write_tokens(
     """
     is_seq2seq = bool(model.config.is_encoder_decoder)
     device = next(model.parameters()).device
-    with evaluating(model), eager(model):
+    with evaluating(model), eager(model), _without_own_decoding(model):
         # What a decoder writes has to stand right behind its prompt.
         ids, mask = padded(prompts, config.pad_token_id, "right" if is_seq2seq else "left")
         if not is_seq2seq:
@@ -114,6 +115,27 @@ def write_tokens(
     # A sequence-to-sequence model begins with the token that starts its decoder.
     rows: list[list[int]] = written[:, 1 if is_seq2seq else ids.shape[1] :].tolist()
     return rows
+
+
+@contextmanager
+def _without_own_decoding(model: nn.Module) -> Iterator[None]:
+    """Hide what a model's generation_config asks for, except for the token that starts a decoder.
+
+    transformers takes from it all that the pinned decoding leaves open: forced tokens, bans, time-outs, other methods.
+    """
+    from transformers import GenerationConfig
+
+    own = {
+        module: vars(module)["generation_config"] for module in model.modules() if "generation_config" in vars(module)
+    }
+    try:
+        for module, config in own.items():
+            start = getattr(config, "decoder_start_token_id", None)
+            module.generation_config = GenerationConfig(decoder_start_token_id=start)
+        yield
+    finally:
+        for module, config in own.items():
+            module.generation_config = config
 
 
 def generate_answers(

@@ -107,6 +107,10 @@ def _check(options: Namespace) -> None:
     """Say what is wrong before anything is paid for."""
     if not options.judge:
         raise ConfigError("--judge is empty; give the name of a model, or local:FOLDER")
+    for name in (options.judge, options.final_judge or ""):
+        # Not so are control characters, and bytes that are not UTF-8.
+        if not name.isprintable():
+            raise ConfigError(f"a judge's name has to be one line of text, got {name!r}")
     for name, least in (("workers", 1), ("attempts", 1)):
         if (value := getattr(options, name)) < least:
             raise ConfigError(f"--{name} must be {least} or more, got {value!r}")

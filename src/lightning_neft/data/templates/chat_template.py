@@ -149,7 +149,11 @@ def check_ends(tokenizer: PreTrainedTokenizerBase) -> None:
         except Exception:  # shows where its texts are needed
             return
 
-    if limit := beyond_limits(lambda: [probe(messages) for messages in _PROBES]):
+    def probe_all() -> None:
+        for messages in _PROBES:
+            probe(messages)
+
+    if limit := beyond_limits(probe_all):
         raise ConfigError(
             f"the tokenizer's chat template cannot be used: {limit} to render a question and its answer; choose "
             "another template, such as chatml or vicuna"
