@@ -464,7 +464,7 @@ def test_arming_without_a_model_is_an_error():
 
 
 def test_an_output_that_cannot_take_noise_is_an_error():
-    model = nn.LSTM(4, 4)
+    model = nn.LSTM(4, 4, batch_first=True)
     noise = EmbeddingNoise(target=lambda root: root).attach(model)
     with pytest.raises(NoNoiseError, match="returned tuple, not a floating tensor"), noise.armed({}, 0):
         model(torch.zeros(1, 2, 4))
