@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
@@ -202,6 +202,11 @@ class Program(LightningCLI):
             config["logger"] = [*usual_loggers(config["default_root_dir"], self.config.name)]
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
+        if any(isinstance(item, LearningRateFinder) for item in given):
+            raise ConfigError(
+                "trainer.callbacks: the rate that LearningRateFinder finds would not reach the schedule of the program. "
+                "Remove it, and give the rate that you want as --model.learning_rate"
+            )
         callbacks = [*self._callbacks(config)]
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
             # A file or a pipe gets few lines.
