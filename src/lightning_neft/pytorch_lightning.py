@@ -9,7 +9,8 @@ from lightning_neft import callback
 __all__ = ["NEFTune"]
 
 
-class NEFTune(callback.NEFTune, pytorch_lightning.Callback):
+# The same methods, typed for the Trainer of the other package.
+class NEFTune(callback.NEFTune, pytorch_lightning.Callback):  # type: ignore[misc]
     """`lightning_neft.NEFTune`, for a `LightningCLI` of pytorch_lightning, which takes its own callbacks alone.
 
     As `--trainer.callbacks+=lightning_neft.pytorch_lightning.NEFTune`. Elsewhere `lightning_neft.NEFTune` and

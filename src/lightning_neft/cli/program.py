@@ -204,7 +204,7 @@ class Program(LightningCLI):
         given = given if isinstance(given, list) else [given]
         if any(isinstance(item, LearningRateFinder) for item in given):
             raise ConfigError(
-                "trainer.callbacks: the rate that LearningRateFinder finds would not reach the schedule of the program. "
+                "trainer.callbacks: the rate that LearningRateFinder finds would not reach the program's schedule. "
                 "Remove it, and give the rate that you want as --model.learning_rate"
             )
         callbacks = [*self._callbacks(config)]
