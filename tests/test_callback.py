@@ -7,6 +7,7 @@ import math
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.tuner import Tuner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -235,6 +236,58 @@ def test_a_mask_without_tokens_is_an_error():
     given = [{**{k: v[0] for k, v in batch([5]).items()}, "attention_mask": torch.zeros(5).long()}] * 4
     with pytest.raises(NoNoiseError, match="no token of attention_mask is to get any"):
         fitted([NEFTune()], data=DataLoader(given, batch_size=2))
+    earlier = [{k: v[0] for k, v in batch([5]).items()}] * 4
+    with pytest.raises(NoNoiseError, match="training batch 2: no token of attention_mask is to get any"):
+        fitted([NEFTune()], data=DataLoader(earlier + given, batch_size=2))
+
+
+class Turns(Tuned):
+    """Trains the embedding's model in some batches only, as a GAN's or one of several tasks does."""
+
+    noisy = ()
+
+    def training_step(self, batch, batch_idx):
+        return (Tuned if batch_idx in self.noisy else Embeds).training_step(self, batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("required", "noisy", "message"),
+    [
+        ("always", (0, 2), "required='first', or 'epoch' for one batch in each"),
+        ("first", (0, 2), None),
+        ("first", (1, 2, 3), "was never called"),
+        ("epoch", (1, 3), None),
+        ("epoch", (), "was never called"),
+    ],
+)
+def test_which_batches_have_to_get_noise(required, noisy, message):
+    module = Turns(llama())
+    module.noisy = noisy
+    run = {"callbacks": [NEFTune(required=required)], "module": module, "max_steps": -1, "max_epochs": 2}
+    if message is None:
+        fitted(**run)
+    else:
+        with pytest.raises(NoNoiseError, match=message):
+            fitted(**run)
+
+
+def test_required_of_another_kind_is_an_error():
+    with pytest.raises(ConfigError, match="required='never': use one of always, first, epoch"):
+        NEFTune(required="never")
+
+
+@pytest.mark.parametrize("finder", ["lr_find", "scale_batch_size"])
+def test_a_search_without_the_callbacks_says_that_it_has_no_noise(finder, tmp_path):
+    class Searched(Tuned):
+        lr, batch_size = 1e-3, 2
+
+        def train_dataloader(self):
+            return DataLoader(loader(8).dataset, batch_size=self.batch_size)
+
+    run = trainer(callbacks=[NEFTune()], default_root_dir=tmp_path)
+    options = {"num_training": 2} if finder == "lr_find" else {"max_trials": 1, "steps_per_trial": 1}
+    with pytest.warns(UserWarning, match="Finder searches without the Trainer's callbacks, hence without noise"):
+        getattr(Tuner(run), finder)(Searched(llama()), **options)
 
 
 def test_a_skipped_batch_is_no_error():
@@ -340,6 +393,9 @@ def test_nothing_is_measured_between_logging_steps(monkeypatch):
         lambda self, *a, measure, **k: (measured.append(measure), arm(self, *a, measure=measure, **k)),
     )
     fitted([NEFTune()], max_steps=8, log_every_n_steps=4)
+    assert measured == [True, False, False, True, False, False, False, True]
+    measured.clear()
+    fitted([NEFTune()], max_steps=2, log_every_n_steps=1, accumulate_grad_batches=4, data=loader(32))
     assert measured == [True, False, False, True, False, False, False, True]
 
 
@@ -457,8 +513,3 @@ def test_validate_test_and_predict_need_no_embedding():
             return self.linear(batch)
 
     assert trainer(callbacks=[NEFTune()]).validate(Evaluated(), DataLoader(torch.ones(2, 1)), verbose=False) == [{}]
-
-
-def test_the_logging_step_of_lightning_still_has_its_private_name():
-    """NEFTune asks it as LearningRateMonitor does; a rename in Lightning shows here."""
-    assert trainer(log_every_n_steps=7)._logger_connector.should_update_logs in (True, False)

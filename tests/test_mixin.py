@@ -84,3 +84,16 @@ def test_default_options_are_the_callbacks():
 
     (callback,) = Default().configure_callbacks()
     assert callback.alpha == 5
+
+
+def test_a_callback_of_another_lightning_package_stands_beside_the_noise():
+    """Its Callback is another class than that of lightning.pytorch."""
+    other = object()
+
+    class Foreign(NEFTuneMixin, Tuned):
+        def configure_callbacks(self):
+            return other
+
+    given = Foreign(llama()).configure_callbacks()
+    assert given[0] is other
+    assert isinstance(given[1], NEFTune)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from lightning_neft.common.logging_step import is_logging_step
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
 from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target
@@ -21,10 +23,13 @@ from lightning_neft.noise.lengths import BatchToMask, Length, Scope
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
 from lightning_neft.ranks import data_parallel_rank
 
-__all__ = ["NEFTune"]
+__all__ = ["NEFTune", "Required"]
+
+Required = Literal["always", "first", "epoch"]
 
 # Above this share of elements that rounding leaves as they were, most of the noise does not exist.
 _UNCHANGED_LIMIT = 0.5
+_FINDERS = (LearningRateFinder, BatchSizeFinder)
 
 
 class NEFTune(pl.Callback):
@@ -62,13 +67,16 @@ class NEFTune(pl.Callback):
         seed: Start of the noise; None takes the seed of `seed_everything`, or 0 without one.
         batch_to_mask: From a batch to its attention mask (B, L), or to a sequence of masks for several forward passes,
             for batches that are not understood otherwise; it may return None for those that are.
+        required: Which training batches have to get noise: `always` all; `first` the first of the fit; `epoch` one in
+            each epoch. The last two are for a module that trains another part in some batches (the discriminator of a
+            GAN, another task).
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
         EmbeddingNotFoundError: At the start of fit: no token embedding, or none of the target's name.
         AmbiguousEmbeddingError: At the start of fit: several candidates and no target.
-        DuplicateNoiseError: At the start of fit: a second NEFTune callback.
-        NoNoiseError: At the end of a training batch that got no noise.
+        DuplicateNoiseError: At the start of fit: a second NEFTune callback, or the hook of transformers.
+        NoNoiseError: At the end of a training batch, or epoch, that got no noise.
         LengthsError: At a batch whose lengths do not fit what the embedding is called with.
 
     >>> import lightning as L
@@ -90,6 +98,7 @@ class NEFTune(pl.Callback):
         warmup: float = 0.0,
         seed: int | None = None,
         batch_to_mask: BatchToMask | None = None,
+        required: Required = "always",
     ) -> None:
         self.noise = EmbeddingNoise(
             alpha,
@@ -103,10 +112,19 @@ class NEFTune(pl.Callback):
             seed=0 if seed is None else seed,
             batch_to_mask=batch_to_mask,
         )
+        if required not in get_args(Required):
+            raise ConfigError(f"required={required!r}: use one of {', '.join(get_args(Required))}.")
+        self.required: Required = required
+        self.noise.way_out = (
+            "If some batches train another part of the module: required='first', or 'epoch' for one batch in each."
+        )
         self.schedule = AlphaSchedule(schedule, warmup)
         self.seed = seed
         self._alpha_now = self.noise.alpha
         self._is_first_batch = True
+        self._is_logging_step = False
+        self._epoch_has_noise = False
+        self._lack: str | None = None
         self._has_warned = False
         self._total_steps = math.inf
 
@@ -121,6 +139,12 @@ class NEFTune(pl.Callback):
             raise DuplicateNoiseError(
                 "The trainer has more than one NEFTune callback: their noise would add up. Keep one (a Trainer "
                 "callback, the neftune section of a config and NEFTuneMixin each bring one)."
+            )
+        finders = [type(each).__name__ for each in _callbacks(trainer) if isinstance(each, _FINDERS)]
+        if finders and stage == "fit" and self.alpha > 0:
+            rank_zero_warn(
+                f"NEFTune: {finders[0]} searches without the Trainer's callbacks, hence without noise; the fit after "
+                "it has noise."
             )
 
     @override
@@ -149,6 +173,7 @@ class NEFTune(pl.Callback):
         self._alpha_now = self.alpha
         if not self.schedule.is_constant:
             self._alpha_now *= self.schedule(trainer.global_step / self._total_steps)
+        self._is_logging_step = is_logging_step(trainer)
         if self._alpha_now == 0:
             return
         if batch is None and self.noise.reads_batch:
@@ -164,7 +189,7 @@ class NEFTune(pl.Callback):
             trainer.fit_loop.total_batch_idx,
             rank=data_parallel_rank(trainer),
             alpha=self._alpha_now,
-            measure=self._is_first_batch or _is_logging_step(trainer),
+            measure=self._is_first_batch or self._is_logging_step,
         )
 
     @override
@@ -173,24 +198,26 @@ class NEFTune(pl.Callback):
     ) -> None:
         # In automatic optimisation a training_step that returns None skips the batch, maybe before any forward pass.
         skipped = pl_module.automatic_optimization and not outputs
-        strength = self.noise.disarm(verify=not skipped)
+        required = self.required == "always" or (self.required == "first" and self._is_first_batch)
+        if self.required == "epoch" and not skipped:
+            lack = self.noise.lack
+            self._epoch_has_noise |= lack is None
+            self._lack = lack or self._lack
+        strength = self.noise.disarm(verify=not skipped, required=required)
         if strength is None:
-            if self._alpha_now == 0 and _is_logging_step(trainer):
+            if self._alpha_now == 0 and self._is_logging_step:
                 pl_module.log("neft/alpha", 0.0, on_step=True, on_epoch=False)
             return
         if self._is_first_batch:
             self._is_first_batch = False
-            self._check_first(strength)
+            self._announce(strength)
         self._warn_of_rounding(strength)
-        if _is_logging_step(trainer):
+        if self._is_logging_step:
+            # The values that are logged wait for the device anyway.
+            self.noise.check()
             self._log(pl_module, strength)
 
-    def _check_first(self, strength: Strength) -> None:
-        if not float(strength.noise_rms) > 0:
-            raise NoNoiseError(
-                f"NEFTune added no noise in this training batch: no token of {self.noise.found_in} is to get any. "
-                f"Check that attention_mask is 1 on tokens (and labels, with scope={self.noise.scope!r})."
-            )
+    def _announce(self, strength: Strength) -> None:
         names = ", ".join(target.name for target in self.noise.targets)
         rank_zero_info(
             f"NEFTune: noise on {names}; lengths from {self.noise.found_in}; noise-to-signal "
@@ -227,6 +254,11 @@ class NEFTune(pl.Callback):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.noise.disarm(verify=False)
+        self.noise.check()
+        lack = None if self._epoch_has_noise else self._lack
+        self._epoch_has_noise, self._lack = False, None
+        if lack is not None:
+            raise NoNoiseError(lack)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -235,18 +267,12 @@ class NEFTune(pl.Callback):
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         # Lightning does not call teardown after an exception.
-        self.noise.detach()
+        self.noise.detach(verify=False)
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.noise.detach()
+        self.noise.detach(verify=False)
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
-
-
-def _is_logging_step(trainer: pl.Trainer) -> bool:
-    # A private name, the one that Lightning's own callbacks (LearningRateMonitor) ask. Measuring costs a pass over the
-    # embedding's output: no need where nothing is logged.
-    return bool(trainer._logger_connector.should_update_logs or trainer.fast_dev_run)  # type: ignore[attr-defined]

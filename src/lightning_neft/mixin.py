@@ -58,7 +58,8 @@ def _with_noise(configure: _Configure) -> _Configure:
     @functools.wraps(configure)
     def configure_callbacks(self: Any) -> list[pl.Callback]:
         given = configure(self)
-        callbacks = [given] if isinstance(given, pl.Callback) else list(given)
+        # By sequence, not by class: a callback may be one of pytorch_lightning, whose Callback is another class.
+        callbacks = list(given) if isinstance(given, Sequence) else [given]
         if self._neftune is None:
             self._neftune = self.configure_neftune()
             if self._neftune.noise.batch_to_mask is None:

@@ -46,6 +46,12 @@ CASES = [
     Case("warmup of NaN", f"{FIT} --neftune.warmup=nan", ("warmup", "nan")),
     Case("seed of the noise is a fraction", f"{FIT} --neftune.seed=0.5", ("neftune.seed", "int")),
     Case("the noise twice", f"{FIT} --trainer.callbacks+=lightning_neft.NEFTune", ("NEFTune",)),
+    Case("required of a word", f"{FIT} --neftune.required=never", ("neftune.required", "epoch")),
+    Case(
+        "a search for the learning rate",
+        f"{FIT} --trainer.callbacks+=LearningRateFinder",
+        ("trainer.callbacks: the rate that LearningRateFinder finds", "--model.learning_rate"),
+    ),
     Case("doctor: alpha is NaN", "doctor --model=tiny --alpha=nan", ("alpha=nan",)),
     Case("doctor: alpha is text", "doctor --model=tiny --alpha=five", ("--alpha", "'five'")),
     Case("doctor: alpha is negative", "doctor --model=tiny --alpha=-3", ("alpha=-3",)),

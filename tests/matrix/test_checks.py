@@ -128,7 +128,7 @@ def noise_on_image_features(patch: Patch, case: Case) -> None:
 def silent(patch: Patch, case: Case) -> None:
     patch.setattr(injector, "explain_missing_noise", None)
     disarm = EmbeddingNoise.disarm
-    patch.setattr(EmbeddingNoise, "disarm", lambda self, *, verify=True: disarm(self, verify=False))
+    patch.setattr(EmbeddingNoise, "disarm", lambda self, **_: disarm(self, verify=False))
 
 
 @pytest.mark.parametrize(

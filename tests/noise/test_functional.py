@@ -199,3 +199,9 @@ def test_seeds_of_neighbours_differ_in_the_low_32_bits():
     assert len(low) > 0.999 * 4 * 8 * 500
     assert mix_seed(1, 2) != mix_seed(2, 1)
     assert mix_seed(-1) != mix_seed(1)
+
+
+def test_the_operators_are_not_captured_into_cuda_graphs():
+    """A captured graph would replay the noise of its capture."""
+    for operator in (torch.ops.lightning_neft.add_noise, torch.ops.lightning_neft.strength_sums):
+        assert torch.Tag.cudagraph_unsafe in operator.default.tags

@@ -16,11 +16,12 @@ from lightning_neft import EmbeddingNoise
 from lightning_neft.errors import (
     AmbiguousEmbeddingError,
     ConfigError,
+    DuplicateNoiseError,
     EmbeddingNotFoundError,
     LengthsError,
     NoNoiseError,
 )
-from tiny import VOCABULARY, Recorder, batch, llama
+from tiny import VOCABULARY, Recorder, batch, llama, transformers_hook
 
 
 class Table(nn.Module):
@@ -464,7 +465,7 @@ def test_arming_without_a_model_is_an_error():
 
 
 def test_an_output_that_cannot_take_noise_is_an_error():
-    model = nn.LSTM(4, 4)
+    model = nn.LSTM(4, 4, batch_first=True)
     noise = EmbeddingNoise(target=lambda root: root).attach(model)
     with pytest.raises(NoNoiseError, match="returned tuple, not a floating tensor"), noise.armed({}, 0):
         model(torch.zeros(1, 2, 4))
@@ -478,3 +479,89 @@ def test_recorder_sees_the_noisy_output_too():
     with noise.armed(given, 0):
         output = model(given["input_ids"])
     assert torch.equal(later.outputs[0], output)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("ids_made", ["outside", "inside"])
+def test_each_recomputed_pass_repeats_its_own_noise_whatever_the_order_of_the_losses(order, ids_made):
+    first, second = batch([6, 6])["input_ids"], batch([6, 6], seed=1)["input_ids"]
+
+    def gradient(recompute):
+        model, w = Table(), torch.ones((), requires_grad=True)
+        noise = EmbeddingNoise(50).attach(model)
+
+        def block(ids):
+            return (model.tokens(ids.clone() if ids_made == "inside" else ids) * w).pow(3).sum()
+
+        # Without a mask, so that both passes belong to the batch.
+        with noise.armed({"input_ids": first}, 0):
+            losses = [checkpoint(block, i, use_reentrant=False) if recompute else block(i) for i in (first, second)]
+            for index in order:
+                (losses[index] * (index + 1)).backward()
+        return w.grad
+
+    torch.testing.assert_close(gradient(True), gradient(False))
+
+
+@pytest.mark.parametrize("ids_made", ["outside", "inside"])
+def test_recomputed_passes_over_equal_ids_are_an_error_until_each_has_its_own(ids_made):
+    model, ids = Table(), batch([6, 6])["input_ids"]
+    noise = EmbeddingNoise(50).attach(model)
+
+    def losses(*passes):
+        def block(i):
+            return model.tokens(i.clone() if ids_made == "inside" else i).pow(3).sum()
+
+        return [checkpoint(block, i, use_reentrant=False) for i in passes]
+
+    with pytest.raises(NoNoiseError, match="2 of its calls had these ids"), noise.armed({"input_ids": ids}, 0):
+        losses(ids, ids)[0].backward()
+    if ids_made == "outside":
+        with noise.armed({"input_ids": ids}, 0):
+            sum(losses(ids, ids.clone())).backward()
+
+
+def test_a_recomputation_after_the_batch_is_an_error_and_one_of_a_clean_pass_is_not():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(50).attach(model)
+    with noise.armed(given, 0):
+        loss = checkpoint(lambda i: model(i).pow(3).sum(), given["input_ids"], use_reentrant=False)
+    with pytest.raises(NoNoiseError, match="Run backward before the noise is disarmed"):
+        loss.backward()
+    noise.arm(given, 1, alpha=0)
+    checkpoint(lambda i: model(i).pow(3).sum(), given["input_ids"], use_reentrant=False).backward()
+
+
+def test_two_targets_draw_different_noise():
+    pair = nn.ModuleDict({"query": Table(), "document": Table()})
+    noise = EmbeddingNoise(5, target=["query.tokens", "document.tokens"]).attach(pair)
+    given = batch([6, 6])
+    clean = pair["query"](given["input_ids"])
+    with noise.armed(given, 0):
+        noisy = [pair[name](given["input_ids"]) for name in ("query", "document")]
+    torch.testing.assert_close(clean, pair["document"](given["input_ids"]))
+    assert not torch.equal(noisy[0] - clean, noisy[1] - clean)
+
+
+def test_the_hook_of_transformers_on_the_embedding_is_refused():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    handle = model.tokens.register_forward_hook(transformers_hook())
+    with pytest.raises(DuplicateNoiseError, match="tokens has the NEFTune hook of transformers already"):
+        noise.arm(given, 0)
+    with pytest.raises(DuplicateNoiseError, match="Leave neftune_noise_alpha of transformers or TRL unset"):
+        EmbeddingNoise(5).attach(model)
+    handle.remove()
+    noise.arm(given, 0)
+
+
+def test_a_batch_that_trains_another_part_says_so():
+    model, given = Table(), batch([6, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    with pytest.raises(NoNoiseError, match=r"armed\(\.\.\., required=False\)"), noise.armed(given, 0):
+        pass
+    with noise.armed(given, 0, required=False):
+        pass
+    empty = {**given, "attention_mask": torch.zeros(2, 6)}
+    with pytest.raises(NoNoiseError, match="no token of attention_mask"), noise.armed(empty, 1, required=False):
+        model(given["input_ids"])

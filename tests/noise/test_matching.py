@@ -27,7 +27,7 @@ def lengths(weight):
 
 def test_padding_that_the_model_adds_on_the_right_gets_no_noise():
     longer = nn.functional.pad(IDS, (0, 2))
-    weight = match_weight(rows(), longer.shape, longer, "tokens")
+    weight, _ = match_weight(rows(), longer.shape, longer, "tokens")
     assert lengths(weight) == [[3, 3, 3, 0, 0], [2, 2, 0, 0, 0]]
 
 
@@ -45,7 +45,9 @@ def test_sides():
     assert [row.source for row in decoder] == ["labels"]
     assert rows_of_side(found, "both") == found
     assert rows_of_side(found, None) == found
-    assert rows_of_side(encoder, "decoder") == encoder
+    # Shifted by the model, so that their values are not those of the batch.
+    [shifted] = rows_of_side(encoder, "decoder")
+    assert (shifted.source, shifted.ids) == ("attention_mask", None)
 
 
 @pytest.mark.parametrize("has_mask", [True, False])
@@ -58,7 +60,7 @@ def test_slots_get_no_noise_and_do_not_count(has_mask):
 
 def test_slots_keep_their_place_where_padding_is_taken_out():
     flat = IDS[MASK == 1]
-    weight = match_weight(rows(slots=[6]), flat.shape, flat, "tokens")
+    weight, _ = match_weight(rows(slots=[6]), flat.shape, flat, "tokens")
     assert lengths(weight) == [2, 0, 2, 2, 2]
 
 

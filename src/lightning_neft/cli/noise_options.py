@@ -29,6 +29,7 @@ class NoiseOptions:
         schedule: How alpha changes over the run.
         warmup: Share of the run in which alpha rises from 0.
         seed: Seed of the noise; the one of seed_everything if null.
+        required: Training batches that have to get noise: always all, the first of the fit, or one in each epoch.
     """
 
     alpha: float = 5.0
@@ -43,6 +44,7 @@ class NoiseOptions:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0
     seed: int | None = None
+    required: Literal["always", "first", "epoch"] = "always"
 
     def callback(self) -> NEFTune:
         """Build the callback.

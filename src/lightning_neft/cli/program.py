@@ -15,7 +15,7 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -247,6 +247,11 @@ class Program(LightningCLI):
             config["logger"] = self.run_folder.usual_loggers()
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
+        if any(isinstance(item, LearningRateFinder) for item in given):
+            raise ConfigError(
+                "trainer.callbacks: the rate that LearningRateFinder finds would not reach the program's schedule. "
+                "Remove it, and give the rate that you want as --model.learning_rate"
+            )
         callbacks = [*self._callbacks(config)]
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
             # A file or a pipe gets few lines.

@@ -1,1 +1,1 @@
-"""What every part of the package needs, once: the paths that a user names, and files that are written whole."""
+"""What several rooms need, each once: paths that a user names, files that are written whole, logging steps."""

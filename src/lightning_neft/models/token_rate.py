@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.models.logging_steps import is_logging_step
+from lightning_neft.common.logging_step import is_logging_step
 from lightning_neft.ranks import replicas
 
 __all__ = ["TokenRate", "tokens_in"]

@@ -28,7 +28,8 @@ def documents_from_mask(mask: Tensor) -> Tensor:
     Args:
         mask: One of: (B, L) with 0 for padding (left or right) and 1, or the number of the document, for tokens;
             (B, Q, L) or (B, H, Q, L) with Q either L or 1, boolean or integer (non-zero: may be seen) or floating
-            (additive: 0 may be seen, very negative may not), causal or not, block-diagonal or not.
+            (1 may be seen and 0 may not, or additive: 0 may be seen, very negative may not), causal or not, with a
+            sliding window or without, block-diagonal or not.
 
     Returns:
         Documents, int64 (B, L).
@@ -40,7 +41,7 @@ def documents_from_mask(mask: Tensor) -> Tensor:
         return mask.to(torch.int64)
     if mask.dim() == 4:
         mask = mask[:, 0]
-    visible = mask >= _ADDITIVE_THRESHOLD if mask.is_floating_point() else mask != 0
+    visible = _visible(mask)
     if visible.shape[1] == 1:
         return visible[:, 0].to(torch.int64)
     # Some mask builders let a fully masked (padding) query see everything, to keep softmax finite. Such a row is
@@ -49,9 +50,22 @@ def documents_from_mask(mask: Tensor) -> Tensor:
     sees_all[:, -1] = False
     all_rows = sees_all[:, :-1].all(-1, keepdim=True)
     token = visible.diagonal(dim1=1, dim2=2) & (~sees_all | all_rows)
-    # Tokens of one document have their first visible key in common, in causal and in bidirectional masks alike.
-    first_visible = (visible & token.unsqueeze(1)).to(torch.int8).argmax(-1)
-    return _number_runs(first_visible, token)
+    # A document goes on where a token sees the token before it. In causal and bidirectional masks it does, however
+    # narrow a sliding window is; the first token of another document does not.
+    places = torch.arange(token.shape[-1], device=token.device)
+    last = torch.where(token, places, -1).cummax(-1).values
+    before = torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1)
+    sees_before = visible.gather(2, before.clamp(min=0).unsqueeze(-1)).squeeze(-1) & (before >= 0)
+    return torch.where(token, (token & ~sees_before).cumsum(-1), 0)
+
+
+def _visible(mask: Tensor) -> Tensor:
+    """Which keys a query may see, bool, from a mask of three or four dimensions."""
+    if not mask.is_floating_point():
+        return mask != 0
+    # All zeros are additive: as 1 and 0 they would hide everything.
+    is_binary = ((mask == 0) | (mask == 1)).all() & mask.any()
+    return torch.where(is_binary, mask != 0, mask >= _ADDITIVE_THRESHOLD)
 
 
 def documents_from_position_ids(position_ids: Tensor) -> Tensor:
@@ -84,14 +98,15 @@ def documents_from_cu_seqlens(cu_seqlens: Tensor, shape: torch.Size) -> Tensor:
     """Documents of a padding-free batch: all sequences one after the other in a single row.
 
     Args:
-        cu_seqlens: Integer (n + 1,), the cumulative lengths from 0 on. Tokens past the last one are padding.
+        cu_seqlens: Integer (n + 1,), the cumulative lengths from 0 on, or (n,) without the leading 0. Tokens past the
+            last one are padding.
         shape: Shape (1, T) or (T,) of the token ids.
 
     >>> documents_from_cu_seqlens(torch.tensor([0, 2, 5]), torch.Size((1, 6))).tolist()
     [[1, 1, 2, 2, 2, 0]]
     """
     positions = torch.arange(shape[-1], device=cu_seqlens.device)
-    number = torch.searchsorted(cu_seqlens[1:].contiguous(), positions, right=True) + 1
+    number = torch.searchsorted(cu_seqlens.contiguous(), positions, right=True) + (cu_seqlens[0] != 0)
     return torch.where(positions < cu_seqlens[-1], number, 0).reshape(shape)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_neft.errors import AmbiguousEmbeddingError, EmbeddingNotFoundError
 
-__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings", "without_wrappers"]
+__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings", "sequence_first_module", "without_wrappers"]
 
 Side = Literal["encoder", "decoder", "both"]
 Target = str | nn.Module | Sequence[str | nn.Module] | Callable[[nn.Module], nn.Module | Sequence[nn.Module]]
@@ -75,6 +75,22 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
     targets = _search(root) if target is None else _named(root, target)
     models = [model for _, model in _models(root)]
     return [replace(found, slots=_slots(found.module, models)) for found in targets]
+
+
+def sequence_first_module(root: nn.Module) -> str | None:
+    """Name and class of a module below `root` that takes (L, B), by `batch_first=False`; None if none does.
+
+    Models that answer `get_input_embeddings` take (B, L) whatever is inside them.
+
+    >>> sequence_first_module(nn.ModuleDict({"encoder": nn.LSTM(4, 4)}))
+    'encoder (LSTM)'
+    """
+    answering = [model for _, model in _models(root)]
+    inside = {part for model in answering for part in model.modules()}
+    for name, module in root.named_modules():
+        if module not in inside and getattr(module, "batch_first", None) is False:
+            return f"{without_wrappers(name)} ({type(module).__name__})".strip()
+    return None
 
 
 def _named(root: nn.Module, target: Target) -> list[EmbeddingTarget]:

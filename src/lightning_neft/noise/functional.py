@@ -37,6 +37,9 @@ _RMS: dict[str, float] = {
 
 _MASK64 = (1 << 64) - 1
 
+# Both operators read a seed on the CPU when they run: a captured CUDA graph would replay the noise of its capture.
+_TAGS = (torch.Tag.cudagraph_unsafe,)
+
 
 def expected_rms(distribution: Distribution) -> float:
     """Root mean square of the distribution before scaling.
@@ -117,7 +120,7 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
     return _noisy(nothing, scale, seed, distribution)
 
 
-@torch.library.custom_op("lightning_neft::add_noise", mutates_args=())
+@torch.library.custom_op("lightning_neft::add_noise", mutates_args=(), tags=_TAGS)
 def add_noise(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
     """Activation plus its `noise`, out of place, in the activation's dtype; gradients pass to the activation.
 
@@ -152,7 +155,7 @@ def _noisy(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -
     return eps.mul_(scale.unsqueeze(-1)).add_(activation).to(activation.dtype)
 
 
-@torch.library.custom_op("lightning_neft::strength_sums", mutates_args=())
+@torch.library.custom_op("lightning_neft::strength_sums", mutates_args=(), tags=_TAGS)
 def strength_sums(
     clean: Tensor, noisy: Tensor, scale: Tensor, seed: Tensor, distribution: str, wanted: Tensor
 ) -> Tensor:

@@ -15,7 +15,7 @@ from lightning_neft.errors import LengthsError, NoNoiseError
 from lightning_neft.noise.embedding import EmbeddingTarget
 from lightning_neft.noise.functional import Distribution, add_noise, strength_sums, token_norm
 from lightning_neft.noise.lengths import Length, TokenRows
-from lightning_neft.noise.matching import match_weight, rows_of_side
+from lightning_neft.noise.matching import Layout, match_weight, rows_of_side
 
 __all__ = ["NoiseHook", "Strength"]
 
@@ -63,7 +63,10 @@ class _State:
         seed: Seed of the next call; moves at each call, which also tells that noise was added.
         wanted: Whether the strength is to be summed up, bool scalar on the CPU.
         sums: See `strength_sums`.
-        calls: Of each eager call, the address and shape of its ids, and its seed.
+        certain: Bool scalar, False: what `doubt` is at the start.
+        doubt: Bool scalar, True once a call had other ids than the rows that were taken for it.
+        names_ids: Whether a batch that says nothing of lengths has its token ids under their name, hence as (B, L).
+        calls: Of each eager call, its ids and its seed. Held, so that nothing else gets their memory.
         called_without_grad: Whether a call came with gradients disabled.
     """
 
@@ -75,7 +78,10 @@ class _State:
     seed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     wanted: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
     sums: Tensor = field(default_factory=lambda: torch.zeros(4))
-    calls: list[tuple[tuple[int, torch.Size], Tensor]] = field(default_factory=list)
+    certain: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
+    doubt: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
+    names_ids: bool = False
+    calls: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)
     called_without_grad: bool = False
 
     @property
@@ -98,6 +104,7 @@ class NoiseHook:
         reference_norm: Token norm for which alpha is meant, the noise following the module's own; None for the paper's
             scale, which does not look at the output's size.
         antithetic: Whether the second half of the rows gets the noise of the first half with the other sign.
+        is_sequence_first: Whether a module around the target takes (L, B).
     """
 
     def __init__(
@@ -106,11 +113,13 @@ class NoiseHook:
         distribution: Distribution = "uniform",
         reference_norm: float | None = None,
         antithetic: bool = False,
+        is_sequence_first: bool = False,
     ) -> None:
         self.target = target
         self.distribution = distribution
         self.reference_norm = reference_norm
         self.antithetic = antithetic
+        self.layout = Layout(is_sequence_first)
         self._key = next(_KEYS)
         self._handle: RemovableHandle | None = None
 
@@ -126,7 +135,15 @@ class NoiseHook:
             self._handle = None
         _STATES.pop(self._key, None)
 
-    def arm(self, rows: Sequence[TokenRows], alpha: float, length: Length, seed: int, measure: bool) -> None:
+    def arm(
+        self,
+        rows: Sequence[TokenRows],
+        alpha: float,
+        length: Length,
+        seed: int,
+        measure: bool,
+        names_ids: bool = False,
+    ) -> None:
         """Switch on for one batch.
 
         Args:
@@ -135,9 +152,12 @@ class NoiseHook:
             length: The length rule, for a batch that says nothing of lengths.
             seed: Seed of this batch and target.
             measure: Whether to sum up the strength.
+            names_ids: Whether a batch without rows has its token ids under their name.
         """
         used = rows_of_side(rows, self.target.side)
         first_seed = torch.tensor(seed, dtype=torch.int64)
+        device = used[0].weight.device if used else None
+        certain = torch.zeros((), dtype=torch.bool, device=device)
         _STATES[self._key] = _State(
             is_armed=True,
             rows=used,
@@ -146,7 +166,10 @@ class NoiseHook:
             first_seed=first_seed,
             seed=first_seed,
             wanted=torch.tensor(measure),
-            sums=torch.zeros(4, device=used[0].weight.device if used else None),
+            sums=torch.zeros(4, device=device),
+            certain=certain,
+            doubt=certain,
+            names_ids=names_ids,
         )
 
     @property
@@ -164,39 +187,62 @@ class NoiseHook:
         """Whether the target was called with gradients disabled since `arm`."""
         return _STATES[self._key].called_without_grad
 
+    @property
+    def doubt(self) -> Tensor | None:
+        """Whether a call since `arm` had other ids than its rows: bool scalar; None if that is certain."""
+        state = _STATES[self._key]
+        return None if state.doubt is state.certain else state.doubt
+
     def disarm(self) -> Tensor | None:
         """Switch off; returns the strength's sums if they were measured."""
         state = _STATES.get(self._key)
         if state is None or not state.is_armed:
             return None
         state.is_armed = False
-        state.rows, state.calls = [], []
+        state.rows = []
         return state.sums if state.wanted and state.has_landed else None
 
-    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution, float | None, bool]]:
+    def forget(self) -> None:
+        """Forget the calls of the last batch, before one without noise."""
+        _STATES[self._key].calls = []
+
+    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution, float | None, bool, bool]]:
         # A copied or pickled model (weight averaging, say) takes its hooks along; the copy never adds noise.
-        return NoiseHook, (self.target, self.distribution, self.reference_norm, self.antithetic)
+        return NoiseHook, (
+            self.target,
+            self.distribution,
+            self.reference_norm,
+            self.antithetic,
+            self.layout.may_be_turned,
+        )
 
     def _add_noise(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
         """The forward hook: what it returns replaces the module's output; None leaves it."""
         state = _STATES.get(self._key)
-        if state is None or not state.is_armed:
+        if state is None:
+            return None
+        name = self.target.name or type(module).__name__
+        ids = args[0] if args and isinstance(args[0], Tensor) else None
+        if not state.is_armed:
+            if _is_recomputing() and state.calls and _calls_of(state, ids):
+                raise NoNoiseError(
+                    f"{name} is computed again in a backward pass that comes after its batch: without its noise the "
+                    "gradients would be wrong. Run backward before the noise is disarmed, inside noise.armed(...)."
+                )
             return None
         if not torch.is_grad_enabled():
             state.called_without_grad = True
             return None
-        name = self.target.name
         if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
             got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise NoNoiseError(
                 f"{name} returned {got}, not a floating tensor (..., tokens, width): no noise can be added. Name a "
                 "module that returns one: target='<name>'."
             )
-        ids = args[0] if args and isinstance(args[0], Tensor) else None
         seed = _next_seed(state, ids, name)
         if seed is None:
             return None
-        weight = _weight(state, output, ids, name)
+        weight = self._weight(state, output, ids)
         if self.reference_norm is None:
             scale = weight * (state.alpha * output.shape[-1] ** -0.5)
         else:
@@ -204,6 +250,33 @@ class NoiseHook:
             relative = token_norm(output, weight) / self.reference_norm
             scale = weight * (state.alpha * output.shape[-1] ** -0.5) * relative
         return self._pairs(state, output, scale, seed) if self.antithetic else self._noisy(state, output, scale, seed)
+
+    def _weight(self, state: _State, output: Tensor, ids: Tensor | None) -> Tensor:
+        """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
+        shape = output.shape[:-1]
+        if state.rows:
+            weight, doubt = match_weight(state.rows, shape, ids, self.target.name, self.layout)
+            if doubt is not None:
+                state.doubt = state.doubt.to(doubt.device) | doubt
+            return weight
+        ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
+        if isinstance(state.length, int):
+            return (ones * state.length).rsqrt()
+        if state.length == "true" and len(shape) == 1:
+            raise LengthsError(
+                f"{self.target.name} was called with tokens of shape {tuple(shape)} and nothing in the batch says of "
+                "which sequences they are. Give the mask (B, L) with batch_to_mask, or use a number, length=512. Look "
+                "up what is no sequence (a whole table, candidates) with F.embedding(ids, "
+                f"{self.target.name}.weight): it gets no noise there."
+            )
+        if state.length == "true" and len(shape) == 2 and not state.names_ids and shape[0] > shape[1]:
+            raise LengthsError(
+                f"{self.target.name} was called with tokens of shape {tuple(shape)}, without a mask and without ids "
+                "named input_ids: (B, L) or (L, B)? Give the mask (B, L) with batch_to_mask (all 1 if nothing is "
+                "padding), or use a number, length=512."
+            )
+        # Counted by a tensor operation: a length in Python would be compiled into the graph.
+        return ones.sum(-1, keepdim=True).rsqrt()
 
     def _noisy(self, state: _State, output: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
         noisy: Tensor = add_noise(output, scale, seed, self.distribution)
@@ -236,34 +309,32 @@ def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:
         seed = state.seed
         state.seed = seed + _CALL_STEP
         return seed
-    key = (0, torch.Size()) if ids is None else (ids.data_ptr(), ids.shape)
-    # As torch.utils.checkpoint tells a recomputation: -1 outside of a backward pass.
-    if torch._C._current_graph_task_id() == -1:
+    if not _is_recomputing():
         seed = state.seed
         state.seed = seed + _CALL_STEP
-        state.calls.append((key, seed))
+        state.calls.append((ids, seed))
         return seed
-    earlier = [call for call in state.calls if call[0] == key]
-    if not earlier and len(state.calls) > 1:
-        raise NoNoiseError(
-            f"{name} is called several times inside activation checkpointing, with ids that are made there: which "
-            "noise to repeat is unknown. Make the ids before the checkpointed part."
-        )
-    # Ids made inside the checkpointed part have a new address: a single call leaves no doubt all the same.
-    earlier = earlier or state.calls
-    if not earlier:
+    if not state.calls:
         return None
-    if len(earlier) > 1:
-        # Backward goes through equal calls last to first; one of them stays for a second backward pass.
-        state.calls = [call for call in state.calls if call is not earlier[-1]]
-    return earlier[-1][1]
+    earlier = _calls_of(state, ids)
+    if len(earlier) != 1:
+        # In which order backward goes through equal calls depends on the order of the losses.
+        raise NoNoiseError(
+            f"{name} is computed again by activation checkpointing and {len(earlier)} of its calls had these ids: "
+            "which noise to repeat is unknown. Give each pass its own ids, ids.clone(), before the checkpointed part."
+        )
+    return earlier[0]
 
 
-def _weight(state: _State, output: Tensor, ids: Tensor | None, name: str) -> Tensor:
-    """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
-    if state.rows:
-        return match_weight(state.rows, output.shape[:-1], ids, name)
-    ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
-    # Counted by a tensor operation: a length in Python would be compiled into the graph.
-    lengths = ones * state.length if isinstance(state.length, int) else ones.sum(-1, keepdim=True)
-    return lengths.rsqrt()
+def _is_recomputing() -> bool:
+    # As torch.utils.checkpoint tells a recomputation: -1 outside of a backward pass.
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def _calls_of(state: _State, ids: Tensor | None) -> list[Tensor]:
+    """Seeds of the calls with these ids: the same memory, or equal values of ids that the checkpointed part makes."""
+    if ids is None:
+        return [seed for _, seed in state.calls]
+    known = [(other, seed) for other, seed in state.calls if other is not None and other.shape == ids.shape]
+    same = [seed for other, seed in known if other.data_ptr() == ids.data_ptr() and other.stride() == ids.stride()]
+    return same or [seed for other, seed in known if torch.equal(other, ids)]

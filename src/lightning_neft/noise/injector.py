@@ -11,17 +11,20 @@ from typing import Any, Literal, TypeGuard, get_args
 import torch
 from torch import nn
 
-from lightning_neft.errors import ConfigError, NoNoiseError
+from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NEFTError, NoNoiseError
 from lightning_neft.noise.diagnosis import explain_missing_noise
-from lightning_neft.noise.embedding import EmbeddingTarget, Target, find_embeddings
+from lightning_neft.noise.embedding import EmbeddingTarget, Target, find_embeddings, sequence_first_module
+from lightning_neft.noise.fields import field_groups
 from lightning_neft.noise.functional import Distribution, mix_seed
 from lightning_neft.noise.hook import NoiseHook, Strength
-from lightning_neft.noise.lengths import BatchToMask, Length, Scope, TokenRows, find_token_rows
+from lightning_neft.noise.late import LateErrors
+from lightning_neft.noise.lengths import GIVEN, BatchToMask, Length, Scope, TokenRows, find_token_rows
+from lightning_neft.noise.unread import check_unread
 
 __all__ = ["EmbeddingNoise", "Scale", "check_alpha"]
 
 Scale = Literal["paper", "relative"]
-
+_Flag = tuple[torch.Tensor, NEFTError]
 
 # The scale is computed in float32, where more is infinite.
 _LARGEST = torch.finfo(torch.float32).max
@@ -118,6 +121,12 @@ class EmbeddingNoise:
         self.batch_to_mask = batch_to_mask
         self._root: nn.Module | None = None
         self._hooks: list[NoiseHook] = []
+        self._sequence_first: str | None = None
+        self._is_first_batch = True
+        self._late = LateErrors()
+        self._flags: list[_Flag] = []
+        self.way_out = "If this batch trains another part: armed(..., required=False)."
+        """What the error of a batch without noise ends with."""
         self.found_in = ""
         """The fields of the last armed batch that its lengths were read from, for people."""
 
@@ -131,31 +140,67 @@ class EmbeddingNoise:
         """Whether the noise depends on what is in the batch; the padded form needs the output's width alone."""
         return self.length != "padded" or self.scope != "all"
 
+    @property
+    def lack(self) -> str | None:
+        """Why the armed batch has no noise so far, for people; None if it has, or if nothing is armed."""
+        missing = next((hook for hook in self._hooks if hook.is_armed and not hook.has_landed), None)
+        if missing is None or self._root is None:
+            return None
+        return f"{explain_missing_noise(self._root, missing)} {self.way_out}"
+
     def attach(self, module: nn.Module) -> EmbeddingNoise:
         """Find the token embedding(s) of `module` and register a forward hook on each; attaching again moves it.
 
         Raises:
             EmbeddingNotFoundError: No token embedding, or none under the target's name.
             AmbiguousEmbeddingError: Several candidates and no target.
+            DuplicateNoiseError: transformers' own noise is on the embedding already.
         """
         self.detach()
+        targets = find_embeddings(module, self.target)
+        for target in targets:
+            _refuse_transformers_noise(target)
         self._root = module
+        self._is_first_batch = True
+        self._sequence_first = sequence_first_module(module)
         reference_norm = self.reference_norm if self.scale == "relative" else None
         self._hooks = [
-            NoiseHook(target, self.distribution, reference_norm, self.antithetic)
-            for target in find_embeddings(module, self.target)
+            NoiseHook(target, self.distribution, reference_norm, self.antithetic, self._sequence_first is not None)
+            for target in targets
         ]
         for hook in self._hooks:
             hook.register()
         _forget_compiled_code()
         return self
 
-    def detach(self) -> None:
-        """Remove the hooks; the module is as it was. Harmless if not attached."""
+    def detach(self, *, verify: bool = True) -> None:
+        """Remove the hooks; the module is as it was. Harmless if not attached.
+
+        Args:
+            verify: Whether to raise what batches on a device are found to lack only now.
+
+        Raises:
+            NEFTError: See `check`.
+        """
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
         self._root = None
+        if verify:
+            self.check()
+        self._late.forget()
+
+    def check(self) -> None:
+        """Raise what earlier batches on a device turn out to lack; waits for the device.
+
+        On the CPU `disarm` raises at once. On another device it does so for the first batch after `attach`, and for
+        later ones within 128 batches, so that nothing waits.
+
+        Raises:
+            NoNoiseError: A mask left no token.
+            LengthsError: The ids were not those of the batch.
+        """
+        self._late.settle()
 
     def arm(self, batch: Any, step: int, *, rank: int = 0, alpha: float | None = None, measure: bool = False) -> None:
         """Switch the noise on for one training batch.
@@ -174,9 +219,21 @@ class EmbeddingNoise:
         if not self._hooks:
             raise NoNoiseError("EmbeddingNoise is not attached to a model: call attach(model) first.")
         alpha = self.alpha if alpha is None else check_alpha(alpha)
+        for hook in self._hooks:
+            _refuse_transformers_noise(hook.target)
         if alpha == 0:
             self.disarm(verify=False)
+            for hook in self._hooks:
+                hook.forget()
             return
+        rows = self._rows_of(batch)
+        self.found_in = ", ".join(dict.fromkeys(row.source for row in rows)) or "the width of the embedding's output"
+        names_ids = not rows and any("ids" in group.fields for group in field_groups(batch, seq2seq=False))
+        for index, hook in enumerate(self._hooks):
+            hook.arm(rows, alpha, self.length, mix_seed(self.seed, rank, step, index), measure, names_ids)
+        self._flags = self._flags_of(rows, step)
+
+    def _rows_of(self, batch: Any) -> list[TokenRows]:
         rows: list[TokenRows] = []
         if self.reads_batch:
             rows = find_token_rows(
@@ -187,31 +244,62 @@ class EmbeddingNoise:
                 seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
                 slots=[slot for hook in self._hooks for slot in hook.target.slots],
             )
-        self.found_in = ", ".join(dict.fromkeys(row.source for row in rows)) or "the width of the embedding's output"
-        for index, hook in enumerate(self._hooks):
-            hook.arm(rows, alpha, self.length, mix_seed(self.seed, rank, step, index), measure)
+            if self._is_first_batch and not rows:
+                check_unread(batch)
+        is_told = isinstance(self.length, int) or (rows and all(row.source == GIVEN for row in rows))
+        if self._sequence_first and not is_told:
+            raise LengthsError(
+                f"{self._sequence_first} has batch_first=False, so that the tokens may be (B, L) or (L, B): give the "
+                "mask, always (B, L), with batch_to_mask, or a number of tokens, length=512."
+            )
+        return rows
 
-    def disarm(self, *, verify: bool = True) -> Strength | None:
+    def _flags_of(self, rows: list[TokenRows], step: int) -> list[_Flag]:
+        """What is known of a batch only on its device: bools, each with its error."""
+        flags: list[_Flag] = []
+        if rows:
+            device = rows[0].weight.device
+            strongest = torch.stack([row.weight.amax().to(device) for row in rows]).amax()
+            flags.append((strongest == 0, _no_token(self.found_in, step, self.scope)))
+        flags += [(row.doubt, _pair_or_padding(row.source, step)) for row in rows if row.doubt is not None]
+        return flags
+
+    def disarm(self, *, verify: bool = True, required: bool = True) -> Strength | None:
         """Switch the noise off.
 
         Args:
-            verify: Whether to raise if `arm` was not followed by noise on every target.
+            verify: Whether to raise if something was wrong with the noise of this batch.
+            required: Whether this batch has to get noise; False for one that may train another part of the model.
 
         Returns:
             The strength of the noise if `arm` was told to measure it, else None.
 
         Raises:
             NoNoiseError: The batch ended without noise; says why and what to do.
+            LengthsError: The embedding was called with ids that are not those of the batch.
         """
-        missing = [hook for hook in self._hooks if verify and hook.is_armed and not hook.has_landed]
+        armed = [hook for hook in self._hooks if hook.is_armed]
+        lack = self.lack if verify and required else None
+        has_landed = any(hook.has_landed for hook in armed)
+        flags, self._flags = self._flags, []
+        flags += [(hook.doubt, _other_ids(hook.target.name)) for hook in armed if hook.doubt is not None]
         strengths = [hook.disarm() for hook in self._hooks]
-        if missing and self._root is not None:
-            raise NoNoiseError(explain_missing_noise(self._root, missing[0]))
+        if lack is not None:
+            raise NoNoiseError(lack)
+        if verify and has_landed:
+            for flag, error in flags:
+                self._late.add(flag, error)
+            if self._is_first_batch:
+                self._late.settle()
+            self._late.end_batch()
+            self._is_first_batch = False
         return Strength.total([strength for strength in strengths if strength is not None])
 
     @contextmanager
-    def armed(self, batch: Any, step: int, *, rank: int = 0, alpha: float | None = None) -> Iterator[EmbeddingNoise]:
-        """Armed for the forward and backward pass of one batch; arguments as in `arm`.
+    def armed(
+        self, batch: Any, step: int, *, rank: int = 0, alpha: float | None = None, required: bool = True
+    ) -> Iterator[EmbeddingNoise]:
+        """Armed for the forward and backward pass of one batch; arguments as in `arm`, `required` as in `disarm`.
 
         Raises:
             NoNoiseError: The block ended without noise. An exception from the block itself comes first.
@@ -222,17 +310,48 @@ class EmbeddingNoise:
         except BaseException:
             self.disarm(verify=False)
             raise
-        self.disarm()
+        self.disarm(required=required)
 
     def __enter__(self) -> EmbeddingNoise:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.detach()
+    def __exit__(self, kind: object, *exception: object) -> None:
+        self.detach(verify=kind is None)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy (an averaged model, a process that is spawned) is attached to nothing and armed for nothing.
-        return {**self.__dict__, "_root": None, "_hooks": []}
+        return {**self.__dict__, "_root": None, "_hooks": [], "_late": LateErrors(), "_flags": []}
+
+
+def _no_token(source: str, step: int, scope: str) -> NoNoiseError:
+    return NoNoiseError(
+        f"NEFTune added no noise in training batch {step}: no token of {source} is to get any. Check that the mask is "
+        f"1 on tokens (and labels, with scope={scope!r}); for one of 0 and -inf give batch_to_mask=lambda batch: "
+        "batch['attention_mask'] == 0."
+    )
+
+
+def _pair_or_padding(source: str, step: int) -> LengthsError:
+    return LengthsError(
+        f"{source} in training batch {step} holds only 0 and 1 and begins with 0: the two sentences of a pair, or "
+        "padding and a document? Add attention_mask, or give the mask (B, L) with batch_to_mask."
+    )
+
+
+def _other_ids(name: str) -> LengthsError:
+    return LengthsError(
+        f"{name} was called with ids that are not those of the batch, nor a part of them: their lengths are unknown. "
+        "Give the masks of the passes with batch_to_mask, or use length='padded' or a number."
+    )
+
+
+def _refuse_transformers_noise(target: EmbeddingTarget) -> None:
+    for part in target.module.modules():
+        if any(getattr(hook, "__name__", "") == "neftune_post_forward_hook" for hook in part._forward_hooks.values()):
+            raise DuplicateNoiseError(
+                f"{target.name} has the NEFTune hook of transformers already: the noise of both would add up. Leave "
+                "neftune_noise_alpha of transformers or TRL unset."
+            )
 
 
 def _forget_compiled_code() -> None:

@@ -1,15 +1,16 @@
 """From a training batch to the rows of tokens in it: who is padding, which document is how long, who gets noise.
 
-Understood without help: mappings (dict, BatchEncoding), dataclasses, named tuples and other objects with attributes, at
-any depth, and tuples or lists of these. Recognised fields, with any prefix or suffix (`chosen_input_ids`,
-`input_ids_a`): input_ids, attention_mask, position_ids, labels, cu_seqlens (also cu_seq_lens and both with `_q`),
-seq_idx, seq_ids, sequence_ids, document_ids (negative: padding) and segment_ids (0: padding).
+Understood without help: mappings (dict, BatchEncoding), dataclasses (with slots too), attrs classes, named tuples and
+other objects with attributes, at any depth, and tuples or lists of these. Recognised fields, by their exact names:
+input_ids, attention_mask, position_ids, labels, cu_seqlens (also cu_seq_lens and both with `_q`), seq_idx, seq_ids,
+sequence_ids, document_ids (negative: padding) and segment_ids (0: padding). Behind `decoder_` they are a decoder's;
+with another prefix or suffix (`chosen_attention_mask`, `attention_mask_b`) they need input_ids of the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,36 +24,16 @@ from lightning_neft.noise.documents import (
     documents_from_position_ids,
     documents_from_sequence_ids,
 )
+from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups
 
-__all__ = ["BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows"]
+__all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows"]
 
 Length = Literal["true", "padded"] | int
 Scope = Literal["all", "prompt", "response"]
 BatchToMask = Callable[[Any], Tensor | Sequence[Tensor] | None]
 
-_IGNORED_LABEL = -100
-_DECODER = "decoder_"
-_MAX_DEPTH = 3
-
-# Longest first, so that `cu_seqlens_q` is not taken for `cu_seqlens` with a suffix.
-_FIELDS: dict[str, str] = {
-    "attention_mask": "mask",
-    # Of the keys, which in self-attention are those of the queries: understood, and not needed.
-    "cu_seq_lens_k": "cu_seqlens_k",
-    "cu_seqlens_k": "cu_seqlens_k",
-    "cu_seq_lens_q": "cu_seqlens",
-    "cu_seqlens_q": "cu_seqlens",
-    "sequence_ids": "sequence_ids",
-    "document_ids": "sequence_ids",
-    "position_ids": "position_ids",
-    "cu_seq_lens": "cu_seqlens",
-    "segment_ids": "segment_ids",
-    "cu_seqlens": "cu_seqlens",
-    "input_ids": "ids",
-    "seq_idx": "sequence_ids",
-    "seq_ids": "sequence_ids",
-    "labels": "labels",
-}
+GIVEN = "batch_to_mask"
+"""Source of the rows that the user's own function gave."""
 
 
 @dataclasses.dataclass
@@ -69,6 +50,7 @@ class TokenRows:
         ids: The token ids that these rows belong to, to tell apart two passes of one shape; None if unknown.
         is_decoder: Whether these are the decoder's tokens of an encoder-decoder.
         source: The fields of the batch that were used, for messages.
+        doubt: Bool scalar on their device: whether the batch can be read in another way; None if it cannot.
     """
 
     documents: Tensor
@@ -78,6 +60,7 @@ class TokenRows:
     is_decoder: bool
     source: str
     slots: Tensor | None = None
+    doubt: Tensor | None = None
     weight: Tensor = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,33 +119,20 @@ def find_token_rows(
     Raises:
         LengthsError: A field has a shape that cannot be read, or the scope needs labels and there are none.
     """
-    groups = list(_field_groups(batch, seq2seq))
+    groups = field_groups(batch, seq2seq)
     if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
         groups = _given(answer, groups)
     return [rows for group in groups if (rows := _rows_of(group, length, scope, seq2seq, slots)) is not None]
 
 
-@dataclasses.dataclass
-class _Group:
-    """The recognised fields of one set of token ids: kind of field -> tensor, and the key it came from."""
-
-    fields: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    keys: dict[str, str] = dataclasses.field(default_factory=dict)
-    is_decoder: bool = False
-
-    def add(self, kind: str, key: str, value: Tensor) -> None:
-        self.fields[kind] = value
-        self.keys[kind] = key
-
-
-def _given(answer: Tensor | Sequence[Tensor], found: list[_Group]) -> list[_Group]:
+def _given(answer: Tensor | Sequence[Tensor], found: list[FieldGroup]) -> list[FieldGroup]:
     """The user's masks, with those labels of the batch that have their shape."""
     groups = []
     for mask in [answer] if isinstance(answer, Tensor) else answer:
         if not isinstance(mask, Tensor) or mask.dim() < 2:
             got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
             raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a sequence of such masks.")
-        group = _Group({"mask": mask}, {"mask": "batch_to_mask"})
+        group = FieldGroup({"mask": mask}, {"mask": GIVEN})
         for other in found:
             if "labels" in other.fields and other.fields["labels"].shape == mask.shape:
                 group.add("labels", other.keys["labels"], other.fields["labels"])
@@ -170,54 +140,8 @@ def _given(answer: Tensor | Sequence[Tensor], found: list[_Group]) -> list[_Grou
     return groups
 
 
-def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """Named parts of a batch or of a part of it; the parts of a sequence have no name."""
-    if isinstance(value, Mapping):
-        yield from ((key, item) for key, item in value.items() if isinstance(key, str))
-    elif hasattr(value, "_asdict"):
-        yield from value._asdict().items()
-    elif isinstance(value, list | tuple):
-        yield from (("", item) for item in value)
-    elif hasattr(value, "__dict__") and not isinstance(value, type | Tensor | torch.nn.Module):
-        yield from vars(value).items()
-
-
-def _field_groups(batch: Any, seq2seq: bool, depth: int = 0) -> Iterator[_Group]:
-    """The groups of recognised fields of a batch and of its nested parts, by what surrounds the field's name."""
-    groups: dict[str, _Group] = {}
-    nested: list[Any] = []
-    for key, value in _children(batch):
-        name = next((name for name in _FIELDS if name in key), None)
-        if name == "attention_mask" and isinstance(value, Mapping):
-            # Models with several kinds of layers are given one mask for each kind.
-            value = value.get("full_attention")
-        if name is not None and isinstance(value, Tensor):
-            around = key.replace(name, "*", 1)
-            group = groups.setdefault(around, _Group(is_decoder=seq2seq and around.startswith(_DECODER)))
-            group.add(_FIELDS[name], key, value)
-        elif not isinstance(value, Tensor | str | bytes | int | float) and value is not None:
-            nested.append(value)
-    if seq2seq:
-        _labels_to_decoder(groups)
-    yield from groups.values()
-    if depth < _MAX_DEPTH:
-        for value in nested:
-            yield from _field_groups(value, seq2seq, depth + 1)
-
-
-def _labels_to_decoder(groups: dict[str, _Group]) -> None:
-    """Give an encoder-decoder's labels to its decoder: they are its tokens shifted, as many as are not ignored."""
-    for around, group in list(groups.items()):
-        labels = group.fields.get("labels")
-        if group.is_decoder or labels is None or labels.dim() != 2:
-            continue
-        decoder = groups.setdefault(_DECODER + around, _Group(is_decoder=True))
-        if "mask" not in decoder.fields:
-            decoder.add("mask", group.keys["labels"], labels != _IGNORED_LABEL)
-
-
-def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool, slots: Sequence[int]) -> TokenRows | None:
-    documents, source = _documents_of(group)
+def _rows_of(group: FieldGroup, length: Length, scope: Scope, seq2seq: bool, slots: Sequence[int]) -> TokenRows | None:
+    documents, source, doubt = _documents_of(group)
     ids, labels = group.fields.get("ids"), group.fields.get("labels")
     if documents is None and slots and ids is not None:
         documents, source = torch.ones_like(ids), group.keys["ids"]
@@ -235,8 +159,9 @@ def _rows_of(group: _Group, length: Length, scope: Scope, seq2seq: bool, slots: 
                 f"scope={scope!r} needs labels of shape {tuple(documents.shape)} beside {source}, the batch has "
                 f"{got}: add labels (-100 on the prompt), or use scope='all'."
             )
-        covered = labels == _IGNORED_LABEL if scope == "prompt" else labels != _IGNORED_LABEL
-    return TokenRows(documents, covered, length, ids, group.is_decoder, source, _slots(ids, documents, slots))
+        covered = labels == IGNORED_LABEL if scope == "prompt" else labels != IGNORED_LABEL
+    places = _slots(ids, documents, slots)
+    return TokenRows(documents, covered, length, ids, group.is_decoder, source, places, doubt)
 
 
 def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tensor | None:
@@ -246,39 +171,70 @@ def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tenso
     return torch.stack([ids == slot for slot in slots]).any(0)
 
 
-def _documents_of(group: _Group) -> tuple[Tensor | None, str]:
-    """Documents from the most telling field, padding from the mask; and the keys of the fields that were used."""
+def _documents_of(group: FieldGroup) -> tuple[Tensor | None, str, Tensor | None]:
+    """Documents from the most telling field, padding from the mask; the keys of the fields used; and the doubt."""
     fields, keys = group.fields, group.keys
-    ids, mask, positions = fields.get("ids"), fields.get("mask"), fields.get("position_ids")
-    documents, source = None, ""
+    ids, positions = fields.get("ids"), fields.get("position_ids")
+    from_mask = _from_mask(fields["mask"], keys["mask"], ids) if "mask" in fields else None
+    documents, source, doubt = None, "", None
     if "cu_seqlens" in fields:
         source = keys["cu_seqlens"]
-        documents = documents_from_cu_seqlens(fields["cu_seqlens"], _single_row(group, source))
+        documents = documents_from_cu_seqlens(_one_dimension(fields["cu_seqlens"], source), _single_row(group, source))
     elif "sequence_ids" in fields and fields["sequence_ids"].dim() == 2:
         source = keys["sequence_ids"]
         documents = documents_from_sequence_ids(fields["sequence_ids"])
     elif "segment_ids" in fields and fields["segment_ids"].dim() == 2:
         source = keys["segment_ids"]
-        documents = documents_from_sequence_ids(torch.where(fields["segment_ids"] == 0, -1, fields["segment_ids"]))
+        documents, doubt = _from_segments(fields["segment_ids"], from_mask)
     elif positions is not None and positions.dim() == 2:
         # Positions of more dimensions are spatial (M-RoPE) and say nothing about documents.
         source = keys["position_ids"]
         documents = documents_from_position_ids(positions)
         if ids is not None and ids.dim() == 2:
             documents = documents.expand(ids.shape)
-    if mask is None:
-        return documents, source
-    if mask.dim() not in (2, 3, 4):
-        raise LengthsError(f"{keys['mask']} has shape {tuple(mask.shape)}: a mask has 2, 3 or 4 dimensions.")
-    from_mask = documents_from_mask(mask)
+    if from_mask is None:
+        return documents, source, doubt
     if documents is None:
-        return from_mask, keys["mask"]
+        return from_mask, keys["mask"], None
     if documents.shape != from_mask.shape:
-        return documents, source
-    return documents * (from_mask > 0), f"{source} and {keys['mask']}"
+        return documents, source, doubt
+    return documents * (from_mask > 0), f"{source} and {keys['mask']}", doubt
 
 
-def _single_row(group: _Group, source: str) -> torch.Size:
+def _from_mask(mask: Tensor, key: str, ids: Tensor | None) -> Tensor:
+    if mask.dim() not in (2, 3, 4) or (mask.dim() > 2 and mask.shape[-2] not in (1, mask.shape[-1])):
+        raise LengthsError(
+            f"{key} has shape {tuple(mask.shape)}: a mask is (B, L), or (B, Q, L) or (B, heads, Q, L) with Q equal to "
+            "L or 1. Give the mask (B, L) with batch_to_mask."
+        )
+    documents = documents_from_mask(mask)
+    # One mask for all rows of the batch.
+    is_shared = mask.dim() > 2 and ids is not None and ids.dim() == 2 and ids.shape[1:] == documents.shape[1:]
+    return documents.expand(ids.shape) if is_shared and ids is not None and len(documents) == 1 else documents
+
+
+def _from_segments(segments: Tensor, from_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Documents from segment ids: those of packed documents from 1 on, or of a pair of sentences (BERT) from 0 on."""
+    packed = documents_from_sequence_ids(torch.where(segments == 0, -1, segments))
+    if from_mask is not None and from_mask.shape == segments.shape:
+        # A token in segment 0: not padding, hence the first sentence of a pair.
+        is_pair = ((segments == 0) & (from_mask > 0)).any()
+        return torch.where(is_pair, from_mask, packed), None
+    return packed, (segments[:, 0] == 0).any() & (segments.max() <= 1)
+
+
+def _one_dimension(cu_seqlens: Tensor, source: str) -> Tensor:
+    if cu_seqlens.dim() == 2 and len(cu_seqlens) == 1:
+        return cu_seqlens[0]
+    if cu_seqlens.dim() != 1:
+        raise LengthsError(
+            f"{source} has shape {tuple(cu_seqlens.shape)}: cumulative lengths have one dimension. Give the mask "
+            "(B, L) with batch_to_mask."
+        )
+    return cu_seqlens
+
+
+def _single_row(group: FieldGroup, source: str) -> torch.Size:
     """Shape of the one row of tokens that cumulative lengths speak of."""
     for kind in ("ids", "position_ids", "labels"):
         tokens = group.fields.get(kind)

@@ -205,7 +205,7 @@ def _strength(target: EmbeddingTarget, clean: _Pass, noisy: _Pass, rows: Sequenc
     added, signal, masks = [], [], []
     for (_, before), (ids, after) in zip(clean.embedded[target.name], noisy.embedded[target.name], strict=True):
         if rows:
-            mask = match_weight(rows, after.shape[:-1], ids, target.name) > 0
+            mask = match_weight(rows, after.shape[:-1], ids, target.name)[0] > 0
         else:
             mask = torch.ones(after.shape[:-1], dtype=torch.bool, device=after.device)
         masks.append(mask)

@@ -1,0 +1,257 @@
+"""Layouts of batches and calls: each has the lengths of its own tokens, or an error that says what to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_neft import EmbeddingNoise
+from lightning_neft.errors import LengthsError, NoNoiseError
+from tiny import batch
+
+D, VOCABULARY = 512, 60
+ALPHA = 5.0
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+
+
+class OwnSlots:
+    __slots__ = ("attention_mask", "input_ids")
+
+    def __init__(self, input_ids, attention_mask):
+        self.input_ids, self.attention_mask = input_ids, attention_mask
+
+
+GIVEN = batch([3, 6], width=6)
+IDS, MASK = GIVEN["input_ids"], GIVEN["attention_mask"]
+PAIR = {"input_ids": IDS, "attention_mask": MASK}
+ONES = torch.ones(2, 6, dtype=torch.long)
+STACK = {key: torch.stack([value, value.flip(0), value], 1) for key, value in PAIR.items()}
+CAUSAL = torch.ones(6, 6).tril().bool() & MASK.bool()[:, None]
+WINDOW = (torch.ones(6, 6).tril() - torch.ones(6, 6).tril(-2)).bool() & MASK.bool()[:, None]
+
+
+def bounds(given: Any, call: Any, **options: Any) -> list[Any]:
+    """What the largest noise of each token says of its L, rounded; 0 where there is no noise."""
+    table = nn.Embedding(VOCABULARY, D)
+    nn.init.zeros_(table.weight)
+    module = nn.ModuleDict({"tokens": table, **options.pop("beside", {})})
+    with EmbeddingNoise(ALPHA, **options).attach(module) as noise, noise.armed(given, 0):
+        largest = call(table).detach().abs().amax(-1)
+    lengths = torch.where(largest > 0, (ALPHA / largest).square() / D, 0.0)
+    return lengths.round().int().tolist()
+
+
+LONG = [[3, 3, 3, 0, 0, 0], [6] * 6]
+# (batch, ids that the embedding is called with, L of each token)
+RIGHT: dict[str, tuple[Any, torch.Tensor, Any]] = {
+    "dataclass with slots": (Slots(IDS, MASK), IDS, LONG),
+    "class with __slots__": (OwnSlots(IDS, MASK), IDS, LONG),
+    "global_attention_mask": ({**PAIR, "global_attention_mask": MASK * 0 + torch.eye(2, 6).long()}, IDS.clone(), LONG),
+    "pixel_attention_mask": ({**PAIR, "pixel_attention_mask": torch.ones(2, 1, 6, 4)}, IDS, LONG),
+    "cross_attention_mask": ({**PAIR, "cross_attention_mask": torch.ones(2, 6, 3, 2)}, IDS, LONG),
+    "audio_attention_mask": ({**PAIR, "audio_attention_mask": torch.ones(2)}, IDS, LONG),
+    "special_tokens_mask": ({**PAIR, "special_tokens_mask": 1 - MASK}, IDS, LONG),
+    "int32 ids, cast": ({**PAIR, "input_ids": IDS.int()}, IDS, LONG),
+    "ids masked in the step": (PAIR, torch.where(torch.arange(6) == 1, 7, IDS), LONG),
+    "padding written anew in the step": (PAIR, IDS.masked_fill(MASK == 0, 9), LONG),
+    "choices, flattened": (
+        STACK,
+        STACK["input_ids"].view(6, 6),
+        [LONG[0], LONG[1], LONG[0], LONG[1], LONG[0], LONG[1]],
+    ),
+    "choices, kept": (STACK, STACK["input_ids"], [[LONG[0], LONG[1], LONG[0]], [LONG[1], LONG[0], LONG[1]]]),
+    "one choice": (STACK, STACK["input_ids"][:, 1], LONG[::-1]),
+    "ids turned by the model, a view": (PAIR, IDS.T, torch.tensor(LONG).T.tolist()),
+    "ids turned by the model, a copy": (PAIR, IDS.T.contiguous(), torch.tensor(LONG).T.tolist()),
+    "causal mask of 4 dimensions": ({**PAIR, "attention_mask": CAUSAL[:, None]}, IDS, LONG),
+    "sliding window": ({**PAIR, "attention_mask": WINDOW[:, None]}, IDS, LONG),
+    "sliding window alone of the kinds": (
+        {**PAIR, "attention_mask": {"sliding_attention": WINDOW[:, None]}},
+        IDS,
+        LONG,
+    ),
+    "float mask of 4 dimensions, 1 and 0": ({**PAIR, "attention_mask": CAUSAL[:, None].float()}, IDS, LONG),
+    "one mask for all rows": ({**PAIR, "attention_mask": CAUSAL[:1, None]}, IDS, [LONG[0], LONG[0]]),
+    "segment ids of a pair of sentences": (
+        {**PAIR, "segment_ids": torch.tensor([[0, 1, 1, 0, 0, 0], [0] * 4 + [1] * 2])},
+        IDS,
+        LONG,
+    ),
+    "token_type_ids": ({**PAIR, "token_type_ids": torch.tensor([[0, 1, 1, 0, 0, 0], [0] * 4 + [1] * 2])}, IDS, LONG),
+    "segment ids of packed documents": (
+        {**PAIR, "segment_ids": torch.tensor([[1, 2, 2, 0, 0, 0], [1] * 4 + [2] * 2])},
+        IDS,
+        [[1, 2, 2, 0, 0, 0], [4, 4, 4, 4, 2, 2]],
+    ),
+    "cu_seqlens without its 0": (
+        {"input_ids": IDS[1:], "cu_seqlens": torch.tensor([2, 6])},
+        IDS[1:],
+        [[2, 2, 4, 4, 4, 4]],
+    ),
+    "cu_seqlens of one row": (
+        {"input_ids": IDS[1:], "cu_seqlens": torch.tensor([[0, 2, 6]])},
+        IDS[1:],
+        [[2, 2, 4, 4, 4, 4]],
+    ),
+    "padding taken out": (PAIR, IDS[MASK == 1], [3, 3, 3, 6, 6, 6, 6, 6, 6]),
+    "unnamed ids, no mask": ((IDS,), IDS, [[6] * 6, [6] * 6]),
+    "named ids, more rows than columns": ({"input_ids": IDS.T.contiguous()}, IDS.T.contiguous(), [[2, 2]] * 6),
+}
+
+
+@pytest.mark.parametrize("layout", RIGHT)
+def test_each_token_has_the_length_of_its_own_sequence(layout):
+    given, ids, lengths = RIGHT[layout]
+    assert bounds(given, lambda table: table(ids)) == lengths
+
+
+def test_attrs_classes_are_understood():
+    attrs = pytest.importorskip("attrs")
+    Batch = attrs.make_class("Batch", ["input_ids", "attention_mask"], slots=True)
+    assert bounds(Batch(IDS, MASK), lambda table: table(IDS)) == LONG
+
+
+SWAPPED = IDS.flip(0).contiguous()
+PACKED = {"input_ids": IDS, "position_ids": torch.tensor([[0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 0]])}
+REFUSED: dict[str, tuple[Any, torch.Tensor, str]] = {
+    "tuple with an unnamed mask": (
+        (IDS, MASK, torch.ones(2)),
+        IDS,
+        r"batch\[1\] \(2, 6\) holds only 0 and 1.*lambda batch: batch\[1\]",
+    ),
+    "a mask of another name": (
+        {"ids": IDS, "token_mask": MASK},
+        IDS,
+        r"batch\['token_mask'\] \(2, 6\) is named like a mask",
+    ),
+    "PyTorch's key_padding_mask": (
+        {"ids": IDS, "key_padding_mask": MASK == 0},
+        IDS,
+        r"batch\['key_padding_mask'\] == 0",
+    ),
+    "a mask whose prefix no ids have": ({"ids": IDS, "text_attention_mask": MASK}, IDS, "text_attention_mask"),
+    "lengths": ({"ids": IDS, "lengths": MASK.sum(1)}, IDS, r"batch\['lengths'\] \(2,\) may hold the lengths"),
+    "a mask that is no tensor": (
+        {"input_ids": IDS, "attention_mask": MASK.tolist()},
+        IDS,
+        "attention_mask is a list, not a tensor",
+    ),
+    "a mask for chunks alone": (
+        {"input_ids": IDS, "attention_mask": {"chunked_attention": CAUSAL}},
+        IDS,
+        "attention_mask is a dict of chunked_attention",
+    ),
+    "a mask over other keys": (
+        {"input_ids": IDS, "attention_mask": torch.ones(2, 1, 6, 9)},
+        IDS,
+        r"attention_mask has shape \(2, 1, 6, 9\)",
+    ),
+    "sequence-first ids": (
+        (IDS.T.contiguous(),),
+        IDS.T.contiguous(),
+        r"\(6, 2\), without a mask.*\(B, L\) or \(L, B\)",
+    ),
+    "1-D ids": ((IDS[0],), IDS[0], r"shape \(6,\) and nothing in the batch says"),
+    "a whole table": (PAIR, torch.arange(VOCABULARY), r"F\.embedding\(ids, tokens\.weight\)"),
+    "one token of each row": (PAIR, IDS[:, 0], "tokens of shape"),
+    "rows in another order": (PAIR, SWAPPED, "the ids are not those of the batch"),
+    "packed rows in another order": (PACKED, SWAPPED, "the ids are not those of the batch"),
+    "segment ids of 0 and 1 without a mask": (
+        {"input_ids": IDS, "segment_ids": torch.tensor([[0, 0, 1, 1, 0, 0]] * 2)},
+        IDS,
+        "segment_ids in training batch 0 holds only 0 and 1",
+    ),
+    "cu_seqlens of two rows": (
+        {"input_ids": IDS[1:], "cu_seqlens": torch.tensor([[0, 6]] * 2)},
+        IDS[1:],
+        "cumulative lengths have one dimension",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_what_is_ambiguous_is_an_error_that_says_what_to_write(layout):
+    given, ids, message = REFUSED[layout]
+    with pytest.raises(LengthsError, match=message):
+        bounds(given, lambda table: table(ids))
+
+
+def test_a_table_looked_up_by_its_weight_stays_clean_beside_a_noisy_pass():
+    def call(table):
+        assert F.embedding(torch.arange(VOCABULARY), table.weight).abs().max() == 0
+        return table(IDS)
+
+    assert bounds(PAIR, call) == LONG
+
+
+def test_a_sequence_first_module_needs_a_mask_of_the_user():
+    beside = {"encoder": nn.LSTM(4, 4)}
+    with pytest.raises(LengthsError, match=r"encoder \(LSTM\) has batch_first=False.*always \(B, L\)"):
+        bounds(PAIR, lambda table: table(IDS), beside=beside)
+    turned = torch.tensor(LONG).T.tolist()
+    told = {"batch_to_mask": lambda given: MASK, "beside": beside}
+    assert bounds((IDS.T,), lambda table: table(IDS.T), **told) == turned
+    assert bounds(PAIR, lambda table: table(IDS), **told) == LONG
+    fixed = bounds((IDS.T,), lambda table: table(IDS.T), length=4, beside=beside)
+    assert fixed == [[4, 4]] * 6
+    assert bounds(PAIR, lambda table: table(IDS), beside={"encoder": nn.LSTM(4, 4, batch_first=True)}) == LONG
+
+
+def test_as_many_rows_as_columns_are_told_by_an_earlier_batch():
+    table = nn.Embedding(VOCABULARY, D)
+    nn.init.zeros_(table.weight)
+    square, wide = batch([3, 1, 2]), batch([3, 2])
+    module = nn.ModuleDict({"tokens": table, "encoder": nn.GRU(4, 4)})
+    noise = EmbeddingNoise(ALPHA, batch_to_mask=lambda given: given[1]).attach(module)
+    with (
+        pytest.raises(LengthsError, match="use another batch size than L"),
+        noise.armed((0, square["attention_mask"]), 0),
+    ):
+        table(square["input_ids"])
+    for given in (wide, square):
+        with noise.armed((0, given["attention_mask"]), 0):
+            noisy = table(given["input_ids"].T.contiguous())
+        assert (noisy.abs().sum(-1) > 0).long().tolist() == given["attention_mask"].T.tolist()
+
+
+def test_as_many_rows_as_columns_turned_by_the_model_are_told_by_their_values():
+    given = batch([3, 1, 2])
+    expected = given["attention_mask"].T * torch.tensor([3, 1, 2])
+    assert bounds(given, lambda table: table(given["input_ids"].T.contiguous())) == expected.tolist()
+    with pytest.raises(LengthsError, match="the ids are not those of the batch"):
+        bounds(given, lambda table: table(given["input_ids"].roll(1, 0)))
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.tensor([[0.0, 0.0, -torch.inf]]), torch.zeros(1, 3).long()], ids=["additive", "0"]
+)
+@pytest.mark.parametrize("step", [0, 7])
+def test_a_mask_that_leaves_no_token_is_an_error_in_every_batch(mask, step):
+    ids = torch.tensor([[1, 2, 3]])
+    table = nn.Embedding(VOCABULARY, 8)
+    noise = EmbeddingNoise(ALPHA).attach(table)
+    for earlier in range(step):
+        with noise.armed({"input_ids": ids}, earlier):
+            table(ids)
+    with pytest.raises(NoNoiseError, match=f"training batch {step}: no token of attention_mask"):  # noqa: SIM117
+        with noise.armed({"input_ids": ids, "attention_mask": mask}, step):
+            table(ids)
+
+
+def test_values_are_read_in_the_first_batch_alone():
+    """What a later tuple holds is not looked at: that would wait for a device."""
+    table = nn.Embedding(VOCABULARY, D)
+    noise = EmbeddingNoise(ALPHA).attach(table)
+    for given in ((IDS,), (IDS, MASK)):
+        with noise.armed(given, 0):
+            table(IDS)
