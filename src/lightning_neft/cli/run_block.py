@@ -17,8 +17,8 @@ from rich.text import Text
 from typing_extensions import override
 
 from lightning_neft.callback import NEFTune
-from lightning_neft.data.batching.global_batch import replicas
 from lightning_neft.models.language_model import LanguageModel
+from lightning_neft.ranks import replicas
 
 if TYPE_CHECKING:
     from lightning_neft.cli.run_folder import RunFolder
