@@ -12,8 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_neft.common.logging_step import is_logging_step
 from lightning_neft.errors import NonFiniteError
-from lightning_neft.models.logging_steps import is_logging_step
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
