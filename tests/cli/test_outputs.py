@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
     }
 
 
+_JUDGED = "evaluate --judge=local:tiny --outputs outputs.json"
 # A command line, its option for the output, and the input that is to be replaced.
 INPUTS = [
     ("evaluate --outputs outputs.json", "--out", "outputs.json"),
