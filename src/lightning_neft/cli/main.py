@@ -12,7 +12,6 @@ from importlib import import_module
 
 from lightning_neft.cli.environment import check_environment
 from lightning_neft.cli.help import OF_FIT, VERBS, static_help
-from lightning_neft.cli.program_keys import check_early
 from lightning_neft.cli.sigterm import Terminated, sigterm_raises
 
 __all__ = ["main"]
@@ -113,6 +112,8 @@ def _run(args: list[str]) -> int:
                 check_environment()
             rest = ["--help" if word == "--help-all" else word for word in rest]
             if verb in OF_FIT:
+                from lightning_neft.cli.program_keys import check_early
+
                 check_early(rest)
             # Seconds of imports, so only now.
             module = import_module(_MODULES[verb])
