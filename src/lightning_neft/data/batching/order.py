@@ -184,7 +184,7 @@ class _TrainOrderIterator(Iterator[BatchPlan]):
         self._plans = self._order.plans(self._epoch)
 
 
-class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):  # type: ignore[misc]
+class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):
     """Yields the plans of this rank's held-out batches: each sample exactly once over all ranks.
 
     Rows of similar length are together, to save padding; the batches come in a fixed random order, so that the first
@@ -225,7 +225,7 @@ class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):  # type: i
     def __len__(self) -> int:
         return len(self._plans)
 
-    def __iter__(self) -> Iterator[BatchPlan]:
+    def __iter__(self) -> Iterator[BatchPlan]:  # type: ignore[override]
         return iter(self._plans)
 
 
