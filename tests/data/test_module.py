@@ -183,12 +183,51 @@ def test_options_of_the_trainer_that_would_make_the_loss_wrong_are_refused(sourc
     data = prepared(source, words_folder)
     quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     for options, message in (
-        ({"overfit_batches": 2}, "use trainer.limit_train_batches"),
         ({"callbacks": [L.pytorch.callbacks.GradientAccumulationScheduler({0: 1, 2: 4})]}, "use a constant"),
     ):
         data.trainer = L.Trainer(**quiet, **options)
         with pytest.raises(ConfigError, match=message):
             data.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("batching", "limit", "count"), [("length_grouped", 2, 2), ("packed", 1, 1), ("random", 0.5, 3)]
+)
+def test_overfit_batches_repeats_the_same_batches(
+    source: str, words_folder: str, batching: str, limit: float, count: int
+) -> None:
+    seen: list[tuple[int, list[int]]] = []
+
+    class Seen(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+            seen.append((self.current_epoch, batch["input_ids"].flatten().tolist()))
+            return self.weight * 1
+
+        def validation_step(self, batch: dict, batch_idx: int) -> None: ...
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters())
+
+    data = TextData(source, words_folder, val_size=4, batch_size=3, batching=batching, max_length=60)
+    fitted = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=3, overfit_batches=limit,
+    )  # fmt: skip
+    fitted.fit(Seen(), data)
+    epochs = [[ids for epoch, ids in seen if epoch == number] for number in range(3)]
+    assert len(epochs[0]) == count
+    assert epochs[0] == epochs[1] == epochs[2]
+
+
+def test_overfit_batches_and_a_stream_are_refused(source: str, words_folder: str) -> None:
+    data = TextData(source, words_folder, val_size=4, streaming=True)
+    data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, overfit_batches=1)
+    with pytest.raises(ConfigError, match=r"^trainer\.overfit_batches=1 .* set data\.streaming false$"):
+        data.setup("fit")
 
 
 def test_prompts_are_the_very_tokens_that_training_has_before_the_answer(source: str, words_folder: str) -> None:

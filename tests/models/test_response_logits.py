@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,3 +229,16 @@ def test_the_routers_loss_is_added_where_the_config_asks_for_it(wanted: bool) ->
         assert predictions.auxiliary.item() > 0.1
         loss = loss + predictions.auxiliary
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_trained_loss_has_the_share_of_all_ranks_and_the_routers_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tuner("mixtral", output_router_logits=True, router_aux_loss_coef=0.5)
+    module.trainer = SimpleNamespace(accumulate_grad_batches=2)  # type: ignore[assignment]
+    monkeypatch.setattr("lightning_neft.models.finetuner.is_logging_step", lambda trainer: False)
+    monkeypatch.setattr("lightning_neft.models.finetuner.replicas", lambda trainer: 3)
+    predictions = module.predictions(batch())
+    assert predictions.auxiliary is not None
+    loss = module.training_step({**batch(), "step_share": torch.tensor(0.25)}, 0)
+    # A quarter of the step's tokens, where two micro-batches of three ranks would have a sixth each.
+    expected = 1.5 * mean_loss(predictions).item() + predictions.auxiliary.item()
+    assert loss.item() == pytest.approx(expected, rel=1e-6)

@@ -16,7 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from typing_extensions import override
 
 from lightning_neft.data.batching.collate import Collator
-from lightning_neft.data.batching.order import HeldOutOrder, TrainOrder
+from lightning_neft.data.batching.order import HeldOutOrder, RepeatedOrder, TrainOrder
 from lightning_neft.data.batching.plan import Batching, BatchPlan, PlannedSamples, trained_weights
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.conversation import Conversation, Labelled
@@ -178,8 +178,13 @@ class TextData(L.LightningDataModule):
         """Open the tokens; without a Trainer, or without `prepare_data`, make them as well.
 
         Raises:
-            ConfigError: If a stream is to be trained on without trainer.max_steps.
+            ConfigError: If a stream is to be trained on without trainer.max_steps, or with trainer.overfit_batches.
         """
+        if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"trainer.overfit_batches={self.trainer.overfit_batches} trains on the same batches again, which a "  # type: ignore[attr-defined]
+                "stream does not keep; set data.streaming false"
+            )
         if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.max_steps == -1:
             raise ConfigError(
                 "data.streaming: how long an epoch is, and so when the learning rate has to end, is not known before "
@@ -226,7 +231,7 @@ class TextData(L.LightningDataModule):
     def train_order(
         self, rank: int = 0, world_size: int = 1, accumulate: int = 1, limit: int | float = 1.0
     ) -> TrainOrder:
-        """Return the order of the training batches; see `TrainOrder`."""
+        """Return the order of the training batches; see `TrainOrder`. With overfit_batches it is that of one epoch."""
         train = self.prepared.train
         weights = trained_weights(
             self.options.task,
@@ -234,7 +239,8 @@ class TextData(L.LightningDataModule):
             train.trained,
             prompt_loss=self.prompt_loss,
         )
-        return TrainOrder(
+        is_overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return (RepeatedOrder if is_overfit else TrainOrder)(
             train.lengths,
             weights,
             batching=self.batching,
@@ -351,10 +357,6 @@ def _check_trainer(trainer: L.Trainer) -> None:
         raise ConfigError(
             "GradientAccumulationScheduler changes the number of micro-batches of a step, which the loss is "
             "normalised by: use a constant trainer.accumulate_grad_batches"
-        )
-    if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise ConfigError(
-            "trainer.overfit_batches puts another order in place of this one: use trainer.limit_train_batches"
         )
 
 

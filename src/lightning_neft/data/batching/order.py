@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
+from typing_extensions import override
 
 from lightning_neft.data.batching.grouping import NOTHING, deal, group_by_length
 from lightning_neft.data.batching.packing import pack
 from lightning_neft.data.batching.plan import Batching, BatchPlan
 from lightning_neft.errors import ConfigError, DataError
 
-__all__ = ["HeldOutOrder", "TrainOrder"]
+__all__ = ["HeldOutOrder", "RepeatedOrder", "TrainOrder"]
 
 # Both are DistributedSamplers because Lightning wraps any other sampler as soon as there are several processes, which
 # would shard the order twice. Of the base class only its fields and `set_epoch` are used. They are samplers of a loader
@@ -133,6 +134,18 @@ class TrainOrder(DistributedSampler[BatchPlan]):
         return deal(order, self.batch_size, self.num_replicas)
 
 
+class RepeatedOrder(TrainOrder, SequentialSampler):  # type: ignore[misc]
+    """The batches of the first epoch in every epoch, for Lightning's overfit_batches; see `TrainOrder`.
+
+    A SequentialSampler by name: Lightning puts one of its own in place of any other sampler then, whose indices are no
+    plans.
+    """
+
+    @override
+    def plans(self, epoch: int) -> list[BatchPlan]:
+        return super().plans(0)
+
+
 class _TrainOrderIterator(Iterator[BatchPlan]):
     """Walks one epoch; its state is the epoch and the position, which a `StatefulDataLoader` saves and restores."""
 
@@ -171,13 +184,13 @@ class _TrainOrderIterator(Iterator[BatchPlan]):
         self._plans = self._order.plans(self._epoch)
 
 
-class HeldOutOrder(DistributedSampler[BatchPlan]):
+class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):
     """Yields the plans of this rank's held-out batches: each sample exactly once over all ranks.
 
     Rows of similar length are together, to save padding; the batches come in a fixed random order, so that the first
     ones (limit_val_batches, the sanity check) are not all of the longest. All ranks get equally many batches, which
     sharded strategies need; a rank without a sample left gets the index `len(lengths)`, which stands for a sample
-    without labels. Which samples a batch holds is in its plan.
+    without labels. Which samples a batch holds is in its plan. A SequentialSampler by name, as `RepeatedOrder` is.
 
     Args:
         lengths: Tokens of each sample, (samples,) integers.
@@ -212,7 +225,7 @@ class HeldOutOrder(DistributedSampler[BatchPlan]):
     def __len__(self) -> int:
         return len(self._plans)
 
-    def __iter__(self) -> Iterator[BatchPlan]:
+    def __iter__(self) -> Iterator[BatchPlan]:  # type: ignore[override]
         return iter(self._plans)
 
 
