@@ -125,4 +125,4 @@ def test_a_fit_cannot_resume_from_weights_alone(
     )
     assert main(["validate", *options, "--name=r", "--ckpt_path=last"]) == 0
     assert main([*FIT, *options, "--ckpt_path=best"]) == 2
-    assert "--ckpt_path best: give last, or the path of a file" in capsys.readouterr().err
+    assert "; its run has " in capsys.readouterr().err

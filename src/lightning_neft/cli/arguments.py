@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from typing_extensions import override
 
-from lightning_neft.common.paths import user_path
+from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
 
 __all__ = ["VerbParser"]
@@ -102,6 +102,8 @@ class VerbParser(ArgumentParser):
 
 
 def _path(text: str) -> Path:
+    if is_address(text):
+        raise ArgumentTypeError(f"{text} is an address; give a path")
     try:
         return user_path(text)
     except ConfigError as error:

@@ -45,11 +45,6 @@ def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = Fal
         raise ConfigError("--ckpt_path needs a value: a path, or last")
     root, name, dirpath = program.trainer.default_root_dir, program.config.name, program.config.checkpoint.dirpath
     path = newest_checkpoint(Path(root), name, dirpath) if given == "last" else user_path(given, "--ckpt_path")
-    if given == "best" and not path.exists():
-        raise ConfigError(
-            "--ckpt_path best: give last, or the path of a file; the best one of a run is checkpoints/best-STEP.ckpt "
-            "in its folder, and its weights are in the folder model beside it"
-        )
     if not path.exists():
         found = _saved(program) if given in _KEYWORDS else []
         others = f"; its run has {', '.join(found)}" if found else ""
@@ -68,7 +63,8 @@ def checkpoint_of(program: Program, any_parts: bool = False, resumes: bool = Fal
 def _saved(program: Program) -> list[str]:
     """Return the checkpoints of the newest run of this name."""
     try:
-        last = newest_checkpoint(Path(program.trainer.default_root_dir), program.config.name)
+        config = program.config
+        last = newest_checkpoint(Path(program.trainer.default_root_dir), config.name, config.checkpoint.dirpath)
     except ConfigError:
         return []
     return sorted(str(path) for path in last.parent.glob("*.ckpt"))

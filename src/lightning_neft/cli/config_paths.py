@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from lightning_neft.common.paths import user_path
+from lightning_neft.common.paths import is_address, user_path
 
 __all__ = ["expand_paths"]
 
@@ -35,7 +35,8 @@ def _expand(section: Any, where: str) -> None:
     for name, value in _items(section):
         key = f"{where}.{name}"
         if isinstance(value, (str, Path)):
-            if str(name).endswith(_ENDINGS) and name != "class_path":
+            # Whether it can be an address is for the class to say.
+            if str(name).endswith(_ENDINGS) and name != "class_path" and not is_address(value):
                 section[name] = type(value)(user_path(value, key))
         else:
             _expand(value, key)

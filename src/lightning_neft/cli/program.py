@@ -38,7 +38,7 @@ from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.cli.whole_numbers import read_whole_numbers_first
-from lightning_neft.common.paths import file_in_the_way
+from lightning_neft.common.paths import file_in_the_way, is_address
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
@@ -338,7 +338,7 @@ def _check_range(config: Namespace) -> None:
 def _check_places(config: Namespace) -> None:
     """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
     for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
-        if "://" in str(config.get(key)):
+        if is_address(str(config.get(key))):
             raise ConfigError(
                 f"{key} {mask_addresses(config.get(key))} is an address; runs are written to folders: mount it, or "
                 "give a folder and copy the run afterwards"

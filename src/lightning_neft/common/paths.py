@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["check_new", "check_output", "file_in_the_way", "is_same_file", "numbered", "user_path"]
+__all__ = ["check_new", "check_output", "file_in_the_way", "is_address", "is_same_file", "numbered", "user_path"]
+
+
+def is_address(given: str | Path) -> bool:
+    """Return whether a user gave an address with a protocol, such as s3://bucket/x, where a path is expected.
+
+    Example:
+        >>> is_address("s3://bucket/x"), is_address("runs/x")
+        (True, False)
+    """
+    return re.match(r"[A-Za-z][\w+.-]*://", str(given)) is not None
 
 
 def user_path(given: str | Path, option: str = "") -> Path:

@@ -13,7 +13,7 @@ from typing import get_args
 
 from typing_extensions import override
 
-from lightning_neft.common.paths import user_path
+from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.data.catalogue import CatalogueEntry, catalogue, find_entry
 from lightning_neft.data.sources.files import FileRecords, is_pattern, matching_files
 from lightning_neft.data.sources.hub import fetch, open_hub
@@ -104,7 +104,7 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
         return _open_entry(entry, split, subset, revision, streaming)
     path = user_path(source, "data.source")
     # An empty name would be the current folder.
-    if not source or not (source == TOY or path.exists() or is_pattern(source)):
+    if not source or is_address(source) or not (source == TOY or path.exists() or is_pattern(source)):
         if _HUB_ID.fullmatch(source) and not _FILE.search(source) and not source.startswith("."):
             return open_hub(source, subset=subset, split=split, revision=revision, streaming=streaming)
         raise DataError(_unknown(source))
@@ -151,7 +151,7 @@ def _open_entry(
 
 
 def _unknown(source: str) -> str:
-    if "://" in source:
+    if is_address(source):
         return f"{source} is an address, which is not read; download it and give the path of the file"
     if "/" in source or "\\" in source or _FILE.search(source):
         return f"{source} does not exist (looked in {Path.cwd()}); give the path of a file, or {TOY}"
