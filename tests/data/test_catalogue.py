@@ -58,7 +58,7 @@ def test_each_entry_can_be_used_as_it_stands(entry: CatalogueEntry) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_format_is_the_one_that_the_columns_show(name: str) -> None:
     entry = catalogue()[name]
-    assert choose_format(FIRST[name], columns=entry.columns).name == entry.format
+    assert choose_format([FIRST[name]], columns=entry.columns).name == entry.format
     format_named(entry.format, entry.columns).parse(FIRST[name], name)
 
 

@@ -37,7 +37,7 @@ def read(path: Path) -> str | None:
     """
     try:
         records = open_source(str(path))
-        chosen = choose_format(records.first, source=records.name)
+        chosen = choose_format(records.head, source=records.name)
         samples = parse_records(records, chosen).samples
         is_labelled = isinstance(samples[0], Labelled)
         encoding = encode(

@@ -62,7 +62,7 @@ def read_prompts(source: str) -> list[Prompt]:
         DataError: If it cannot be read, or a record asks nothing; with file and line.
     """
     records = open_source(source, split="held_out" if source == TOY else None)
-    form = choose_format(_completed(records.first), source=source)
+    form = choose_format([_completed(record) for record in records.head], source=source)
     dataset = Path(source).name.partition(".")[0]
     return [_prompt(record, where, form, dataset) for record, where in records]
 

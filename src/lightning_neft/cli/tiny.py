@@ -163,7 +163,7 @@ def _format(config: Namespace) -> str:
             "reading it; give data.format"
         )
     records = open_source(source, split=config.data.split)
-    return choose_format(records.first, None, config.data.columns, source=source).name
+    return choose_format(records.head, None, config.data.columns, source=source).name
 
 
 def _written(value: Any) -> str:

@@ -129,7 +129,7 @@ def prepare(options: DataOptions) -> Prepared:
     """
     records = _open(options, options.split)
     held_out_records = None if options.val_split is None else _open(options, options.val_split)
-    chosen = choose_format(records.first, options.format, options.columns, source=options.source)
+    chosen = choose_format(records.head, options.format, options.columns, source=options.source)
     tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
     template = _template(options, chosen, tokenizer)
     special_tokens = tuple(add_special_tokens(tokenizer, template.special_tokens))
@@ -164,7 +164,7 @@ def prepare(options: DataOptions) -> Prepared:
 
 
 def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Return the template that words such data; at most their first record is read.
+    """Return the template that words such data; at most their first records are read.
 
     Raises:
         DataError: If that cannot be read.
@@ -175,7 +175,7 @@ def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Tem
     records = open_source(
         options.source, split=options.split, subset=options.subset, revision=options.revision, streaming=True
     )
-    chosen = choose_format(records.first, options.format, options.columns, source=options.source)
+    chosen = choose_format(records.head, options.format, options.columns, source=options.source)
     return _template(options, chosen, tokenizer)
 
 

@@ -46,7 +46,7 @@ def test_the_first_broken_record_ends_the_reading(tmp_path: Path) -> None:
 
 def test_the_toy_data_are_read_from_end_to_end() -> None:
     records = open_source("toy")
-    parsed = parse_records(records, choose_format(records.first, source=records.name))
+    parsed = parse_records(records, choose_format(records.head, source=records.name))
     assert len(parsed.samples) == records.size
     assert parsed.lines("training") == []
     expected = [Conversation.exchange(r["instruction"], r["output"], context=r["input"]) for r, _ in records]
@@ -136,6 +136,6 @@ def test_what_is_written_in_a_format_is_found_and_read_again(
     # Neither the order of the columns nor one that nobody knows changes what the data are taken for.
     columns = [*record.items(), ("id", 7)]
     random.shuffle(columns)
-    found = choose_format(dict(columns))
+    found = choose_format([dict(columns)])
     assert found.name == name
     assert found.parse(dict(columns), "here") == sample

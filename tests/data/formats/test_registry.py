@@ -48,14 +48,14 @@ KNOWN = (
     ],
 )
 def test_the_columns_of_well_known_data_are_recognised(first: dict[str, Any], name: str) -> None:
-    assert detect_format(first).name == name
-    assert choose_format(first).name == name
+    assert detect_format([first]).name == name
+    assert choose_format([first]).name == name
 
 
 @pytest.mark.parametrize("first", [{"question": "", "answer": ""}, {"messages": "q"}, {"conversations": [3]}])
 def test_columns_that_show_no_format_are_listed_with_the_formats(first: dict[str, Any]) -> None:
     with pytest.raises(DataError) as caught:
-        choose_format(first, source="x.json")
+        choose_format([first], source="x.json")
     assert str(caught.value) == (
         f"the columns of x.json ({', '.join(first)}) show no data format; say with the option columns which to read as "
         f"what, or rename them. The formats are {KNOWN}"
@@ -76,15 +76,15 @@ def test_columns_that_show_no_format_are_listed_with_the_formats(first: dict[str
     ],
 )
 def test_a_mapping_says_which_format_is_meant(first: dict[str, Any], columns: dict[str, str], name: str) -> None:
-    format = choose_format(first, columns=columns)
+    format = choose_format([first], columns=columns)
     assert (format.name, format.mapping) == (name, columns)
     format.parse(first, "here")
 
 
 def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
     first = {"text": "a", "label": 0}
-    assert choose_format(first, "text").name == "text"
-    assert choose_format(first, "alpaca").name == "alpaca"
+    assert choose_format([first], "text").name == "text"
+    assert choose_format([first], "alpaca").name == "alpaca"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(
     options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        choose_format({"question": "q", "answer": "a"}, **options, source="x.json")
+        choose_format([{"question": "q", "answer": "a"}], **options, source="x.json")
     assert str(caught.value) == message
 
 
@@ -142,3 +142,14 @@ def test_every_format_has_a_name_and_a_template(name: str) -> None:
 
     assert format_named(name).name == name
     assert default_template(name, NoChatTemplate()).name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", [{}, {"text": "a note"}, {"comment": "made by hand"}])
+def test_an_odd_first_record_does_not_decide_the_format(odd: dict[str, str]) -> None:
+    head = [odd, *[{"instruction": "a", "output": "b"}] * 2]
+    assert detect_format(head).name == "alpaca"
+    assert choose_format(head, columns={"output": "output"}).name == "alpaca"
+
+
+def test_of_formats_shown_as_often_the_one_that_says_most_is_taken() -> None:
+    assert detect_format([{"text": "a"}, {"prompt": "a", "completion": "b"}]).name == "prompt_completion"

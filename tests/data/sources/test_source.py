@@ -40,7 +40,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     path = Path(__file__).with_name("no such file")
     records = FileRecords([path])
-    records.__dict__["first"] = {"text": "a"}
+    records.__dict__["head"] = [{"text": "a"}]
     monkeypatch.setattr(module, "open_hub", open_hub)
     monkeypatch.setattr(module, "fetch", fetch)
     return asked

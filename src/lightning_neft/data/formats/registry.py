@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -53,62 +54,65 @@ def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
 
 
 def detect_format(
-    first: Mapping[str, Any], columns: Mapping[str, str] | None = None, *, source: str = "the data"
+    head: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None, *, source: str = "the data"
 ) -> Format:
-    """Return the format that a record shows.
+    """Return the format that most of the first records show.
 
-    The formats are tried in the order of `FORMATS`; the first one whose columns are there is taken.
+    For each record the formats are tried in the order of `FORMATS`, and the first one whose columns are there counts.
+    Records that show none do not count, so that an empty first one decides nothing.
 
     Args:
-        first: The first record of the data.
+        head: The first records of the data, at least one.
         columns: The data's column for some of a format's own; then only formats that have all of these are tried.
         source: What to call the data in an error.
 
     Raises:
-        DataError: If none fits, or a mapped column is not in the record.
+        DataError: If none fits, or a mapped column is in none of the records.
         ConfigError: If no format has such a column.
 
     Example:
-        >>> detect_format({"instruction": "Add.", "context": "1 2", "response": "3", "category": "sum"}).name
+        >>> detect_format([{}, {"instruction": "Add.", "context": "1 2", "response": "3", "category": "sum"}]).name
         'alpaca'
     """
     columns = columns or {}
     _check_keys(columns, _FORMATS)
-    _check_found(columns, first, source)
+    _check_found(columns, head, source)
     candidates = [kind(columns) for kind in _FORMATS if _has_all(kind, columns)]
-    for candidate in candidates:
-        if candidate.fits(first):
-            return candidate
+    shown = Counter(next((each.name for each in candidates if each.fits(record)), None) for record in head)
+    del shown[None]
+    if shown:
+        # Of formats that are shown as often, the one that is tried first.
+        return max(candidates, key=lambda each: shown[each.name])
     known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in _FORMATS)
     raise DataError(
-        f"the columns of {source} ({', '.join(map(str, first)) or 'none'}) show no data format; say with the option "
+        f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) show no data format; say with the option "
         f"columns which to read as what, or rename them. The formats are {known}"
     )
 
 
 def choose_format(
-    first: Mapping[str, Any],
+    head: Sequence[Mapping[str, Any]],
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
     *,
     source: str = "the data",
 ) -> Format:
-    """Return the format to read the data with: the one that is named, else the one that the first record shows.
+    """Return the format to read the data with: the one that is named, else the one that the first records show.
 
     Args:
-        first: The first record of the data.
+        head: The first records of the data, at least one.
         name: One of `FORMATS`, or None to look.
         columns: The data's column for some of the format's own, such as `{"output": "answer"}`.
         source: What to call the data in an error.
 
     Raises:
         ConfigError: If there is no such format, or no such column of it.
-        DataError: If a mapped column is not in the record, or no format fits.
+        DataError: If a mapped column is in none of the records, or no format fits.
     """
     if name is None:
-        return detect_format(first, columns, source=source)
+        return detect_format(head, columns, source=source)
     chosen = format_named(name, columns)
-    _check_found(columns or {}, first, source)
+    _check_found(columns or {}, head, source)
     return chosen
 
 
@@ -127,10 +131,14 @@ def _check_keys(columns: Mapping[str, str], kinds: Sequence[type[Format]]) -> No
         raise ConfigError(f"columns: no format has all of {', '.join(columns)}; name the columns of one format")
 
 
-def _check_found(columns: Mapping[str, str], first: Mapping[str, Any], source: str) -> None:
-    found = list(map(str, first))
+def _columns_of(head: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(name) for record in head for name in record))
+
+
+def _check_found(columns: Mapping[str, str], head: Sequence[Mapping[str, Any]], source: str) -> None:
+    found = _columns_of(head)
     for ours, theirs in columns.items():
-        if theirs not in first:
+        if theirs not in found:
             raise DataError(
                 f"columns: {ours!r} is to be read from {theirs!r}, which is no column of {source}; "
                 f"{_near(theirs, found)}columns found: {', '.join(found) or 'none'}"

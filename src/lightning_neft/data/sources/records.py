@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from lightning_neft.errors import DataError
@@ -12,6 +13,8 @@ from lightning_neft.errors import DataError
 __all__ = ["Record", "Records", "unreadable_value"]
 
 Record = dict[str, Any]
+
+_HEAD = 100
 
 
 class Records(ABC):
@@ -37,16 +40,33 @@ class Records(ABC):
     def fingerprint(self) -> str:
         """A text that changes with the data. For files all of their bytes are read once."""
 
-    @cached_property
+    @property
     def first(self) -> Record:
         """The first record.
 
         Raises:
             DataError: If there is none, or it cannot be read.
         """
-        for record, _ in self:
-            return record
-        raise DataError(f"{self.name} has no sample to train on")
+        return self.head[0]
+
+    @cached_property
+    def head(self) -> list[Record]:
+        """The first records, at most 100: what shows the format of the data.
+
+        It ends before a record that cannot be read; whoever reads on gets the error with its place.
+
+        Raises:
+            DataError: If there is none, or the first one cannot be read.
+        """
+        found: list[Record] = []
+        try:
+            found.extend(record for record, _ in islice(self, _HEAD))
+        except DataError:
+            if not found:
+                raise
+        if not found:
+            raise DataError(f"{self.name} has no sample to train on")
+        return found
 
     @property
     def columns(self) -> tuple[str, ...]:
