@@ -49,7 +49,7 @@ def test_the_checkpoint_before_the_one_that_does_not_fit_survives_and_is_gone_on
     place = mounted("size=20m")
     line = line_of(f"{FIT} --trainer.default_root_dir={place}", capsys)
     assert line.endswith(
-        f"checkpoints/last.ckpt cannot be read or written: {FULL}; make room for it there, or give another path"
+        f"checkpoints/last.ckpt cannot be read or written: {FULL}; make room there, or give another path"
     )
     checkpoints = place / "run/version_0/checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]

@@ -29,6 +29,8 @@ _INNER_VALUE = re.compile(
     r"Problem with given class_path '([^']+)':\s*Parser key \"([^\"]+)\":\s*"
     r"Expected an? (<class '[^']+'>)\. Got value: (.*)"
 )
+# Keys whose value is one class, given key by key.
+_SECTIONS = ("neftune", "model.lora")
 _OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ does not correspond")
 
 
@@ -89,7 +91,9 @@ def explain_argument_error(message: str) -> str:
         path, name, expected_type, given = inner.groups()
         shown = MASK if is_secret(name, given) else given
         wanted = " or ".join(_expected(f"Expected a {expected_type}. Got value: x"))
-        return f"{keys[0]}: {path.rpartition('.')[2]}.{name}: got {shown!r}, expected {wanted}"
+        # A section's class is nothing that anybody wrote; that of a callback in a list is.
+        where = f"{keys[0]}." if keys[0] in _SECTIONS else f"{keys[0]}: {path.rpartition('.')[2]}."
+        return f"{where}{name}: got {shown!r}, expected {wanted}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
     if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):

@@ -108,8 +108,7 @@ def keys_given(args: Sequence[str]) -> list[str]:
 
 
 def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
-    following = [*args[1:], "--"]
-    for argument, after in zip(args, following, strict=True):
+    for argument, after in zip(args, [*args[1:], "--"], strict=False):
         if not argument.startswith("--"):
             continue
         option, equals, value = argument[2:].partition("=")
