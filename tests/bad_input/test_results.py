@@ -376,8 +376,8 @@ OTHERS = [
     option("recipes: no sub-verb", "recipes", "recipes: give one of list, show, copy"),
     option(
         "recipes list: a model that there is not",
-        "recipes list --model=lama-2-7b",
-        "there is none with --model lama-2-7b",
+        "recipes list --model=llamma-2-7b",
+        "there is none with --model llamma-2-7b",
         "llama-2-7b",
     ),
     option(

@@ -210,7 +210,7 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline is for a judge; give --judge NAME too"),
         (
             ["--memorization", "--data=outputs.json"],
-            "data: 'outputs.json' is no YAML file with the keys of data; give them one by one, as --data.KEY VALUE",
+            "outputs.json: expected a mapping of the keys of data; got seq",
         ),
         (["--annotations", "outputs.json"], "outputs.json, record 1 has no 'output_1'"),
         (["--memorization"], "evaluate --memorization needs answers: --outputs FILE with references, or --config"),

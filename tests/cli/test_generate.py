@@ -351,7 +351,10 @@ def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
 def test_a_prompt_that_is_not_utf8_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     # As Python reads the bytes FF and FE of a command line.
     line = refused(capsys, "--prompt=Hi \udcff\udcfe")
-    assert line == "lightning_neft: generate: --prompt holds bytes that are not UTF-8; give it in UTF-8"
+    assert line == (
+        r"lightning_neft: '--prompt=Hi \udcff\udcfe' of the command line is not valid UTF-8; give it in UTF-8, or "
+        "rename the file"
+    )
 
 
 @pytest.mark.parametrize("is_there", [True, False])

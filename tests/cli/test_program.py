@@ -122,8 +122,9 @@ def test_the_last_answers_are_shown_once(
     assert printed.count("answers to held-out instructions") == tables - samples
 
 
-def test_a_run_without_a_logger_leaves_no_config_that_the_next_one_trips_over(folder: Path, short: list[str]) -> None:
+def test_runs_without_a_logger_have_folders_of_their_own(folder: Path, short: list[str]) -> None:
     once = [*short, "--trainer.max_steps=1", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
     for _ in range(2):
         assert main(["fit", *once]) == 0
-    assert not list(folder.rglob("config.yaml"))
+    configs = sorted(str(path.relative_to(folder)) for path in folder.rglob("config.yaml"))
+    assert configs == ["runs/run/version_0/config.yaml", "runs/run/version_1/config.yaml"]

@@ -14,7 +14,6 @@ from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.program_keys import check_early
 from lightning_neft.cli.sigterm import Terminated
-from lightning_neft.cli.utf8 import is_utf8
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
 
@@ -77,9 +76,6 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         raise ConfigError("generate: --prompt and --input do not go together; give one of them, or neither for a chat")
     if options.prompt is not None and not options.prompt.strip():
         raise ConfigError("generate: --prompt is empty; leave it away for a chat")
-    # Python keeps such bytes of the command line as characters that no tokenizer takes.
-    if options.prompt is not None and not is_utf8(options.prompt):
-        raise ConfigError("generate: --prompt holds bytes that are not UTF-8; give it in UTF-8")
     if options.prompt is None and options.input is None and (sys.stdin is None or sys.stdin.closed):
         raise ConfigError(
             "generate: the standard input is closed, so nobody can chat; give --prompt, or --input with --output"

@@ -13,6 +13,7 @@ from importlib import import_module
 from lightning_neft.cli.environment import check_environment
 from lightning_neft.cli.help import OF_FIT, VERBS, static_help
 from lightning_neft.cli.sigterm import Terminated, sigterm_raises
+from lightning_neft.cli.utf8 import is_utf8
 
 __all__ = ["main"]
 
@@ -72,27 +73,19 @@ def main(args: Sequence[str] | None = None) -> int:
 def _open_closed_streams() -> None:
     """Open the standard streams that were closed, as by `>&-`, to nothing.
 
-    Else the first file that is opened would take the place of one, and get what a library prints.
+    Else the first file that is opened would take the place of one, and get what a library prints. `sys.stdin` stays
+    None, so that a chat can see that nobody can type.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
     os.close(descriptor)
-    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(_STANDARD_ERROR, "w", closefd=False)
 
 
 def _unreadable(args: Sequence[str]) -> str | None:
     """Return the first word of a command line that is no text, as bytes of another encoding are."""
-    return next((word for word in args if not word.isascii() and not _is_utf8(word)), None)
-
-
-def _is_utf8(word: str) -> bool:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return next((word for word in args if not is_utf8(word)), None)
 
 
 def _run(args: list[str]) -> int:
