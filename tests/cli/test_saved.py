@@ -27,11 +27,17 @@ def line_of(printed: str) -> str:
     return line
 
 
+# With a callback that is a `Checkpoint` of Lightning too, and comes first. With it Lightning resumes by itself.
+@pytest.mark.filterwarnings("ignore:`?.fit.ckpt_path=")
+@pytest.mark.parametrize(
+    "more", [[], ["--trainer.callbacks=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=errors"]]
+)
 def test_each_file_is_printed_with_its_step_and_is_of_it(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+    more: list[str], folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Two steps an epoch; the rate is so high that the first validation is the best.
-    assert main([*FIT, *short, "--trainer.max_steps=5", "--trainer.max_epochs=-1", "--model.learning_rate=1"]) == 0
+    steps = ["--trainer.max_steps=5", "--trainer.max_epochs=-1", "--model.learning_rate=1"]
+    assert main([*FIT, *short, *steps, *more]) == 0
     printed = capsys.readouterr().out
     found = {name: (int(step), path) for name, step, path in re.findall(r"^(.+) \(step (\d+)\): (.+)$", printed, re.M)}
     assert found.keys() == {"best checkpoint", "last checkpoint", "model folder"}

@@ -21,7 +21,7 @@ def test_ctrl_c_ends_a_fit_with_one_line_and_the_cursor_back(in_terminal: Callab
     assert shown.code == 130
     assert shown.has_cursor
     assert "Traceback" not in shown.text
-    assert re.search(r"^lightning_neft: stopped by SIGINT after step \d+; to go on", shown.text, re.MULTILINE)
+    assert re.search(r"^lightning_neft: stopped by SIGINT after step \d+; to resume", shown.text, re.MULTILINE)
     # Without a number of epochs Lightning would count them down from -2.
     assert "Epoch 0 " in shown.text
 

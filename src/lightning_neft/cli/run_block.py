@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from lightning_neft.callback import NEFTune
 from lightning_neft.models.language_model import LanguageModel
+from lightning_neft.models.step_checkpoint import main_checkpoint
 from lightning_neft.ranks import replicas
 
 if TYPE_CHECKING:
@@ -145,12 +146,13 @@ def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, folder: Path
         if isinstance(model, LanguageModel):
             yield ["generate", f"--model {_quoted(model_folder)}", '--prompt "TEXT"']
         yield ["export", f"--model {_quoted(folder)}", f"--output {_quoted(folder / 'export')}"]
-    checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    checkpoint = main_checkpoint(trainer)
+    last = "" if checkpoint is None else checkpoint.last_model_path
     is_whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
     has_samples = data.prepared.held_out is not None and data.prepared.stream is None
-    if checkpoint and config.is_file() and is_whole and has_samples:
+    if last and config.is_file() and is_whole and has_samples:
         result = _quoted(folder / "clean_loss.json")
-        of_run = [f"--config {_quoted(config)}", f"--ckpt_path {_quoted(Path(checkpoint))}"]
+        of_run = [f"--config {_quoted(config)}", f"--ckpt_path {_quoted(Path(last))}"]
         yield ["evaluate --clean-loss", *of_run, f"--out {result}"]
         yield ["report", result, f"--out {_quoted(folder / 'report.html')}"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 
@@ -12,6 +11,7 @@ from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.errors import ModelError
 from lightning_neft.models.checkpoint_weights import checkpoint_step
 from lightning_neft.models.model_folder import ModelFolder
+from lightning_neft.models.step_checkpoint import main_checkpoint
 
 __all__ = ["last_checkpoint", "saved_files"]
 
@@ -23,7 +23,7 @@ def saved_files(trainer: L.Trainer, run_folder: RunFolder) -> Iterator[tuple[str
         trainer: The Trainer, on the first process.
         run_folder: The folder of its run.
     """
-    checkpoint: Any = trainer.checkpoint_callback
+    checkpoint = main_checkpoint(trainer)
     if checkpoint is not None:
         # Without a monitor Lightning calls the newest one the best.
         best = checkpoint.best_model_path if checkpoint.monitor else ""
@@ -40,7 +40,7 @@ def saved_files(trainer: L.Trainer, run_folder: RunFolder) -> Iterator[tuple[str
 
 def last_checkpoint(trainer: L.Trainer) -> str:
     """Say in a few words which checkpoint a run that was broken off has left, and how to resume from it."""
-    checkpoint: Any = trainer.checkpoint_callback
+    checkpoint = main_checkpoint(trainer)
     path = "" if checkpoint is None else checkpoint.last_model_path
     if not path or not Path(path).exists():
         return "there is no checkpoint from before"

@@ -11,8 +11,9 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
+
+from lightning_neft.models.step_checkpoint import main_checkpoint
 
 __all__ = ["StopOnSignal", "StoppedBySignal", "ctrl_c_raises"]
 
@@ -98,8 +99,8 @@ class StopOnSignal(L.Callback):
 
 def _save_last(trainer: L.Trainer) -> str:
     """Write the `last.ckpt` of the run, by all ranks; returns its path, or an empty text where checkpoints are off."""
-    checkpoint = trainer.checkpoint_callback
-    if not isinstance(checkpoint, ModelCheckpoint) or checkpoint.dirpath is None:
+    checkpoint = main_checkpoint(trainer)
+    if checkpoint is None or checkpoint.dirpath is None:
         return ""
     path = f"{checkpoint.dirpath}/{checkpoint.CHECKPOINT_NAME_LAST}{checkpoint.FILE_EXTENSION}"
     trainer.save_checkpoint(path)

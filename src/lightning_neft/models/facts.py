@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from lightning_neft.callback import NEFTune
 from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.tokenization import Task
-from lightning_neft.errors import ModelError
+from lightning_neft.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -101,7 +102,9 @@ def training_facts(trainer: pl.Trainer | None) -> dict[str, Any]:
         found["data"] = source.name if source.exists() else options.source
         found["max_length"] = options.max_length
         if options.task != "sequence_classification":
-            found["template"] = trainer.datamodule.prepared.template.name  # type: ignore[attr-defined]
+            # A run that ends before its data are read may be kept too, by OnExceptionCheckpoint; its error counts then.
+            with suppress(DataError):
+                found["template"] = trainer.datamodule.prepared.template.name  # type: ignore[attr-defined]
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from safetensors import SafetensorError
 from torch import Tensor
 from typing_extensions import override
@@ -22,6 +22,7 @@ from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.checkpoint_weights import checkpoint_step, checkpoint_weights
 from lightning_neft.models.facts import FACTS_FILE, ModelFacts, write_facts
 from lightning_neft.models.finite import first_non_finite
+from lightning_neft.models.step_checkpoint import main_checkpoint
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
@@ -84,7 +85,8 @@ class ModelFolder(pl.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = self._path(trainer)
-        best: str = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        checkpoint = main_checkpoint(trainer)
+        best = "" if checkpoint is None else checkpoint.best_model_path
         try:
             pl_module.save_model(folder, best or None)  # type: ignore[operator]
         except ModelError as error:
@@ -93,11 +95,12 @@ class ModelFolder(pl.Callback):
         else:
             self.written = folder
             self.step = checkpoint_step(Path(best)) if best else trainer.global_step
-            rank_zero_info(f"model folder: {folder} (step {self.step})")
 
     def _path(self, trainer: pl.Trainer) -> Path:
-        if self.folder is not None:
-            return user_path(self.folder, "folder of ModelFolder")
+        # All ranks ask: the folder of a run may be set on the first alone, and `log_dir` waits for all of them.
+        folder: str | None = trainer.strategy.broadcast(self.folder)
+        if folder is not None:
+            return user_path(folder, "folder of ModelFolder")
         return Path(trainer.log_dir or trainer.default_root_dir) / "model"
 
 

@@ -17,10 +17,23 @@ from typing_extensions import override
 from lightning_neft.errors import ModelError
 from lightning_neft.models.checkpoint_weights import checkpoint_entries
 
-__all__ = ["StepCheckpoint"]
+__all__ = ["StepCheckpoint", "main_checkpoint"]
 
 # The Trainer's attributes that decide when to validate. The last name is private: the tests notice if it goes.
 _SCHEDULE = ("check_val_every_n_epoch", "val_check_batch", "_val_check_time_interval")
+
+
+def main_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    """Return the callback whose checkpoints are those of the run, or None where there is none.
+
+    Lightning's `Trainer.checkpoint_callback` is the first of any kind, also an `OnExceptionCheckpoint` of the user's.
+
+    Args:
+        trainer: With its callbacks.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    return next((callback for callback in found if isinstance(callback, StepCheckpoint)), found[0] if found else None)
 
 
 class StepCheckpoint(ModelCheckpoint):
