@@ -221,7 +221,8 @@ DOUBLED = (
         ("{{ 'x' * 10 ** 10 }}", "it needs more than 1024 MB"),
         ("{% set x = '%10000000000d' % 5 %}", "it needs more than 1024 MB"),
         ("{% set x = 'x' | center(10 ** 10) %}", "it needs more than 1024 MB"),
-        (DOUBLED, "it needs more than 1024 MB"),
+        # Which limit is first depends on how fast memory is.
+        (DOUBLED, "it (needs more than 1024 MB|does not end within 1 seconds)"),
     ],
 )
 def test_a_template_without_end_is_refused_within_limits(
