@@ -224,7 +224,8 @@ class NoiseHook:
         name = self.target.name or type(module).__name__
         ids = args[0] if args and isinstance(args[0], Tensor) else None
         # Tensor parallelism hands over a DTensor, which cannot be compared with the batch's plain one.
-        ids = ids.full_tensor() if hasattr(ids, "full_tensor") else ids
+        if ids is not None and hasattr(ids, "full_tensor"):
+            ids = ids.full_tensor()
         if not state.is_armed:
             if _is_recomputing() and state.calls and _calls_of(state, ids):
                 raise NoNoiseError(
