@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.common.files import write_text
-from lightning_neft.zoo.recipe import load_recipes
+from lightning_neft.recipes.recipe import load_recipes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipes.md"
 BEGIN, END = "<!-- made by scripts/recipe_table.py -->", "<!-- end -->"

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from lightning_neft.limits import beyond_limits
+from lightning_neft.common.limits import beyond_limits
 
 
 @pytest.fixture(autouse=True)
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    monkeypatch.setattr("lightning_neft.common.limits._SECONDS", 1)
 
 
 def test_what_ends_and_what_raises_stays_within_the_limits() -> None:
@@ -40,5 +40,5 @@ def test_nothing_of_it_is_printed_and_no_process_is_left(capfd: pytest.CaptureFi
 
 
 def test_what_waits_without_working_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_neft.limits._LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("lightning_neft.common.limits._LONGEST_WAIT", 0.1)
     assert beyond_limits(lambda: os.read(os.pipe()[0], 1)) == "it does not end within 1 seconds"

@@ -12,8 +12,8 @@ from sphinx.application import Sphinx
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.common.files import write_text
 from lightning_neft.data.catalogue import CatalogueEntry, find_entry
-from lightning_neft.zoo.base_models import find_base_model
-from lightning_neft.zoo.recipe import Recipe, load_recipes
+from lightning_neft.hub.base_models import find_base_model
+from lightning_neft.recipes.recipe import Recipe, load_recipes
 
 __all__ = ["link_table", "page", "setup", "write_pages"]
 

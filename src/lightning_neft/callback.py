@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_neft.common.logging_step import is_logging_step
+from lightning_neft.common.ranks import data_parallel_rank
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
 from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target
@@ -21,7 +22,6 @@ from lightning_neft.noise.hook import Strength
 from lightning_neft.noise.injector import EmbeddingNoise, Scale
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
-from lightning_neft.ranks import data_parallel_rank
 
 __all__ = ["NEFTune", "Required"]
 

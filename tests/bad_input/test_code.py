@@ -17,7 +17,7 @@ import yaml
 from bad_input.refusals import FIT, PREVIEW, RECORDS, Case, Content, put
 from bad_input.test_places import Malicious, saved
 from lightning_neft.cli.main import main
-from lightning_neft.models.base import resolve_base
+from lightning_neft.hub.names import resolve_base
 
 TOUCH = "from pathlib import Path\nPath('touched').touch()\n"
 GENERATE = "generate --model=m --device=cpu --template=alpaca --prompt=Hi"

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 
 from bad_input.refusals import FIT, Case, put
 from bad_input.test_code import tiny
-from lightning_neft.models.base import TINY
+from lightning_neft.hub.names import TINY
 from lightning_neft.models.weights import load_weights
 
 GENERATE = "generate --model=m --device=cpu --template=alpaca --prompt=Hi --max_new_tokens=2"
@@ -108,7 +108,7 @@ def test_is_refused_in_one_line(case: Case, refused: Callable[[Case], None]) -> 
 @pytest.fixture(autouse=True)
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never ends is stopped sooner."""
-    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    monkeypatch.setattr("lightning_neft.common.limits._SECONDS", 1)
 
 
 @pytest.fixture(scope="module")

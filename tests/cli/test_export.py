@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.models.answer_sources import load_model, open_answerer
-from lightning_neft.models.base import TINY
-from lightning_neft.models.facts import read_facts
+from lightning_neft.generation.sources import load_model, open_answerer
+from lightning_neft.hub.names import TINY
+from lightning_neft.models.description import read_facts
 
 QUESTION = [{"role": "user", "content": "What is the plural of mouse?"}]
 # Merging adapters rounds each weight once more.
@@ -162,8 +162,8 @@ def test_the_card_of_a_checkpoint_is_of_its_own_run(short: list[str], folder: Pa
 
 
 def test_a_hub_base_and_dataset_are_named_for_the_hub() -> None:
-    from lightning_neft.cli.model_card import model_card
-    from lightning_neft.models.facts import ModelFacts
+    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.saving.model_card import model_card
 
     facts = ModelFacts("meta-llama/Llama-2-7b-hf", "L", "causal_lm", template="alpaca", alpha=5.0, data="alpaca")
     text = model_card(facts, "x", config={}, run=None, has_chat_template=False)
@@ -217,7 +217,7 @@ def test_the_folder_is_replaced_only_when_told_and_only_whole(
     assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
     (folder / "out" / "lightning_neft.json").write_text("{}")
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_neft.models.export.write_facts", lambda *_: 1 / 0)
+        patch.setattr("lightning_neft.saving.export.write_facts", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"])
     assert {path.name for path in folder.iterdir()} == {"out"}

@@ -16,8 +16,8 @@ from lightning_neft.cli.chat import visible
 from lightning_neft.cli.main import main
 from lightning_neft.cli.prompt_file import read_prompts
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.models.answer_sources import open_answerer
-from lightning_neft.models.answering import Answerer
+from lightning_neft.generation.answering import Answerer
+from lightning_neft.generation.sources import open_answerer
 
 TINY = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--max_new_tokens=12"]
 WORDS = ("cat", "dog", "a hen and a fox", "owl", "bee", "ant or fly", "cow")

@@ -12,7 +12,7 @@ import pytest
 
 from bad_input.refusals import ANNOTATIONS, OUTPUTS, RECORDS, RESULT
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.config_paths import _ENDINGS, _READ_HERE, expand_paths
+from lightning_neft.cli.config_files import _ENDINGS, _READ_HERE, expand_paths
 from lightning_neft.cli.main import main
 from lightning_neft.cli.program import WITHOUT_TRAINING, Program
 from lightning_neft.cli.quiet import quiet

@@ -23,9 +23,9 @@ from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.evaluation.result import read_result
 from lightning_neft.evaluation.text_statistics import token_counts
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.study.arm import ArmTask, Measures, read_record
 from lightning_neft.study.child import Validated
 from lightning_neft.study.plan import Arm

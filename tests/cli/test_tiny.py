@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from lightning_neft.cli.main import main
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
-from lightning_neft.models.facts import read_facts
+from lightning_neft.models.description import read_facts
 
 LARGE = """\
 model:

@@ -15,10 +15,10 @@ from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.prepare import DataOptions, prepare
-from lightning_neft.data.templates.base import Template
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
+from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import encode
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 from words import talk
 
 # As many chat models have it: the tokens of the template are special tokens of the tokenizer.

@@ -8,12 +8,11 @@ import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.cutting import cut_conversations, split_long
-from lightning_neft.data.templates.base import Template
+from lightning_neft.data.templates.builtin import PlainTemplate, VicunaTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import encode
-from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.hub.tokenizer import load_tokenizer
 from words import talk, tokenizer
 
 

@@ -18,13 +18,12 @@ import pytest
 from forked import Forked
 from lightning_neft.data import token_store
 from lightning_neft.data.conversation import Conversation, Labelled, Message
-from lightning_neft.data.templates.alpaca import AlpacaTemplate
+from lightning_neft.data.templates.builtin import AlpacaTemplate, PlainTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
 from lightning_neft.data.tokenization import EncodedSample, Encoding, encode
-from lightning_neft.data.tokenizer import add_special_tokens
 from lightning_neft.errors import DataError
+from lightning_neft.hub.tokenizer import add_special_tokens
 from words import talk, tokenizer
 
 SAMPLES = [EncodedSample([0, 5, 1], [-100, 5, 1]), EncodedSample([0, 4], [-100, -100]), EncodedSample([9], [9])]

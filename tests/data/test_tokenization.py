@@ -11,13 +11,10 @@ from tokenizers import processors
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.alpaca import AlpacaTemplate
-from lightning_neft.data.templates.guanaco import GuanacoTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.templates.builtin import AlpacaTemplate, GuanacoTemplate, PlainTemplate, VicunaTemplate
 from lightning_neft.data.tokenization import Encoding, encode, label_names
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.hub.tokenizer import load_tokenizer
 from words import talk, tokenizer
 
 PLAIN = PlainTemplate()

@@ -8,8 +8,8 @@ import pytest
 from tokenizers import processors
 from transformers import ByT5Tokenizer
 
-from lightning_neft.data.tokenizer import add_special_tokens, leading_ids, load_tokenizer, pad_id, tokenizer_identity
 from lightning_neft.errors import ModelError
+from lightning_neft.hub.tokenizer import add_special_tokens, leading_ids, load_tokenizer, pad_id, tokenizer_identity
 from words import tokenizer
 
 MARKS = ("<|im_start|>", "<|im_end|>")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from lightning_neft.zoo.base_models import find_base_model
-from lightning_neft.zoo.locate import recipe_names
-from lightning_neft.zoo.recipe import Recipe, load_recipe
+from lightning_neft.hub.base_models import find_base_model
+from lightning_neft.recipes.locate import recipe_names
+from lightning_neft.recipes.recipe import Recipe, load_recipe
 from pages import DOCS, LINK, ROOT, extension, is_reviewed
 
 

@@ -14,7 +14,7 @@ import pytest
 import lightning_neft
 from lightning_neft import NEFTune, errors
 from lightning_neft.data.sources.source import open_source
-from lightning_neft.zoo.recipe import load_recipe
+from lightning_neft.recipes.recipe import load_recipe
 from pages import DOCS, extension
 
 API = DOCS / "reference" / "api.md"

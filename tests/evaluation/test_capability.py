@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.evaluation import capability as module
 from lightning_neft.evaluation.capability import capability
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.weights import load_weights
 
 pytest.importorskip("lm_eval")

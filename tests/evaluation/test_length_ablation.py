@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.data.templates.builtin import PlainTemplate
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.length_ablation import Variant, answer_variant, variants
-from lightning_neft.models.answering import Answerer
+from lightning_neft.generation.answering import Answerer
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.weights import load_weights
 
 ASKED = [Conversation.exchange(f"Say {word}.", "") for word in ("cat", "the dog and the hen", "owl")]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_neft.evaluation.ngrams import diversity, paper_diversity
+from lightning_neft.evaluation.text_statistics import diversity, paper_diversity
 
 
 def test_a_text_worked_out_by_hand() -> None:

@@ -13,8 +13,8 @@ from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.data.templates.registry import default_template
 from lightning_neft.data.tokenization import encode, label_names
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import DataError
+from lightning_neft.hub.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

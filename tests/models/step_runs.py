@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_neft.common.ranks import data_parallel_rank, replicas
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import TrainOrder
 from lightning_neft.data.batching.plan import Batching, PlannedSamples
 from lightning_neft.data.tokenization import EncodedSample
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
-from lightning_neft.ranks import data_parallel_rank, replicas
 from tiny import trainer
 
 COUNT = 16

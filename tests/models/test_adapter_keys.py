@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lightning_neft.errors import ModelError
-from lightning_neft.models.answer_sources import load_model
+from lightning_neft.generation.sources import load_model
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
 

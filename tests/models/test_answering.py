@@ -12,13 +12,13 @@ from transformers import AutoModelForCausalLM
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import exchange_ids, rendered
-from lightning_neft.data.templates.base import TurnTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
+from lightning_neft.data.templates.builtin import PlainTemplate
 from lightning_neft.data.templates.registry import template_named
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, stops
+from lightning_neft.data.templates.template import TurnTemplate
 from lightning_neft.errors import ConfigError, DataError, ModelError
-from lightning_neft.models.answer_sources import open_answerer
-from lightning_neft.models.answering import Answerer
+from lightning_neft.generation.answering import Answerer
+from lightning_neft.generation.sources import open_answerer
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, stops
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM

@@ -15,8 +15,8 @@ from torch import Tensor
 from lightning_neft.errors import ModelError
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.checkpoint import check_description, check_weights, keep_trained
-from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
 from lightning_neft.models.lora import LoraOptions
+from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
 from models.words import fit
 
 LORA = LoraOptions(r=2)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.models.answer_sources import open_answerer
+from lightning_neft.generation.sources import open_answerer
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM
 from models.test_parallel import run

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.generation import generate_answers
+from lightning_neft.models.decoding import generate_answers
 from tiny import trainer
 
 PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]

@@ -13,9 +13,9 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig
 
 from lightning_neft.errors import ModelError
-from lightning_neft.models import hub
-from lightning_neft.models.base import TINY, loading
-from lightning_neft.models.hub import cache_without_hub
+from lightning_neft.hub import cache as hub
+from lightning_neft.hub.cache import cache_without_hub
+from lightning_neft.hub.names import TINY, loading
 
 
 @pytest.fixture(autouse=True)

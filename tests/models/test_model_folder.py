@@ -21,7 +21,7 @@ from lightning_neft import NEFTune
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.facts import read_facts
+from lightning_neft.models.description import read_facts
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.sequence_classifier import SequenceClassifier

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lightning_neft import NEFTune
 from lightning_neft.errors import ModelError
+from lightning_neft.models.batches import check_packing
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.packing_check import check_packing
 from models.words import fit
 
 SPECIAL = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -11,7 +11,7 @@ from transformers import BertConfig, GPT2Config, LlamaConfig, PretrainedConfig, 
 from lightning_neft.cli.main import main
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ModelError
-from lightning_neft.models.positions import check_positions
+from lightning_neft.models.vocabulary import check_positions
 
 
 def saved(config: PretrainedConfig, folder: Path) -> str:
@@ -63,7 +63,7 @@ def test_a_fit_ends_with_one_line_before_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from lightning_neft.models.base import TINY
+    from lightning_neft.hub.names import TINY
 
     base = tmp_path / "base"
     saved(GPT2Config(n_positions=16), base)

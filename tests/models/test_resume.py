@@ -12,11 +12,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_neft import NEFTune
+from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
+from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.module import TextData
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.optimizer import adamw
-from lightning_neft.models.step_checkpoint import StepCheckpoint
-from lightning_neft.models.step_seed import StepSeed
 
 BY_STEPS = {"max_steps": 6, "max_epochs": -1}
 # 5 batches an epoch, an optimiser step every 2 of them: 3 steps an epoch.

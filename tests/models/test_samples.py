@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from lightning_neft import NEFTune
+from lightning_neft.callbacks.sample_answers import SampleAnswers, SamplePrompt
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.samples import SampleAnswers, SamplePrompt
 from models.words import fit
 from models.words import loader as words
 from tiny import LoggedRows, Tuned, llama, loader, trainer
@@ -151,7 +151,7 @@ def test_sharded_weights_are_left_out_with_one_notice(
     base: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As with a strategy that is neither of those that keep whole weights.
-    monkeypatch.setattr("lightning_neft.models.samples.SingleDeviceStrategy", type("Other", (), {}))
+    monkeypatch.setattr("lightning_neft.callbacks.sample_answers.SingleDeviceStrategy", type("Other", (), {}))
     monkeypatch.setattr(CausalLM, "generate", lambda *_, **__: pytest.fail("generates"))
     with caplog.at_level("INFO"):
         fit(CausalLM(base), 4, callbacks=[SampleAnswers(["a"])], **VALIDATED)

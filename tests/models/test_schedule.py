@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from lightning_neft.models.schedule import cosine_with_warmup
+from lightning_neft.models.optimizer import cosine_with_warmup
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step\\(\\)` before:UserWarning")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neft import NEFTune
-from lightning_neft.data.tokenizer import load_tokenizer
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.loss import mean_loss
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from lightning_neft.models.step_checkpoint import StepCheckpoint
+from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
 from tiny import Samples, Tuned, llama, trainer
 
 ACCUMULATED = 3

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_neft import NEFTune
+from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
-from lightning_neft.models.step_seed import StepSeed
 from models.words import batch, fit
 
 
@@ -35,7 +35,7 @@ class Drawing(CausalLM):
 
 def drawn(base: str, seed: int | None = None, rank: int = 0, monkeypatch: Any = None, **options: Any) -> list[float]:
     if rank:
-        monkeypatch.setattr("lightning_neft.models.step_seed.data_parallel_rank", lambda trainer: rank)
+        monkeypatch.setattr("lightning_neft.callbacks.step_seed.data_parallel_rank", lambda trainer: rank)
     module = Drawing(base)
     fit(module, 4, callbacks=[StepSeed(seed)], **options)
     return module.drawn

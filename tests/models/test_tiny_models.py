@@ -9,10 +9,10 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ModelError
-from lightning_neft.models import tiny_models
-from lightning_neft.models.tiny_models import TINY_MODEL_TYPES, save_tiny_model, tiny_model
+from lightning_neft.hub import tiny_models
+from lightning_neft.hub.tiny_models import TINY_MODEL_TYPES, save_tiny_model, tiny_model
+from lightning_neft.hub.tokenizer import load_tokenizer
 
 CLASSES = {
     "llama": "LlamaForCausalLM",

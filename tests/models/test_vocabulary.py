@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer, pad_id
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.answer_sources import load_model
+from lightning_neft.generation.sources import load_model
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad_id
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.generation import generate_answers
+from lightning_neft.models.decoding import generate_answers
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.vocabulary import grow_embeddings, lacking_rows, names_from, rows_line
 from tiny import VOCABULARY, llama, t5

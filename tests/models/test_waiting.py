@@ -9,12 +9,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
+from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import PlannedBatch
 from lightning_neft.data.tokenization import EncodedSample
 from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.clean_probe import CleanLoss
-from lightning_neft.models.step_seed import StepSeed
 from tiny import LoggedRows, trainer
 
 # What asks a device for a value: item() and truth, places that are not 0.

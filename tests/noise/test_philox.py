@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from lightning_neft.noise.philox import philox, philox_integers
+from lightning_neft.noise.uniform.philox import philox, philox_integers
 
 CPU = torch.device("cpu")
 

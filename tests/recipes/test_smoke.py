@@ -12,10 +12,10 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from lightning_neft.cli.main import main
+from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.checkpoint import DESCRIPTION
-from lightning_neft.zoo.base_models import find_base_model
-from lightning_neft.zoo.locate import recipe_names
-from lightning_neft.zoo.recipe import load_recipe
+from lightning_neft.recipes.locate import recipe_names
+from lightning_neft.recipes.recipe import load_recipe
 
 # What transformers builds for a task, by model type.
 CLASSES = {

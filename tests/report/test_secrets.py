@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_neft.report.secrets import MASK, mask, mask_addresses, mask_message, mask_text
+from lightning_neft.common.secrets import MASK, mask, mask_addresses, mask_message, mask_text
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.report.arms import read_study
 from lightning_neft.report.content import Finding, Findings, Note
+from lightning_neft.report.difference import finding
 from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.summary import summary
-from lightning_neft.report.verdicts import finding
 from report.example import study, win_rate
 
 

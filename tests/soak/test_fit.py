@@ -19,8 +19,8 @@ import torch
 
 from forked import Forked
 from lightning_neft.cli.main import main
-from lightning_neft.models.base import TINY
-from lightning_neft.study.curves import read_curves
+from lightning_neft.hub.names import TINY
+from lightning_neft.study.measure import read_curves
 from soak.kills import KILLS, Moments, live
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]

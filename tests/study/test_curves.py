@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_neft.study.curves import read_curves
+from lightning_neft.study.measure import read_curves
 
 
 def test_a_run_that_went_on_has_one_curve_without_doubled_steps(tmp_path: Path) -> None:

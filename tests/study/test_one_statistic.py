@@ -15,7 +15,7 @@ from lightning_neft.evaluation.result import make_result, provenance
 from lightning_neft.report.arms import read_study
 from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.sections.arm_table import arm_table
+from lightning_neft.report.sections.arms import arm_table
 from lightning_neft.report.sections.summary import summary
 from lightning_neft.study import measure as module
 from lightning_neft.study.arm import Measures

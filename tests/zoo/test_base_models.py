@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.base_models import BaseModel, base_models, find_base_model
+from lightning_neft.hub.base_models import BaseModel, base_models, find_base_model
 
 # What else the size depends on, by model type or name.
 _OWN: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.card import AlphaSource, Card, Licences, Status, read_card
+from lightning_neft.recipes.card import AlphaSource, Card, Licences, Status, read_card
 
 CARD = """\
 model: llama-2-7b

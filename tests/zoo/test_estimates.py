@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lightning_neft.zoo.base_models import base_models, find_base_model
-from lightning_neft.zoo.estimates import PEAK_FLOPS, UTILISATION, Run, estimate, run_of
+from lightning_neft.hub.base_models import base_models, find_base_model
+from lightning_neft.recipes.estimates import PEAK_FLOPS, UTILISATION, Run, estimate, run_of
 
 LLAMA = find_base_model("llama-2-7b")
 FULL = Run(rows=4, length=512, weight_bytes=4, activation_bytes=2, samples=1000, epochs=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_neft.zoo.recipe import load_recipes
+from lightning_neft.recipes.recipe import load_recipes
 from pages import DOCS, ROOT, script
 
 PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightning_neft.cli.program import Program
-    from lightning_neft.models.answering import Answerer
-    from lightning_neft.models.facts import ModelFacts
+    from lightning_neft.generation.answering import Answerer
+    from lightning_neft.models.description import ModelFacts
 
 __all__ = ["DTYPES", "add_model_options", "answerer_of", "trained_program"]
 
@@ -45,7 +45,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
     if options.model is not None:
         if rest:
             raise ConfigError(f"{verb}: {rest[0]} does not go with --model; leave it out, or give --config instead")
-        from lightning_neft.models.answer_sources import open_answerer
+        from lightning_neft.generation.sources import open_answerer
 
         return open_answerer(
             options.model,
@@ -59,7 +59,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
             f"{verb} needs a model: --model FOLDER_OR_HUB_ID, or --config FILE_OR_RECIPE with --ckpt_path last "
             f"(lightning_neft {verb} --help)"
         )
-    from lightning_neft.models.answer_sources import chosen_device, module_answerer
+    from lightning_neft.generation.sources import chosen_device, module_answerer
 
     chosen_device(options.device)  # before the weights are read
     program, facts, _ = trained_program(verb, options, rest)
@@ -94,9 +94,9 @@ def trained_program(
     from lightning_neft.cli.checkpoint_option import checkpoint_of
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.data.prepare import template_of
-    from lightning_neft.models.answer_sources import build_module
-    from lightning_neft.models.checkpoint_weights import checkpoint_facts
-    from lightning_neft.models.facts import ModelFacts
+    from lightning_neft.generation.sources import build_module
+    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.saving.checkpoint_weights import checkpoint_facts
 
     given = [f"--model.dtype={options.dtype}"] if options.dtype else []
     given += ["--model.trust_remote_code=true"] if options.trust_remote_code else []

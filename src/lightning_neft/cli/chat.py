@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from lightning_neft.cli.utf8 import is_utf8
+from lightning_neft.common.escaping import is_utf8
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lightning_neft.models.answering import Answerer
+    from lightning_neft.generation.answering import Answerer
 
 __all__ = ["chat", "visible"]
 

@@ -1,15 +1,79 @@
-"""Which files `--config` names: a path, or the recipe of that name."""
+"""Config files of a command line: found, read without surprises, with their paths expanded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning_neft.common.paths import user_path
+import yaml
+from jsonargparse import Namespace, get_loader, set_loader
+
+from lightning_neft.common.config_text import check_text
+from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.locate import find_recipe, recipe_name, recipes_folder
+from lightning_neft.recipes.locate import find_recipe, recipe_name, recipes_folder
 
-__all__ = ["last_recipe", "resolve_configs", "run_name"]
+__all__ = ["PARSER_MODE", "expand_paths", "last_recipe", "resolve_configs", "run_name"]
+
+
+# For `parser_mode`: a name of our own, so that other parsers in this process read as before.
+PARSER_MODE = "lightning_neft"
+
+# A time, which YAML 1.1 reads as a number to the base 60.
+_TIME = re.compile(r"[-+]?[0-9]+(:[0-9]+)+(\.[0-9]*)?")
+
+
+def _load(text: str) -> Any:
+    if _TIME.fullmatch(text.strip()):
+        return text
+    # A config file has been checked already, with its name; what it or an option names has not.
+    check_text(text, "a value of the command line, or a file that it names")
+    return get_loader("yaml")(text)
+
+
+set_loader(PARSER_MODE, _load, exceptions=(yaml.YAMLError,))
+
+
+# What the names of paths end with: default_root_dir, dirpath, save_dir, the options of loggers and callbacks.
+_ENDINGS = ("dir", "path", "folder", "file", "root")
+# These are expanded where they are read, and stay as they were given in what is saved.
+_READ_HERE = ("model.base", "data.source", "data.cache_dir", "ckpt_path")
+
+
+def expand_paths(config: Namespace) -> None:
+    """Expand the paths of the Trainer and the checkpoints in place, and check the others.
+
+    Raises:
+        ConfigError: There is no such home folder, or a path holds a NUL character.
+    """
+    for key in _READ_HERE:
+        if (value := config.get(key)) is not None:
+            user_path(value, key)
+    for section in ("trainer", "checkpoint"):
+        _expand(config[section], section)
+
+
+def _expand(section: Any, where: str) -> None:
+    for name, value in _items(section):
+        key = f"{where}.{name}"
+        if isinstance(value, (str, Path)):
+            # Whether it can be an address is for the class to say.
+            if str(name).endswith(_ENDINGS) and name != "class_path" and not is_address(value):
+                section[name] = type(value)(user_path(value, key))
+        else:
+            _expand(value, key)
+
+
+def _items(section: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the entries of a section or list, where it has some."""
+    if isinstance(section, Namespace):
+        yield from list(vars(section).items())
+    elif isinstance(section, dict):
+        yield from list(section.items())
+    elif isinstance(section, list):
+        yield from enumerate(section)
 
 
 def resolve_configs(args: Sequence[str]) -> tuple[list[str], list[Path]]:

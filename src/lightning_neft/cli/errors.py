@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from pickle import UnpicklingError
 
-from lightning_neft.cli.escaped import escaped
+from lightning_neft.common.escaping import escaped
+from lightning_neft.common.secrets import MASK, is_secret, mask_message
 from lightning_neft.errors import NEFTError
-from lightning_neft.report.secrets import MASK, is_secret, mask_message
 
 __all__ = ["explain", "explain_argument_error", "explain_instantiation"]
 

@@ -21,7 +21,7 @@ from lightning_neft.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lightning_neft.models.facts import ModelFacts
+    from lightning_neft.models.description import ModelFacts
 
 __all__ = ["run"]
 
@@ -118,7 +118,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         _check_outside(folder, config, "the config of the run")
     if folder.is_dir() and any(folder.iterdir()):
         # Seconds of imports, so only now.
-        from lightning_neft.models.facts import FACTS_FILE
+        from lightning_neft.models.description import FACTS_FILE
 
         check_replaceable(folder, FACTS_FILE)
 
@@ -132,9 +132,9 @@ def _check_outside(folder: Path, path: Path, what: str) -> None:
 def _load_folder(verb: str, options: Namespace) -> _Source:
     from dataclasses import replace
 
-    from lightning_neft.models.answer_sources import load_model
-    from lightning_neft.models.base import resolve_base
-    from lightning_neft.models.facts import ModelFacts
+    from lightning_neft.generation.sources import load_model
+    from lightning_neft.hub.names import resolve_base
+    from lightning_neft.models.description import ModelFacts
 
     given = user_path(options.model, "--model")
     # A folder of a run: the model of its best checkpoint is beside its config.
@@ -162,7 +162,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
     # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
     from lightning_neft.cli.program_inputs import input_paths
-    from lightning_neft.models.base import resolve_base
+    from lightning_neft.hub.names import resolve_base
 
     program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
     assert checkpoint is not None
@@ -179,7 +179,7 @@ def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Sou
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    from lightning_neft.config_text import load_config
+    from lightning_neft.common.config_text import load_config
 
     if not path.is_file():
         return {}
@@ -191,8 +191,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _write(source: _Source, folder: Path, name: str, options: Namespace) -> bool:
-    from lightning_neft.cli.model_card import model_card
-    from lightning_neft.models.export import export_model
+    from lightning_neft.saving.export import export_model
+    from lightning_neft.saving.model_card import model_card
 
     return export_model(
         source.model,

@@ -19,7 +19,7 @@ from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightning_neft.cli.prompt_file import Prompt
-    from lightning_neft.models.answering import Answerer
+    from lightning_neft.generation.answering import Answerer
 
 __all__ = ["run"]
 
@@ -97,7 +97,7 @@ def _check_output(options: Namespace, rest: Sequence[str]) -> None:
 
 
 def _settings(answerer: Answerer, max_new_tokens: int | None) -> str:
-    from lightning_neft.models.answering import MOST_TOKENS
+    from lightning_neft.generation.answering import MOST_TOKENS
 
     found = answerer.settings
     together = min(MOST_TOKENS, answerer.positions or MOST_TOKENS)

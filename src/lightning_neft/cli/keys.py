@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from lightning_neft.config_text import compose_config
+from lightning_neft.common.config_text import compose_config
 from lightning_neft.errors import ConfigError
 
 __all__ = ["KnownKeys", "check_keys", "keys_given"]

@@ -13,7 +13,7 @@ from importlib import import_module
 from lightning_neft.cli.environment import check_environment
 from lightning_neft.cli.help import OF_FIT, VERBS, static_help
 from lightning_neft.cli.sigterm import Terminated, sigterm_raises
-from lightning_neft.cli.utf8 import is_utf8
+from lightning_neft.common.escaping import is_utf8
 
 __all__ = ["main"]
 

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 import lightning as L
 
+from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.step_checkpoint import StepCheckpoint
 
 __all__ = ["check_monitors", "logged_metrics"]
 

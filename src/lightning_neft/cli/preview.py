@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from lightning_neft.cli.escaped import escaped
 from lightning_neft.cli.program_keys import check_early
+from lightning_neft.common.escaping import escaped
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -21,9 +21,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
-from lightning_neft.cli.config_files import last_recipe, resolve_configs, run_name
-from lightning_neft.cli.config_loader import PARSER_MODE
-from lightning_neft.cli.config_paths import expand_paths
+from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.sample_answers import SampleAnswers
+from lightning_neft.callbacks.signals import StopOnSignal
+from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
+from lightning_neft.callbacks.step_seed import StepSeed
+from lightning_neft.callbacks.token_rate import TokenRate
+from lightning_neft.cli.config_files import PARSER_MODE, expand_paths, last_recipe, resolve_configs, run_name
 from lightning_neft.cli.errors import explain_instantiation
 from lightning_neft.cli.keys import KnownKeys, check_keys
 from lightning_neft.cli.local_classes import make_local_classes_importable
@@ -34,26 +38,20 @@ from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
 from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
-from lightning_neft.cli.stop_signals import StopOnSignal
 from lightning_neft.cli.task import MODELS, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.cli.whole_numbers import read_whole_numbers_first
 from lightning_neft.common.paths import file_in_the_way, is_address
+from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.checkpoint_io import AtomicCheckpointIO
-from lightning_neft.models.clean_probe import CleanLoss
 from lightning_neft.models.finite import FiniteLoss
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.model_folder import ModelFolder
-from lightning_neft.models.samples import SampleAnswers
-from lightning_neft.models.step_checkpoint import StepCheckpoint
-from lightning_neft.models.step_seed import StepSeed
-from lightning_neft.models.token_rate import TokenRate
-from lightning_neft.report.secrets import mask_addresses
-from lightning_neft.zoo.recipe import read_card_of_file
+from lightning_neft.recipes.recipe import read_card_of_file
+from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
 
 __all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.formats.base import Format
+from lightning_neft.data.formats.format import Format
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import TOY, open_source
 from lightning_neft.errors import DataError

@@ -13,9 +13,9 @@ import yaml
 
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.base_models import find_base_model
-from lightning_neft.zoo.estimates import Estimate, Run, estimate, run_of
-from lightning_neft.zoo.recipe import Recipe
+from lightning_neft.hub.base_models import find_base_model
+from lightning_neft.recipes.estimates import Estimate, Run, estimate, run_of
+from lightning_neft.recipes.recipe import Recipe
 
 __all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 

@@ -17,8 +17,8 @@ from lightning_neft.cli.recipe_details import print_details, recipe_details
 from lightning_neft.common.files import new_file
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.zoo.locate import find_recipe
-from lightning_neft.zoo.recipe import Recipe, load_recipe, load_recipes
+from lightning_neft.recipes.locate import find_recipe
+from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,8 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from typing_extensions import override
 
 from lightning_neft.cli.run_folder import RunFolder
+from lightning_neft.common.secrets import MASK, is_masked, is_secret, mask_addresses
 from lightning_neft.errors import ConfigError
-from lightning_neft.report.secrets import MASK, is_masked, is_secret, mask_addresses
 
 __all__ = ["SaveConfig", "check_not_masked"]
 

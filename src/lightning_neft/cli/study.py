@@ -18,10 +18,9 @@ from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.program_keys import check_early
 from lightning_neft.common.paths import file_in_the_way
+from lightning_neft.common.secrets import mask
 from lightning_neft.errors import ConfigError
-from lightning_neft.report.secrets import mask
-from lightning_neft.study.choices import PRUNERS, SAMPLERS
-from lightning_neft.study.plan import Plan, is_study, parse_alphas, parse_search
+from lightning_neft.study.plan import PRUNERS, SAMPLERS, Plan, is_study, parse_alphas, parse_search
 
 if TYPE_CHECKING:
     from lightning_neft.study.child import Child

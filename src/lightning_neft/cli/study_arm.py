@@ -15,20 +15,18 @@ from typing import Any
 import yaml
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from lightning_neft.callbacks.signals import StoppedBySignal
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
-from lightning_neft.cli.stop_signals import StoppedBySignal
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, write_record
-from lightning_neft.study.child import Failed
-from lightning_neft.study.curves import read_curves
-from lightning_neft.study.measure import measure
+from lightning_neft.study.child import Failed, ReportToStudy
+from lightning_neft.study.measure import measure, read_curves
 from lightning_neft.study.pairing import Fingerprint
-from lightning_neft.study.reporting import ReportToStudy
 
 __all__ = ["describe", "run_arm"]
 

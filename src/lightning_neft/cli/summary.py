@@ -1,22 +1,28 @@
-"""What is left of a run: the losses, a few answers, and where the files are."""
+"""What a fit ends with: losses, answers, and which files it has left, each with its step."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lightning as L
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_neft.cli.saved_files import saved_files
+from lightning_neft.callbacks.sample_answers import SampleAnswers
+from lightning_neft.callbacks.step_checkpoint import main_checkpoint
+from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.common.files import write_text
 from lightning_neft.data.module import asked
+from lightning_neft.errors import ModelError
 from lightning_neft.models.language_model import LanguageModel
-from lightning_neft.models.samples import SampleAnswers
+from lightning_neft.models.model_folder import ModelFolder
+from lightning_neft.saving.checkpoint_weights import checkpoint_step
 
 if TYPE_CHECKING:
     import lightning as L
@@ -25,9 +31,49 @@ if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
-__all__ = ["print_fit", "write_predictions"]
+__all__ = ["last_checkpoint", "print_fit", "saved_files", "write_predictions"]
+
+
+def saved_files(trainer: L.Trainer, run_folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """Yield (what it is, path) of what is there: checkpoints and model folder with their steps, logs and config.
+
+    Args:
+        trainer: The Trainer, on the first process.
+        run_folder: The folder of its run.
+    """
+    checkpoint = main_checkpoint(trainer)
+    if checkpoint is not None:
+        # Without a monitor Lightning calls the newest one the best.
+        best = checkpoint.best_model_path if checkpoint.monitor else ""
+        for name, path in (("best checkpoint", best), ("last checkpoint", checkpoint.last_model_path)):
+            if path and Path(path).exists():
+                yield f"{name}{_of_step(Path(path))}", path
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, ModelFolder) and callback.written is not None:
+            yield f"model folder (step {callback.step})", str(callback.written)
+    if run_folder.is_made:
+        yield "log and config" if run_folder.has_usual_loggers else "config", str(run_folder.path)
+
+
+def last_checkpoint(trainer: L.Trainer) -> str:
+    """Say in a few words which checkpoint a run that was broken off has left, and how to resume from it."""
+    checkpoint = main_checkpoint(trainer)
+    path = "" if checkpoint is None else checkpoint.last_model_path
+    if not path or not Path(path).exists():
+        return "there is no checkpoint from before"
+    return f"the last checkpoint is from before{_of_step(Path(path))}: {path}"
+
+
+def _of_step(path: Path) -> str:
+    try:
+        return f" (step {checkpoint_step(path)})"
+    except ModelError:
+        return ""
+
 
 _SAMPLES = 3
+
 _MAX_NEW_TOKENS = 64
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import yaml
 
-from lightning_neft.config_text import compose_config
+from lightning_neft.common.config_text import compose_config
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.causal_lm import CausalLM

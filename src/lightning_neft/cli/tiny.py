@@ -12,15 +12,15 @@ from jsonargparse import Namespace
 
 from lightning_neft.cli.keys import keys_given
 from lightning_neft.common.paths import user_path
-from lightning_neft.data.cache import cache_folder
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.tiny_models import tiny_model
-from lightning_neft.zoo.base_models import base_models
-from lightning_neft.zoo.tiny_data import TINY_SAMPLES, tiny_file
+from lightning_neft.hub.base_models import base_models
+from lightning_neft.hub.cache import cache_folder
+from lightning_neft.hub.tiny_models import tiny_model
+from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file
 
 __all__ = ["say_what_is_tiny", "with_tiny", "without_flag"]
 

@@ -38,7 +38,7 @@ class ControlTokens:
         names: Their texts.
 
     Example:
-        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> from lightning_neft.hub.tokenizer import load_tokenizer
         >>> tokens = ControlTokens(load_tokenizer("tiny"))
         >>> sorted(tokens.within(Conversation.exchange("What is </s>?", "<s> and </s> are tokens.")))
         ['</s>', '<s>']
@@ -136,7 +136,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **option
         options: Further ones of the tokenizer's call; with `is_target` the texts are those of a decoder.
 
     Example:
-        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> from lightning_neft.hub.tokenizer import load_tokenizer
         >>> tokenizer = load_tokenizer("tiny")
         >>> said = ControlTokens.of(tokenizer).as_text(Conversation.exchange("</s>", "")).messages[0].content
         >>> as_token, as_text = token_ids(tokenizer, ["</s>", said], add_special_tokens=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import exchange_ids, rendered
-from lightning_neft.data.templates.base import Template
+from lightning_neft.data.templates.template import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,19 +1,60 @@
-"""Token ids of exchanges: the one place where training and generation get them from."""
+"""Token ids of an exchange: the prompt as generation has it, the answer and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.templates.base import Exchange, Template
-from lightning_neft.data.tokenizer import leading_ids
+from lightning_neft.data.templates.template import Exchange, Template
+from lightning_neft.hub.tokenizer import leading_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["encode_prompts", "exchange_ids", "rendered", "rendered_prompt"]
+__all__ = [
+    "encode_prompts",
+    "exchange_ids",
+    "once",
+    "rendered",
+    "rendered_prompt",
+    "source_text",
+    "with_special_tokens",
+]
+
+
+def source_text(exchanges: Sequence[Exchange], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return all before the last answer; the end token stands behind earlier ones as text."""
+    ended = [e.prompt + e.answer + (tokenizer.eos_token if e.end is None else e.end) for e in exchanges[:-1]]
+    return "".join([*ended, *(e.prompt for e in exchanges[-1:])])
+
+
+def with_special_tokens(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield the int32 ids of each text, and whether it was cut; the special tokens stay where it is.
+
+    Those that a text brings along itself do not come twice.
+    """
+    whole = [once(ids, tokenizer) for ids in token_ids(tokenizer, texts)]
+    long = {index: texts[index] for index, ids in enumerate(whole) if max_length is not None and len(ids) > max_length}
+    if long:
+        cut = token_ids(tokenizer, list(long.values()), truncation=True, max_length=max_length)
+        for index, ids in zip(long, cut, strict=True):
+            whole[index] = once(ids, tokenizer)
+    for index, ids in enumerate(whole):
+        yield np.array(ids, np.int32), index in long
+
+
+def once(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return ids without the first one if it begins a text and stands there twice, and likewise the last one."""
+    begins, ends = {tokenizer.bos_token_id, tokenizer.cls_token_id}, {tokenizer.eos_token_id, tokenizer.sep_token_id}
+    if len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins:
+        ids = ids[1:]
+    return ids[:-1] if len(ids) > 1 and ids[-1] == ids[-2] and ids[-1] in ends else ids
 
 
 def rendered(
@@ -104,8 +145,8 @@ def encode_prompts(
         A list of ids for each conversation, without padding.
 
     Example:
-        >>> from lightning_neft.data.templates.plain import PlainTemplate
-        >>> from lightning_neft.data.tokenizer import load_tokenizer
+        >>> from lightning_neft.data.templates.builtin import PlainTemplate
+        >>> from lightning_neft.hub.tokenizer import load_tokenizer
         >>> encode_prompts(load_tokenizer("tiny"), PlainTemplate(), [Conversation.exchange("Hi", "you")])
         [[0, 42, 75]]
     """

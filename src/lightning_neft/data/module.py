@@ -22,13 +22,12 @@ from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.conversation import Conversation, Labelled
 from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.prepare import DataOptions, Prepared, prepare
-from lightning_neft.data.streaming import StreamedBatches, StreamedLoader
-from lightning_neft.data.streaming_options import check_options, micro_batch_limit
-from lightning_neft.data.templates.base import text_of
+from lightning_neft.data.streaming import StreamedBatches, StreamedLoader, check_options, micro_batch_limit
+from lightning_neft.data.templates.template import text_of
 from lightning_neft.data.token_store import TokenStore
 from lightning_neft.data.tokenization import Task
-from lightning_neft.data.tokenizer import pad_id, stops
 from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.hub.tokenizer import pad_id, stops
 
 __all__ = ["TextData"]
 

@@ -19,18 +19,18 @@ from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Sample
 from lightning_neft.data.cutting import cut_conversations
-from lightning_neft.data.formats.base import PARSING_VERSION, Format
+from lightning_neft.data.formats.format import PARSING_VERSION, Format
 from lightning_neft.data.formats.parsing import Parsed, parse_records
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.sources.source import open_source
-from lightning_neft.data.templates.base import Template
 from lightning_neft.data.templates.registry import default_template, template_named
+from lightning_neft.data.templates.template import Template
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
 from lightning_neft.data.tokenization import Encoding, Task, encode, label_names
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
 from lightning_neft.errors import DataError
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_neft.common.files import new_folder, write_text
-from lightning_neft.data.cache import cache_folder
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
-from lightning_neft.data.templates.base import Template
+from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import ENCODING_VERSION, IGNORED, EncodedSample, Encoding
-from lightning_neft.data.tokenizer import tokenizer_identity
 from lightning_neft.errors import DataError
+from lightning_neft.hub.cache import cache_folder
+from lightning_neft.hub.tokenizer import tokenizer_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,9 +11,15 @@ import numpy as np
 
 from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
-from lightning_neft.data.encoder_ids import once, source_text, with_special_tokens
-from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids, rendered
-from lightning_neft.data.templates.base import Exchange, Template, begins
+from lightning_neft.data.exchange_ids import (
+    encode_prompts,
+    exchange_ids,
+    once,
+    rendered,
+    source_text,
+    with_special_tokens,
+)
+from lightning_neft.data.templates.template import Exchange, Template, begins
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

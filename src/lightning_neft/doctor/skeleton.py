@@ -9,8 +9,8 @@ import torch
 
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
-from lightning_neft.models.base import loading, resolve_base
-from lightning_neft.models.base_config import check_base_config
+from lightning_neft.hub.base_config import check_base_config
+from lightning_neft.hub.names import loading, resolve_base
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -14,7 +14,7 @@ from lightning_neft.doctor.checkpoint import Checkpoint
 from lightning_neft.doctor.lazy import LazyWeights
 from lightning_neft.doctor.report import ModelFacts
 from lightning_neft.doctor.skeleton import build_skeleton, count_parameters, find_base, has_dropout
-from lightning_neft.models.base import loading
+from lightning_neft.hub.names import loading
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

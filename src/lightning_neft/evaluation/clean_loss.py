@@ -15,11 +15,11 @@ from lightning_neft.data.batching.order import HeldOutOrder
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import IGNORED
-from lightning_neft.data.tokenizer import pad_id
 from lightning_neft.errors import DataError
+from lightning_neft.hub.tokenizer import pad_id
+from lightning_neft.models.eval_mode import eager, evaluating
 from lightning_neft.models.finetuner import FineTuner
 from lightning_neft.models.loss import Predictions
-from lightning_neft.models.modes import eager, evaluating
 
 __all__ = ["CleanLosses", "Split", "clean_losses"]
 

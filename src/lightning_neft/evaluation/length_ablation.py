@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from lightning_neft.data.conversation import Conversation
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.answering import Answerer
+from lightning_neft.generation.answering import Answerer
 
 __all__ = ["MIN_NEW_TOKENS", "Variant", "answer_variant", "variants"]
 

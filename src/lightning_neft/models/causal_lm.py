@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.models.batches import is_packed, next_tokens
+from lightning_neft.models.batches import check_packing, is_packed, next_tokens
 from lightning_neft.models.language_model import LanguageModel
-from lightning_neft.models.loss import Predictions
-from lightning_neft.models.packing_check import check_packing
-from lightning_neft.models.response_logits import ResponseLogits
+from lightning_neft.models.loss import Predictions, ResponseLogits
 
 __all__ = ["CausalLM"]
 

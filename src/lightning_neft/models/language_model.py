@@ -10,10 +10,9 @@ from typing_extensions import override
 
 from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.models.batches import model_inputs
+from lightning_neft.models.decoding import generate_answers
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.generation import generate_answers
-from lightning_neft.models.loss import Predictions
-from lightning_neft.models.token_mean import TokenMean
+from lightning_neft.models.loss import Predictions, TokenMean
 
 __all__ = ["LanguageModel"]
 

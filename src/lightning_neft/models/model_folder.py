@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.common.files import check_replaceable, replaced
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.checkpoint_weights import checkpoint_step, checkpoint_weights
-from lightning_neft.models.facts import FACTS_FILE, ModelFacts, write_facts
+from lightning_neft.models.description import FACTS_FILE, ModelFacts, write_facts
 from lightning_neft.models.finite import first_non_finite
-from lightning_neft.models.step_checkpoint import main_checkpoint
+from lightning_neft.saving.checkpoint_weights import checkpoint_step, checkpoint_weights
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule

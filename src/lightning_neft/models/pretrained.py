@@ -11,19 +11,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_neft.common.paths import user_path
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
-from lightning_neft.models.facts import AUTO_CLASSES, installed_versions, training_facts
+from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_facts
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.freezing import freeze as freeze_parameters
 from lightning_neft.models.lora import LoraOptions, add_lora
 from lightning_neft.models.model_folder import save_folder
-from lightning_neft.models.positions import check_positions
-from lightning_neft.models.quantization import Quantization
 from lightning_neft.models.sharding import shard
-from lightning_neft.models.vocabulary import check_trained, grow_embeddings, names_from, rows_line
-from lightning_neft.models.weights import DType, check_precision, load_weights
+from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
+from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,8 +9,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from typing_extensions import override
 
 from lightning_neft.data.tokenization import IGNORED
-from lightning_neft.data.tokenizer import pad_id
 from lightning_neft.errors import ConfigError
+from lightning_neft.hub.tokenizer import pad_id
 from lightning_neft.models.finetuner import FineTuner
 from lightning_neft.models.loss import Predictions
 

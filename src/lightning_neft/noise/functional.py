@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_neft.noise.uniform import add_uniform_noise
+from lightning_neft.noise.uniform.paths import add_uniform_noise
 
 __all__ = [
     "Distribution",

@@ -10,10 +10,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft._version import __version__
+from lightning_neft.common.escaping import visible
 from lightning_neft.report.content import Answers, Block, Chart, Findings, Heading, Note, Section, Table
 from lightning_neft.report.plots.render import svg_address
 from lightning_neft.report.plots.theme import DARK, LIGHT
-from lightning_neft.report.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -1,8 +1,4 @@
-"""A process for one arm, so that what ends it (out of memory, a crash) does not end the study.
-
-Forked from a server that has the program's modules loaded: a new interpreter would spend seconds on its imports for
-each arm. The server itself never touches a device and starts no threads, so that its forks are as good as new.
-"""
+"""A process for one arm, so that what ends it (out of memory, a crash) does not end the study; its reports."""
 
 from __future__ import annotations
 
@@ -11,13 +7,58 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Child", "Failed", "Progress", "Validated", "describe_exit"]
+import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
+
+__all__ = ["Child", "Failed", "Progress", "ReportToStudy", "Validated", "describe_exit"]
+
+
+_SECONDS_BETWEEN = 0.5
+
+
+class ReportToStudy(pl.Callback):
+    """Sends the steps done and the held-out losses to the worker, which answers whether to stop.
+
+    Args:
+        connection: To the worker; only the first rank has it.
+    """
+
+    def __init__(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._sent_at = 0.0
+        self.is_given_up = False
+        """Whether the study has told it to stop."""
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if self._connection is not None and now - self._sent_at > _SECONDS_BETWEEN:
+            self._sent_at = now
+            self._connection.send(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        steps = int(trainer.estimated_stepping_batches)
+        in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not in_fit or trainer.global_step >= steps:  # at the end there is nothing left to spare
+            return
+        stop = False
+        if self._connection is not None:
+            loss = trainer.callback_metrics["val/loss"].item()
+            self._connection.send(Validated(trainer.global_step, steps, loss))
+            stop = self._connection.recv()
+        if trainer.strategy.broadcast(stop):
+            self.is_given_up = trainer.should_stop = True
 
 
 class Progress(NamedTuple):

@@ -1,8 +1,10 @@
-"""What is measured of an arm once it is trained: losses without noise, answers, how long and how copied they are."""
+"""What is measured of an arm: losses, answers, and the curves of its logs."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from lightning_neft.data.module import asked
 from lightning_neft.evaluation.clean_loss import clean_losses
 from lightning_neft.evaluation.memorization import memorization
 from lightning_neft.evaluation.text_statistics import statistics_of, token_counts
-from lightning_neft.models.answering import Answerer
+from lightning_neft.generation.answering import Answerer
 from lightning_neft.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -22,7 +24,33 @@ if TYPE_CHECKING:
     from lightning_neft.models.finetuner import FineTuner
     from lightning_neft.study.arm import Measures
 
-__all__ = ["measure"]
+__all__ = ["CURVES", "measure", "read_curves"]
+
+
+CURVES = ("train/loss", "train/clean_loss", "val/loss", "neft/noise_to_signal")
+
+
+def read_curves(run: Path, names: Sequence[str] = CURVES) -> dict[str, list[list[float]]]:
+    """Return points (step, value) of each curve, in the order of the steps.
+
+    Args:
+        run: Folder of the run, with a folder `version_N` for each start.
+        names: Columns of the logs.
+    """
+    points: dict[str, dict[int, float]] = {name: {} for name in names}
+    # A later start goes on from an earlier step, and logs the steps from there on anew.
+    for log in sorted(run.glob("version_*/metrics.csv"), key=_number):
+        with log.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                for name in names:
+                    if row.get(name):
+                        points[name][int(row["step"])] = float(row[name])
+    return {name: [[step, value] for step, value in sorted(found.items())] for name, found in points.items()}
+
+
+def _number(log: Path) -> int:
+    return int(log.parent.name.removeprefix("version_"))
+
 
 # The most whose clean loss is measured: their spread is that of all, and training sets may be large.
 _TRAIN_SAMPLES = 1000

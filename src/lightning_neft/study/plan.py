@@ -1,19 +1,73 @@
-"""What a study is to run: alphas, seeds, and the arms that they make."""
+"""What a study is going to train: its alphas, seeds, pruner and sampler."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.choices import Sampler
 
-__all__ = ["ARMS", "Arm", "Plan", "Search", "parse_alphas", "parse_search"]
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+__all__ = [
+    "ARMS",
+    "PRUNERS",
+    "SAMPLERS",
+    "Arm",
+    "Plan",
+    "Sampler",
+    "Search",
+    "make_pruner",
+    "make_sampler",
+    "parse_alphas",
+    "parse_search",
+]
+
+
+Sampler = Literal["tpe", "gp"]
+
+PRUNERS = ("none", "median", "hyperband", "halving")
+
+SAMPLERS = ("tpe", "gp")
+# Of a study with few arms the usual ten at random would be all of them.
+_RANDOM_AT_FIRST = 5
+# With a baseline and two others there is something to compare with.
+_ENDED_BEFORE_PRUNING = 3
+
+
+def make_pruner(name: str) -> BasePruner:
+    """Return the pruner of a name of `PRUNERS`."""
+    from optuna import pruners
+
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=_ENDED_BEFORE_PRUNING)
+    makers = {
+        "none": pruners.NopPruner,
+        "hyperband": pruners.HyperbandPruner,
+        "halving": pruners.SuccessiveHalvingPruner,
+    }
+    pruner: BasePruner = makers[name]()
+    return pruner
+
+
+def make_sampler(name: Sampler, seed: int) -> BaseSampler:
+    """Return the sampler of a name of `SAMPLERS`."""
+    from optuna import samplers
+
+    maker = samplers.GPSampler if name == "gp" else samplers.TPESampler
+    return maker(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
+
 
 STUDY_ID = "study-id"
+
 """The file in the folder of a study that has its name in the storage."""
+
 ARMS = "arms"
+
 """Folder of the runs, in that of the study."""
 
 

@@ -20,8 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.choices import make_pruner, make_sampler
-from lightning_neft.study.plan import Arm, Plan
+from lightning_neft.study.plan import Arm, Plan, make_pruner, make_sampler
 from lightning_neft.study.storage import open_storage, study_id
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lightning_neft.common.paths import user_path
+from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.errors import ConfigError
-from lightning_neft.report.secrets import mask_addresses
 from lightning_neft.study.plan import STUDY_ID
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_neft.data.batching.grouping import MEGA_BATCH, NOTHING, deal, group_by_length
+from lightning_neft.data.batching.rows import MEGA_BATCH, NOTHING, deal, group_by_length
 
 
 def grouped(lengths: np.ndarray, size: int, seed: int, mega_batch: int | None = None) -> np.ndarray:

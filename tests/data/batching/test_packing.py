@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_neft.data.batching.packing import pack
+from lightning_neft.data.batching.rows import pack
 from lightning_neft.errors import DataError
 
 MAX_LENGTH = 20

@@ -11,7 +11,7 @@ import pytest
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import TrainOrder
 from lightning_neft.data.batching.plan import PlannedSamples
-from lightning_neft.data.batching.waste import padding_waste
+from lightning_neft.data.statistics import padding_waste
 
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(3, 0.7, 300), 2, 100).astype(int)
 

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.formats.base import Format
-from lightning_neft.data.formats.chat import TOOL_CALLS, TOOLS_IGNORED, MessagesFormat, ShareGPTFormat
-from lightning_neft.data.formats.turns import FIRST_ANSWERS_NOTHING, JOINED
+from lightning_neft.data.formats.chat import (
+    FIRST_ANSWERS_NOTHING,
+    JOINED,
+    TOOL_CALLS,
+    TOOLS_IGNORED,
+    MessagesFormat,
+    ShareGPTFormat,
+)
+from lightning_neft.data.formats.format import Format
 from lightning_neft.errors import DataError
 
 

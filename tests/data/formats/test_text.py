@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
+from lightning_neft.data.formats.chat import FIRST_ANSWERS_NOTHING, JOINED
 from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
-from lightning_neft.data.formats.turns import FIRST_ANSWERS_NOTHING, JOINED
-from lightning_neft.data.templates.guanaco import GuanacoTemplate
+from lightning_neft.data.templates.builtin import GuanacoTemplate
 from lightning_neft.errors import DataError
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.base import Exchange
 from lightning_neft.data.templates.chat_template import ChatTemplate
+from lightning_neft.data.templates.template import Exchange
 from lightning_neft.data.tokenization import encode
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.hub.tokenizer import load_tokenizer
 from words import talk, tokenizer
 
 # As Qwen2.5 does it: a system message of its own, a line break after each message.
@@ -228,7 +228,7 @@ DOUBLED = (
 def test_a_template_without_end_is_refused_within_limits(
     program: str, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    monkeypatch.setattr("lightning_neft.common.limits._SECONDS", 1)
     with pytest.raises(ConfigError, match=f"chat template cannot be used: {limit} to render a question") as caught:
         ChatTemplate(tiny(program + BARE))
     assert "choose another template, such as chatml or vicuna" in str(caught.value)

@@ -13,7 +13,7 @@ from lightning_neft.data.conversation import Conversation, Labelled, Message, Sa
 from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.templates.registry import TEMPLATES, default_template, template_named
 from lightning_neft.data.tokenization import encode
-from lightning_neft.data.tokenizer import add_special_tokens
+from lightning_neft.hub.tokenizer import add_special_tokens
 from words import talk, tokenizer
 
 # "Below is an instruction that describes a task."

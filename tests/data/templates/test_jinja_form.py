@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.templates.builtin import VicunaTemplate
 from lightning_neft.data.templates.jinja_form import chat_template_of
 from lightning_neft.data.templates.registry import template_named
-from lightning_neft.data.templates.vicuna import VicunaTemplate
 from lightning_neft.data.tokenization import encode
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
 TALKS = [
     [("user", "Name a bird."), ("assistant", "A hen.")],

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.base import Template
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
+from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import IGNORED, PROMPT_FILLS, encode
-from lightning_neft.data.tokenizer import add_special_tokens, load_tokenizer
 from lightning_neft.errors import DataError
+from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
 # The tokenizer's own template needs one that has it: tests/data/templates/test_chat_template.py.
 NAMES = [name for name in TEMPLATES if name != "tokenizer"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.alpaca import AlpacaTemplate
-from lightning_neft.data.templates.base import Exchange, Template
-from lightning_neft.data.templates.chatml import ChatMLTemplate
-from lightning_neft.data.templates.guanaco import GuanacoTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.templates.builtin import (
+    AlpacaTemplate,
+    ChatMLTemplate,
+    GuanacoTemplate,
+    PlainTemplate,
+    VicunaTemplate,
+)
+from lightning_neft.data.templates.template import Exchange, Template
 from lightning_neft.data.tokenization import encode
 from lightning_neft.errors import DataError
 from words import talk, tokenizer

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from judge_server import JudgeServer
-from lightning_neft.evaluation.judge.endpoint import EndpointJudge
+from lightning_neft.evaluation.judge.contest import Pair
+from lightning_neft.evaluation.judge.endpoint import Backoff, EndpointJudge, Pace
 from lightning_neft.evaluation.judge.ledger import Ledger
-from lightning_neft.evaluation.judge.patience import Backoff, Pace
-from lightning_neft.evaluation.judge.preferences import Pair
 
 KEY = "sk-planted-1234567890"
 

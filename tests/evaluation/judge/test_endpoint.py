@@ -13,13 +13,19 @@ import pytest
 
 from judge_server import JudgeServer, running
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.evaluation.judge.endpoint import DEFAULT_URL, EndpointJudge, _pause, check_url, read_key
+from lightning_neft.evaluation.judge.contest import Pair, requests_of
+from lightning_neft.evaluation.judge.endpoint import (
+    DEFAULT_URL,
+    Backoff,
+    EndpointJudge,
+    Pace,
+    _pause,
+    check_url,
+    read_key,
+)
 from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.panel import Panel
-from lightning_neft.evaluation.judge.patience import Backoff, Pace
-from lightning_neft.evaluation.judge.preferences import Pair, requests_of
-from lightning_neft.evaluation.judge.prompt import prompt_text
-from lightning_neft.evaluation.judge.request import JudgeRequest
+from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
 
 JudgeAt = Callable[..., EndpointJudge]
 PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'

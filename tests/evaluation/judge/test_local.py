@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_neft.data.tokenizer import load_tokenizer
 from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.evaluation.judge.contest import Pair, combine, requests_of
 from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.local import LocalJudge
 from lightning_neft.evaluation.judge.panel import Panel
-from lightning_neft.evaluation.judge.preferences import Pair, combine, requests_of
-from lightning_neft.evaluation.judge.prompt import prompt_text
-from lightning_neft.evaluation.judge.request import JudgeRequest
-from lightning_neft.models.base import TINY
+from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
+from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.weights import load_weights
 
 
@@ -86,7 +85,7 @@ def test_a_missing_folder_is_one_line() -> None:
 
 
 def test_a_chat_template_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_neft.limits._SECONDS", 1)
+    monkeypatch.setattr("lightning_neft.common.limits._SECONDS", 1)
     folder = tmp_path / "chat"
     shutil.copytree(TINY, folder)
     (folder / "chat_template.jinja").write_text("{{ 'x' * 10 ** 10 }}")

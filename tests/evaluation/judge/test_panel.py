@@ -18,13 +18,11 @@ import pytest
 from forked import Forked
 from judge_server import FAULTS, JudgeServer, running
 from lightning_neft.errors import ModelError
-from lightning_neft.evaluation.judge.endpoint import EndpointJudge
+from lightning_neft.evaluation.judge.contest import Judged, Pair, combine, requests_of
+from lightning_neft.evaluation.judge.endpoint import Backoff, EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.panel import Panel
-from lightning_neft.evaluation.judge.patience import Backoff
-from lightning_neft.evaluation.judge.preferences import Judged, Pair, combine, requests_of
-from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION
-from lightning_neft.evaluation.judge.request import Reply
+from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Reply
 
 JudgeAt = Callable[..., EndpointJudge]
 # Longer wins; as long within the bias of the server means that the first one wins, so that the orders disagree.
@@ -179,7 +177,7 @@ def test_a_killed_process_loses_no_verdict(pairs: list[Pair], judge_at: JudgeAt,
         from lightning_neft.evaluation.judge.endpoint import EndpointJudge
         from lightning_neft.evaluation.judge.ledger import Ledger
         from lightning_neft.evaluation.judge.panel import Panel
-        from lightning_neft.evaluation.judge.preferences import Pair, requests_of
+        from lightning_neft.evaluation.judge.contest import Pair, requests_of
         lengths = [80, 10, 41] * 4
         pairs = [Pair(f"Question {index}?", "m" * length, "b" * 40) for index, length in enumerate(lengths)]
         judge = EndpointJudge("fake", url=sys.argv[1], key="k", workers=1)

@@ -8,8 +8,7 @@ from importlib.resources import files
 import pytest
 
 from judge_server import material_of
-from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION, prompt_text, read_verdict
-from lightning_neft.evaluation.judge.request import JudgeRequest
+from lightning_neft.evaluation.judge.request import PROMPT_VERSION, JudgeRequest, prompt_text, read_verdict
 
 # Another wording needs another file and version, or old verdicts would pass for its own.
 PINNED = {"pairwise_v1": "e0ea9599d160f18d235de899c13daa08aafa3887c497c5508f7f43ca2e8226a1"}

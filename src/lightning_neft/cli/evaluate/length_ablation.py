@@ -22,7 +22,7 @@ from lightning_neft.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_neft.cli.prompt_file import Prompt
     from lightning_neft.evaluation.length_ablation import Variant
-    from lightning_neft.models.answering import Answerer
+    from lightning_neft.generation.answering import Answerer
 
 __all__ = ["add_options", "run", "show", "takes_config"]
 

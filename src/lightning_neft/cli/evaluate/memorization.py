@@ -95,7 +95,7 @@ def _of_model(options: Namespace) -> dict[str, Any]:
     from lightning_neft.data.conversation import Conversation
     from lightning_neft.evaluation.memorization import memorization
     from lightning_neft.evaluation.result import make_result
-    from lightning_neft.models.answer_sources import module_answerer, open_answerer
+    from lightning_neft.generation.sources import module_answerer, open_answerer
 
     trained = TrainedProgram(options.rest)
     check_not_read(options, trained.files)

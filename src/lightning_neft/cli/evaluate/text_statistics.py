@@ -60,8 +60,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
 def _token_counts(outputs: list[Output], options: Namespace) -> list[int] | None:
     if options.tokenizer is None:
         return None
-    from lightning_neft.data.tokenizer import load_tokenizer
     from lightning_neft.evaluation.text_statistics import token_counts
+    from lightning_neft.hub.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
     return token_counts(tokenizer, [item.output for item in outputs])

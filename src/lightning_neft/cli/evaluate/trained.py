@@ -11,16 +11,16 @@ import lightning as L
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_neft.callbacks.signals import ctrl_c_raises
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
 from lightning_neft.cli.program_inputs import input_paths, inputs_of
 from lightning_neft.cli.quiet import quiet
-from lightning_neft.cli.stop_signals import ctrl_c_raises
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
 from lightning_neft.data.module import TextData
-from lightning_neft.data.tokenizer import pad_id
 from lightning_neft.evaluation.result import InputFile, provenance
+from lightning_neft.hub.tokenizer import pad_id
 from lightning_neft.models.finetuner import FineTuner
 
 __all__ = ["TrainedProgram"]

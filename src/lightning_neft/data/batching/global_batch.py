@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from lightning_neft.common.ranks import replicas
 from lightning_neft.errors import ConfigError
-from lightning_neft.ranks import replicas
 
 __all__ = ["GlobalBatch", "split_batch"]
 

@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DistributedSampler, SequentialSampler
 from typing_extensions import override
 
-from lightning_neft.data.batching.grouping import NOTHING, deal, group_by_length
-from lightning_neft.data.batching.packing import pack
 from lightning_neft.data.batching.plan import Batching, BatchPlan
+from lightning_neft.data.batching.rows import NOTHING, deal, group_by_length, pack
 from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["HeldOutOrder", "RepeatedOrder", "TrainOrder"]

@@ -1,21 +1,68 @@
-"""Conversations as lists of turns: ShareGPT (from, value), OpenAI messages (role, content), LIMA (texts in turn)."""
+"""Chat data: turns of from and value (ShareGPT), or of role and content (OpenAI)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Message, Role
-from lightning_neft.data.formats.base import Column, Format, checked_text, shown
-from lightning_neft.data.formats.turns import in_turn
+from lightning_neft.data.formats.format import Column, Format, checked_text, shown
 from lightning_neft.errors import DataError
 
-__all__ = ["TOOLS_IGNORED", "TOOL_CALLS", "MessagesFormat", "ShareGPTFormat"]
+__all__ = [
+    "FIRST_ANSWERS_NOTHING",
+    "JOINED",
+    "TOOLS_IGNORED",
+    "TOOL_CALLS",
+    "MessagesFormat",
+    "ShareGPTFormat",
+    "in_turn",
+]
+
+
+FIRST_ANSWERS_NOTHING = "what the assistant says before the first message of the user is left out"
+
+JOINED = "consecutive messages of one role are joined, with a line break between them"
+
+
+def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
+    r"""Return a conversation in which user and assistant take turns, the user first.
+
+    What the assistant says before the first message of the user is left out, as FastChat does: there is nothing that
+    it answers. Consecutive messages of one role are joined by a line break. Blank system messages are left out, others
+    stay where they are.
+
+    Args:
+        messages: The messages in their order.
+        noticed: Gets `FIRST_ANSWERS_NOTHING` and `JOINED` where they apply.
+
+    Example:
+        >>> said = [("assistant", "Hi!"), ("user", "Add."), ("user", "1, 2"), ("assistant", "3")]
+        >>> [message.content for message in in_turn((Message(*turn) for turn in said), set()).messages]
+        ['Add.\n1, 2', '3']
+    """
+    result: list[Message] = []
+    asked = False
+    for message in messages:
+        asked = asked or message.role == "user"
+        if message.role == "system" and not message.content.strip():
+            continue
+        if message.role == "assistant" and not asked:
+            noticed.add(FIRST_ANSWERS_NOTHING)
+        elif result and result[-1].role == message.role:
+            noticed.add(JOINED)
+            result[-1] = replace(result[-1], content=f"{result[-1].content}\n{message.content}")
+        else:
+            result.append(message)
+    return Conversation(tuple(result))
+
 
 TOOLS_IGNORED = "the column tools is not used: descriptions of tools do not get into the prompt"
+
 TOOL_CALLS = "calls of tools are taken for answers of the assistant, what tools return for messages of the user"
 
 _ROLES: dict[str, Role] = {

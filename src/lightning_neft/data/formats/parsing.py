@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_neft.data.conversation import Sample
-from lightning_neft.data.formats.base import Format
+from lightning_neft.data.formats.format import Format
 
 __all__ = ["Parsed", "parse_records"]
 

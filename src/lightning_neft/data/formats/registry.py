@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from lightning_neft.data.formats.alpaca import AlpacaFormat
-from lightning_neft.data.formats.base import Format
 from lightning_neft.data.formats.chat import MessagesFormat, ShareGPTFormat
-from lightning_neft.data.formats.completion import PromptCompletionFormat, SourceTargetFormat
+from lightning_neft.data.formats.format import Format
+from lightning_neft.data.formats.instructions import AlpacaFormat, PromptCompletionFormat, SourceTargetFormat
 from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
 from lightning_neft.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
-from lightning_neft.data.formats.base import Column, Format, checked_text, shown
-from lightning_neft.data.formats.turns import in_turn
+from lightning_neft.data.formats.chat import in_turn
+from lightning_neft.data.formats.format import Column, Format, checked_text, shown
 from lightning_neft.errors import DataError
 
 __all__ = ["GuanacoFormat", "TextFormat", "TextLabelFormat"]

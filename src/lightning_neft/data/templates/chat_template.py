@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lightning_neft.common.limits import beyond_limits
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.base import Exchange, Template, before_answer, begins, text_of, without_user
+from lightning_neft.data.templates.template import Exchange, Template, before_answer, begins, text_of, without_user
 from lightning_neft.errors import ConfigError, DataError
-from lightning_neft.limits import beyond_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

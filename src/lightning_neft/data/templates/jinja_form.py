@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
-from lightning_neft.data.templates.base import Template
-from lightning_neft.data.tokenizer import leading_ids
+from lightning_neft.data.templates.template import Template
+from lightning_neft.hub.tokenizer import leading_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,13 +5,15 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from lightning_neft.data.templates.alpaca import AlpacaTemplate
-from lightning_neft.data.templates.base import Template
+from lightning_neft.data.templates.builtin import (
+    AlpacaTemplate,
+    ChatMLTemplate,
+    GuanacoTemplate,
+    PlainTemplate,
+    VicunaTemplate,
+)
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.chatml import ChatMLTemplate
-from lightning_neft.data.templates.guanaco import GuanacoTemplate
-from lightning_neft.data.templates.plain import PlainTemplate
-from lightning_neft.data.templates.vicuna import VicunaTemplate
+from lightning_neft.data.templates.template import Template
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,17 +1,99 @@
-"""Two outputs files against each other: the pairs of answers to the same instructions."""
+"""A contest of two models before a judge: each pair in both orders, verdicts to preferences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_neft.errors import DataError
-from lightning_neft.evaluation.judge.preferences import Pair
+from lightning_neft.evaluation.judge.ledger import Record
+from lightning_neft.evaluation.judge.request import JudgeRequest, Verdict
 from lightning_neft.evaluation.records import Output, name_of_one, read_outputs, shown
 from lightning_neft.evaluation.result import InputFile
 
-__all__ = ["Contest", "read_contest"]
+__all__ = ["Contest", "Judged", "Pair", "combine", "read_contest", "requests_of"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one instruction.
+
+    Attributes:
+        instruction: The instruction, with its input below it where there is one.
+        answer: The model's.
+        baseline: The one that it is compared with.
+    """
+
+    instruction: str
+    answer: str
+    baseline: str
+
+    @property
+    def is_same(self) -> bool:
+        """Whether there is nothing to judge: a draw, as in AlpacaEval."""
+        return self.answer == self.baseline
+
+    @property
+    def model_first(self) -> JudgeRequest:
+        """The request that shows the model's answer first."""
+        return JudgeRequest(self.instruction, self.answer, self.baseline)
+
+    @property
+    def baseline_first(self) -> JudgeRequest:
+        """The request that shows the baseline's answer first."""
+        return JudgeRequest(self.instruction, self.baseline, self.answer)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out over all pairs.
+
+    Attributes:
+        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 where the two orders disagree or the answers are
+            the same, None where an order has no verdict: such a pair is left out.
+        n_malformed: Requests without a verdict.
+        n_inconsistent: Pairs whose verdict changed with the order.
+        n_same: Pairs of the same answer twice, about which the judge was not asked.
+        first_position_share: How often the answer that is shown first won, 0.5 for a judge whom the order leaves cold;
+            None without a verdict.
+    """
+
+    preferences: tuple[float | None, ...]
+    n_malformed: int
+    n_inconsistent: int
+    n_same: int
+    first_position_share: float | None
+
+
+def requests_of(pairs: Sequence[Pair]) -> list[JudgeRequest]:
+    """Return both orders of each pair of different answers."""
+    asked = [pair for pair in pairs if not pair.is_same]
+    return [request for pair in asked for request in (pair.model_first, pair.baseline_first)]
+
+
+def combine(pairs: Sequence[Pair], records: Mapping[JudgeRequest, Record]) -> Judged:
+    """Make one preference of the two verdicts on each pair."""
+    verdicts = {
+        index: (records[pair.model_first].verdict, records[pair.baseline_first].verdict)
+        for index, pair in enumerate(pairs)
+        if not pair.is_same
+    }
+    judged = {index: _preference(*both) for index, both in verdicts.items()}
+    given = [verdict for both in verdicts.values() for verdict in both if verdict is not None]
+    return Judged(
+        preferences=tuple(judged.get(index, 0.5) for index in range(len(pairs))),
+        n_malformed=2 * len(verdicts) - len(given),
+        n_inconsistent=sum(preference == 0.5 for preference in judged.values()),
+        n_same=len(pairs) - len(verdicts),
+        first_position_share=given.count("A") / len(given) if given else None,
+    )
+
+
+def _preference(model_first: Verdict | None, baseline_first: Verdict | None) -> float | None:
+    if model_first is None or baseline_first is None:
+        return None
+    return ((model_first == "A") + (baseline_first == "B")) / 2
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_neft.evaluation.judge.ledger import Record
-from lightning_neft.evaluation.judge.prompt import prompt_text
-from lightning_neft.evaluation.judge.request import JudgeRequest
+from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
 
 __all__ = ["Price", "Usage", "estimate", "usage"]
 

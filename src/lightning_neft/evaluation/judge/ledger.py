@@ -14,8 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from lightning_neft.errors import DataError
-from lightning_neft.evaluation.judge.prompt import Verdict, read_verdict
-from lightning_neft.evaluation.judge.request import Reply
+from lightning_neft.evaluation.judge.request import Reply, Verdict, read_verdict
 
 __all__ = ["Ledger", "Record"]
 

@@ -10,11 +10,11 @@ import torch
 
 from lightning_neft.data.conversation import Message
 from lightning_neft.data.templates.chat_template import check_ends, render
-from lightning_neft.data.tokenizer import leading_ids, load_tokenizer
 from lightning_neft.evaluation.judge.request import Reply
 from lightning_neft.evaluation.result import InputFile
-from lightning_neft.models.base import resolve_base
-from lightning_neft.models.modes import evaluating
+from lightning_neft.hub.names import resolve_base
+from lightning_neft.hub.tokenizer import leading_ids, load_tokenizer
+from lightning_neft.models.eval_mode import evaluating
 from lightning_neft.models.weights import load_weights
 
 __all__ = ["LocalJudge"]

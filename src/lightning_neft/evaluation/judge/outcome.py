@@ -8,10 +8,9 @@ from typing import Any
 
 from lightning_neft.errors import ModelError
 from lightning_neft.evaluation.annotations import win_rate_metrics
-from lightning_neft.evaluation.judge.contest import Contest
+from lightning_neft.evaluation.judge.contest import Contest, Judged
 from lightning_neft.evaluation.judge.cost import Usage
-from lightning_neft.evaluation.judge.preferences import Judged
-from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION
+from lightning_neft.evaluation.judge.request import PROMPT_VERSION
 from lightning_neft.evaluation.records import Annotation
 from lightning_neft.evaluation.result import make_result, provenance
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from lightning_neft.evaluation.judge.ledger import Ledger, Record
-from lightning_neft.evaluation.judge.prompt import PROMPT_VERSION, prompt_text
-from lightning_neft.evaluation.judge.request import Judge, JudgeRequest
+from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Judge, JudgeRequest, prompt_text
 
 __all__ = ["Panel"]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lightning_neft.evaluation.judge.contest import Contest
+from lightning_neft.evaluation.judge.contest import Contest, combine, requests_of
 from lightning_neft.evaluation.judge.cost import Price, Usage, estimate, usage
 from lightning_neft.evaluation.judge.ledger import Record
 from lightning_neft.evaluation.judge.outcome import Outcome
 from lightning_neft.evaluation.judge.panel import Panel
-from lightning_neft.evaluation.judge.preferences import combine, requests_of
 
 __all__ = ["Forecast", "best_of", "hold"]
 

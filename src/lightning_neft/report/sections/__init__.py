@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from lightning_neft.report.content import Section
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.sections.answers import answers
-from lightning_neft.report.sections.arm_table import arm_table
+from lightning_neft.report.sections.arms import arm_table, losses, noise
 from lightning_neft.report.sections.capability import capability
-from lightning_neft.report.sections.losses import losses
 from lightning_neft.report.sections.memorization import memorization
-from lightning_neft.report.sections.noise import noise
 from lightning_neft.report.sections.overfitting import overfitting
 from lightning_neft.report.sections.provenance import provenance
 from lightning_neft.report.sections.summary import summary

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lightning_neft.common.secrets import mask
 from lightning_neft.report.content import Block, Heading, Section, Table
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
-from lightning_neft.report.secrets import mask
 
 __all__ = ["provenance"]
 

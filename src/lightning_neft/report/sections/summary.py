@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS, Interval
 from lightning_neft.report.arms import Comparison, Study
 from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, Section
+from lightning_neft.report.difference import finding, metric_name
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
 from lightning_neft.report.plots.dots import Dot, Dots
 from lightning_neft.report.sections.win_rates import win_rate_findings
-from lightning_neft.report.verdicts import finding, metric_name
 
 __all__ = ["summary"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.report.content import Block, Chart, Finding, Note, Section, Table
+from lightning_neft.report.difference import finding
 from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
 from lightning_neft.report.plots.dots import Dot, Dots
-from lightning_neft.report.verdicts import finding
 
 __all__ = ["win_rate_findings", "win_rates"]
 

@@ -1,0 +1,1 @@
+"""Callbacks for a Trainer: this program's, each usable in a project of your own."""

@@ -1,0 +1,123 @@
+"""SIGTERM and Ctrl-C: the run ends after the optimiser step that it is in, with a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from typing_extensions import override
+
+from lightning_neft.callbacks.step_checkpoint import main_checkpoint
+
+__all__ = ["StopOnSignal", "StoppedBySignal", "ctrl_c_raises"]
+
+# Ranks have to agree on the step to stop at, and asking all of them waits for the device: not at every step.
+_STEPS_BETWEEN_QUESTIONS = 10
+
+
+class StoppedBySignal(BaseException):
+    """The run was asked to stop, and has.
+
+    Attributes:
+        signal: The signal.
+        step: Optimiser steps that were done.
+        checkpoint: Where the run can go on from; empty where checkpoints are off.
+    """
+
+    def __init__(self, number: signal.Signals, step: int, checkpoint: str) -> None:
+        super().__init__(number, step, checkpoint)
+        self.signal = number
+        self.step = step
+        self.checkpoint = checkpoint
+
+
+class StopOnSignal(L.Callback):
+    """Ends a fit at the end of an optimiser step after SIGTERM or SIGINT, with `last.ckpt` written.
+
+    Lightning's own way ends it after the micro-batch (SIGTERM) or at once (SIGINT), which loses accumulated gradients.
+    A second signal of the same kind ends the process the hard way. Under SLURM with requeueing Lightning does it all.
+    """
+
+    def __init__(self) -> None:
+        self._asked: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._asked = None
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            return
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+            return
+        # After Lightning has set its own ones.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._take)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            return
+        stop = self._asked is not None
+        if trainer.world_size > 1:
+            if trainer.global_step % _STEPS_BETWEEN_QUESTIONS:
+                return
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
+            checkpoint = _save_last(trainer)
+            self._put_back()
+            raise StoppedBySignal(self._asked or signal.SIGTERM, trainer.global_step, checkpoint)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._put_back()
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._put_back()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        asked = signal.Signals(number)
+        if self._asked is asked:  # again: now, and as Python or the system would
+            signal.signal(number, signal.default_int_handler if asked is signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._asked = asked
+
+    def _put_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def _save_last(trainer: L.Trainer) -> str:
+    """Write the `last.ckpt` of the run, by all ranks; returns its path, or an empty text where checkpoints are off."""
+    checkpoint = main_checkpoint(trainer)
+    if checkpoint is None or checkpoint.dirpath is None:
+        return ""
+    path = f"{checkpoint.dirpath}/{checkpoint.CHECKPOINT_NAME_LAST}{checkpoint.FILE_EXTENSION}"
+    trainer.save_checkpoint(path)
+    checkpoint.last_model_path = path
+    return path
+
+
+@contextmanager
+def ctrl_c_raises() -> Iterator[None]:
+    """Have Ctrl-C inside of a Trainer's method raise `KeyboardInterrupt`, as elsewhere.
+
+    Lightning turns it into exit code 1, after it has closed what was open, and ignores further ones.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None

@@ -1,0 +1,50 @@
+"""`StepSeed`: dropout as a pure function of seed, rank and training batch, so that a resumed run goes on exactly."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from typing_extensions import override
+
+from lightning_neft.common.ranks import data_parallel_rank
+from lightning_neft.errors import ConfigError
+from lightning_neft.noise.functional import mix_seed
+
+__all__ = ["StepSeed"]
+
+# Keeps these seeds apart from those of the noise, which are made of the same numbers.
+_DROPOUT = 0x64726F706F7574
+
+
+class StepSeed(pl.Callback):
+    """Seeds PyTorch's random generators before each training batch with (seed, data-parallel rank, batch number).
+
+    Dropout then needs no state in a checkpoint: a resumed run draws the masks that the unbroken run would have drawn,
+    each rank its own, whatever happened in between. Ranks that share one copy of the model agree on theirs. Put it
+    before other callbacks that draw random numbers.
+
+    Args:
+        seed: Start of the sequence; None takes the seed of `seed_everything`, or 0 without one.
+
+    Raises:
+        ConfigError: If the seed is not an integer.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[StepSeed()], logger=False, enable_checkpointing=False, accelerator="cpu")
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ConfigError(f"seed={seed!r}: use an integer.")
+        self.seed = seed
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        # On a device too this only sets numbers on the CPU's side: nothing waits.
+        torch.manual_seed(mix_seed(_DROPOUT, seed, data_parallel_rank(trainer), trainer.fit_loop.total_batch_idx))

@@ -1,0 +1,65 @@
+"""`TokenRate`: how many tokens a run trains on in a second."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_neft.common.logging_step import is_logging_step
+from lightning_neft.common.ranks import replicas
+
+__all__ = ["TokenRate", "tokens_in"]
+
+
+def tokens_in(batch: dict[str, Any]) -> Tensor | int:
+    """Return the tokens of a batch without padding, as a tensor on its device where they have to be counted there.
+
+    Example:
+        >>> import torch
+        >>> tokens_in({"input_ids": torch.zeros(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 0, 0]])})
+        tensor(4)
+    """
+    mask: Tensor | None = batch["sequence_ids"] >= 0 if "sequence_ids" in batch else batch.get("attention_mask")
+    return int(batch["input_ids"].numel()) if mask is None else mask.sum()
+
+
+class TokenRate(pl.Callback):
+    """Logs `train/tokens_per_second` at the Trainer's logging steps: tokens of all ranks, padding left out.
+
+    The time is that between two logging steps, without validation. The count of this rank stands for the others.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: Tensor | int = 0
+        self._seconds = 0.0
+        self._since = 0.0
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._tokens, self._seconds, self._since = 0, 0.0, time.perf_counter()
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds += time.perf_counter() - self._since
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._tokens = self._tokens + tokens_in(batch)
+        if not is_logging_step(trainer):
+            return
+        # Waits for the device, at logging steps alone: without that the time would be that of handing the work over.
+        tokens = float(self._tokens) * replicas(trainer)
+        now = time.perf_counter()
+        seconds = self._seconds + now - self._since
+        self._tokens, self._seconds, self._since = 0, 0.0, now
+        pl_module.log("train/tokens_per_second", tokens / seconds, prog_bar=True)

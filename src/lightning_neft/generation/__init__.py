@@ -1,0 +1,1 @@
+"""Answers of a fine-tuned model to prompts and chats."""

@@ -1,0 +1,101 @@
+"""Name a base model, and say what is wrong when it cannot be loaded."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+
+from huggingface_hub.errors import StrictDataclassError
+
+from lightning_neft.common.paths import user_path
+from lightning_neft.errors import ModelError, NEFTError
+from lightning_neft.hub.cache import cache_folder, cache_without_hub
+
+__all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
+
+# The model that comes inside the package.
+TINY = Path(__file__).with_name("tiny_llama")
+RANDOM_T5 = "tiny-t5"
+# What transformers says where it has no class; all that it has follow.
+_NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for this kind of AutoModel: (\w+)\.")
+# What torch says of an embedding whose padding token lies beyond it.
+_NO_PADDING_ROW = "Padding_idx must be within num_embeddings"
+_LONGEST_REASON = 400
+
+
+def resolve_base(base: str) -> str:
+    """Return the folder of `tiny` or `tiny-llama`, which come with the package, or of `tiny-t5`, which is made here.
+
+    The last is an encoder-decoder with random weights, always the same, in the cache of `datasets`. Anything else is
+    returned as it is.
+
+    Raises:
+        ModelError: If `base` can only be meant as a folder and there is none, or the cache cannot be written to.
+    """
+    if base in ("tiny", "tiny-llama"):
+        return str(TINY)
+    if base == RANDOM_T5:
+        # The module needs the tokenizer of TINY.
+        from lightning_neft.hub.tiny_models import tiny_model
+
+        return str(tiny_model("t5", cache_folder() / "tiny"))
+    path = user_path(base, "model base")
+    # An id of the hub has at most one slash.
+    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
+        raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
+    if not base or path.is_file():
+        raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
+    return str(path)
+
+
+@contextmanager
+def loading(what: str, base: str) -> Iterator[None]:
+    """Turn what transformers raises while loading into a `ModelError` of one line; without a hub, take the cache.
+
+    Args:
+        what: What is being loaded, for the message.
+        base: The name that the user gave.
+    """
+    try:
+        with cache_without_hub(base):
+            yield
+    # These have words of their own.
+    except (MemoryError, NEFTError, UnpicklingError):
+        raise
+    # Only libraries run in here, on files that the user named. What they raise on a broken one may be of any class:
+    # that of tokenizers is Exception itself.
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error):
+            # transformers has listed them on the standard error.
+            raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes differ") from error
+        # The tokenizer and the weights need the config too.
+        what = "config" if isinstance(error, StrictDataclassError) else what
+        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_reason(error)}") from error
+    except BaseException as error:
+        # What the Rust of tokenizers and safetensors did not think of.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_line(str(error))}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return one line of a message that may have many, or names hundreds of classes, or is a name alone."""
+    message = str(error).partition("Exception raised from")[0]
+    if found := _NO_CLASS.search(message):
+        config, auto_class = found.groups()
+        return f"transformers has no {auto_class} for a {config}; give another base, or another task"
+    if isinstance(error, StrictDataclassError):
+        message = f"config.json: {message}"
+    elif _NO_PADDING_ROW in message:
+        return "config.json: pad_token_id must be null or less than vocab_size"
+    elif isinstance(error, (KeyError, NotImplementedError)) or not message:
+        message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return _line(message)
+
+
+def _line(message: str) -> str:
+    return textwrap.shorten(message, _LONGEST_REASON, placeholder=" ...")

@@ -1,0 +1,225 @@
+"""Tiny models of the recipes' architectures, with random weights: what a smoke run trains. Heavy imports come late."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_neft.common.files import new_folder
+from lightning_neft.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TINY_MODEL_TYPES", "save_tiny_model", "tiny_model"]
+
+# To be raised whenever a folder of the same table entry would come out different.
+_VERSION = 1
+_SEED = 20231009
+_POSITIONS = 512
+# Markers that no template of this package has: ChatML's have to be added to this tokenizer, as to most of a base.
+_CHAT_MARKERS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+_CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class _Tiny:
+    """How a model type is made small.
+
+    Attributes:
+        config: Entries of its config; the vocabulary and the special tokens are added.
+        auto_class: Transformers' automatic class of the usual base of this type.
+        lead: Whether its tokenizer puts the beginning-of-sequence token before a text.
+        end: Whether its tokenizer puts the end token behind a text.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    auto_class: str = "AutoModelForCausalLM"
+    lead: bool = True
+    end: bool = False
+
+
+_WIDTH = 32
+_DECODER = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": _POSITIONS,
+}
+_ENCODER = {key: value for key, value in _DECODER.items() if key != "num_key_value_heads"}
+# What makes an architecture its own is kept, above all where the embedding is scaled, or narrower than the model.
+_TINY: dict[str, _Tiny] = {
+    "llama": _Tiny(_DECODER),
+    "mistral": _Tiny(_DECODER | {"sliding_window": 64}),
+    "opt": _Tiny(
+        {
+            "hidden_size": _WIDTH,
+            "word_embed_proj_dim": 16,
+            "ffn_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": _POSITIONS,
+            "do_layer_norm_before": False,
+        }
+    ),
+    "qwen3": _Tiny(_DECODER | {"head_dim": 8}, lead=False),
+    "gemma3_text": _Tiny(
+        _DECODER | {"head_dim": 8, "sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}
+    ),
+    "granite": _Tiny(
+        _DECODER
+        | {
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.125,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 8.0,
+        },
+        lead=False,
+    ),
+    "phi3": _Tiny(_DECODER | {"partial_rotary_factor": 0.75}, lead=False),
+    "t5": _Tiny(
+        {
+            "d_model": _WIDTH,
+            "d_kv": 8,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_decoder_layers": 2,
+            "num_heads": 4,
+            "feed_forward_proj": "gated-gelu",
+        },
+        auto_class="AutoModelForSeq2SeqLM",
+        lead=False,
+        end=True,
+    ),
+    "modernbert": _Tiny(
+        _ENCODER | {"local_attention": 64, "layer_types": ["full_attention", "sliding_attention"]},
+        auto_class="AutoModelForMaskedLM",
+        end=True,
+    ),
+    "bert": _Tiny(_ENCODER, auto_class="AutoModelForMaskedLM", end=True),
+}
+TINY_MODEL_TYPES: tuple[str, ...] = tuple(_TINY)
+"""The model types of transformers that there is a tiny model of."""
+
+
+def save_tiny_model(model_type: str, folder: Path, *, is_tied: bool | None = None) -> None:
+    """Write a tiny model with random weights, and a tokenizer to match, as a folder for `from_pretrained`.
+
+    The weights are always the same, and no global random state is moved. The tokenizer has the vocabulary of the
+    package's own tiny model, a chat template, and puts those special tokens around a text that others of this type do.
+
+    Args:
+        model_type: Transformers' name of the architecture, one of `TINY_MODEL_TYPES`.
+        folder: Where to; it must not be there yet.
+        is_tied: Whether the output layer is the embedding table; as is usual for the model type by default.
+
+    Raises:
+        ModelError: If there is no tiny model of this type.
+    """
+    import torch
+    import transformers
+
+    tiny = _tiny(model_type)
+    tokenizer = _tokenizer(tiny)
+    special: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if model_type == "t5":
+        special["decoder_start_token_id"] = tokenizer.pad_token_id
+    if tiny.auto_class == "AutoModelForMaskedLM":
+        special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+    if is_tied is not None:
+        special["tie_word_embeddings"] = is_tied
+    config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **tiny.config, **special)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        model = getattr(transformers, tiny.auto_class).from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> Path:
+    """Return the folder of a tiny model in a cache; it is written at the first call, whole or not at all.
+
+    Several processes may do this at once: the first to finish keeps what it wrote.
+
+    Args:
+        model_type: See `save_tiny_model`.
+        cache: The folder of all tiny models.
+        is_tied: See `save_tiny_model`.
+
+    Raises:
+        ModelError: If there is no tiny model of this type, or the cache cannot be written to.
+    """
+    folder = cache / f"{model_type}-{_digest(_tiny(model_type), is_tied)}"
+    if folder.is_dir():
+        return folder
+    try:
+        with new_folder(folder) as fresh:
+            save_tiny_model(model_type, fresh, is_tied=is_tied)
+            try:
+                fresh.replace(folder)
+            except OSError:
+                if not folder.is_dir():  # not another process that was faster
+                    raise
+    except OSError as error:
+        raise ModelError(
+            f"the tiny model cannot be kept in {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
+        ) from error
+    return folder
+
+
+def _tiny(model_type: str) -> _Tiny:
+    if model_type not in _TINY:
+        near = get_close_matches(model_type, _TINY, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ModelError(
+            f"there is no tiny model of the type {model_type!r}; {hint}there are some of {', '.join(_TINY)}"
+        )
+    return _TINY[model_type]
+
+
+def _digest(tiny: _Tiny, is_tied: bool | None) -> str:
+    """Return a short name of all that decides what is in a folder: the entry, and what writes it."""
+    import torch
+    import transformers
+
+    from lightning_neft.hub.names import TINY
+
+    rules = (TINY / "tokenizer.json").read_text(encoding="utf-8")
+    made_by = [_VERSION, _SEED, _CHAT_MARKERS, _CHAT_TEMPLATE, rules, transformers.__version__, torch.__version__]
+    return hashlib.sha256(json.dumps([asdict(tiny), is_tied, *made_by]).encode()).hexdigest()[:16]
+
+
+def _tokenizer(tiny: _Tiny) -> PreTrainedTokenizerBase:
+    """Return the package's own tokenizer, with a chat template and the manners of this type's tokenizers."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    from lightning_neft.hub.names import TINY
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.add_special_tokens({"extra_special_tokens": list(_CHAT_MARKERS)})
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    before, behind = [f"{begin}:0"] if tiny.lead else [], [f"{end}:0"] if tiny.end else []
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[*before, "$A:0", *behind],
+        pair=[*before, "$A:0", *behind, "$B:0", *behind],
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)],
+    )
+    if tiny.auto_class == "AutoModelForMaskedLM":
+        tokenizer.cls_token, tokenizer.sep_token = begin, end
+    tokenizer.model_max_length = _POSITIONS
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Recipes: their cards, configs, estimates and stand-in data."""

@@ -1,0 +1,141 @@
+"""Recipes: a config of the program with a card. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lightning_neft.common.config_text import compose_config, load_config
+from lightning_neft.common.paths import user_path
+from lightning_neft.errors import ConfigError
+from lightning_neft.recipes.card import AlphaSource, Card, Status, read_card
+from lightning_neft.recipes.locate import find_recipe, recipe_name, recipe_names, recipes_folder
+
+__all__ = ["Method", "Recipe", "load_recipe", "load_recipes", "read_card_of_file"]
+
+Method = Literal["full", "lora", "dora", "qlora"]
+
+# What a recipe is about: these are written out even where the default says the same.
+_SUBJECT = ("model.base", "data.source", "neftune.alpha")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as its file says it.
+
+    Attributes:
+        name: Such as `quickstart` or `llama-2-7b/alpaca`.
+        path: Its file.
+        config: All sections but the card, as they are written.
+        card: Where the numbers come from, and how far it was run.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, Any]
+    card: Card
+
+    @property
+    def alpha(self) -> float:
+        """Strength of the noise."""
+        return float(self.config["neftune"]["alpha"])
+
+    @property
+    def base(self) -> str:
+        """Folder or hub id of the base model."""
+        return str(self.config["model"]["base"])
+
+    @property
+    def dataset(self) -> str:
+        """Source of the data."""
+        return str(self.config["data"]["source"])
+
+    @property
+    def task(self) -> str:
+        """What the model learns."""
+        return str(self.config.get("task", "causal_lm"))
+
+    @property
+    def method(self) -> Method:
+        """How the weights are trained: all of them, or adapters."""
+        model = self.config["model"]
+        if model.get("lora") is None:
+            return "full"
+        if model.get("quantization") is not None:
+            return "qlora"
+        return "dora" if model["lora"].get("dora") else "lora"
+
+    @property
+    def status(self) -> Status:
+        """How far it was run."""
+        return self.card.status
+
+    @property
+    def alpha_source(self) -> AlphaSource:
+        """Where the alpha comes from."""
+        return self.card.alpha_source
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Load a recipe.
+
+    Args:
+        name_or_path: Name of one that comes with the package, or the path of a file.
+
+    Raises:
+        ConfigError: If there is none, or it is no recipe; one message lists all that is wrong with its card.
+
+    Example:
+        >>> load_recipe("quickstart").base
+        'tiny'
+    """
+    given = user_path(name_or_path, "recipe")
+    path = given if given.is_file() else find_recipe(str(name_or_path))
+    card = read_card_of_file(path)
+    config = load_config(path)
+    if card is None:
+        raise ConfigError(f"{path}: no recipe: the section card is missing")
+    config.pop("card")
+    missing = [key for key in _SUBJECT if _at(config, key) is None]
+    if missing:
+        raise ConfigError(f"{path}: no recipe: {', '.join(missing)} must be given")
+    alpha = config["neftune"]["alpha"]
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
+        raise ConfigError(f"{path}: neftune.alpha: got {alpha!r}, expected a number from 0 on")
+    return Recipe(recipe_name(path), path, config, card)
+
+
+def load_recipes() -> list[Recipe]:
+    """Load all recipes that come with the package, in alphabetical order.
+
+    Raises:
+        ConfigError: If any is none.
+    """
+    # By the path: to find a name is to list all of them.
+    return [load_recipe(recipes_folder() / f"{name}.yaml") for name in recipe_names()]
+
+
+def read_card_of_file(path: Path) -> Card | None:
+    """Return the card of a config file, or None if it has none.
+
+    Raises:
+        ConfigError: If the file is no YAML mapping, or its card is wrong.
+    """
+    root = compose_config(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}: expected a mapping of sections such as card, model, data")
+    node = next((value for key, value in root.value if key.value == "card"), None)
+    # Saved configs of runs without a recipe say null.
+    return None if node is None or node.tag.endswith(":null") else read_card(node, str(path))
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

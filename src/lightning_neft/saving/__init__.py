@@ -1,0 +1,1 @@
+"""Checkpoints and model folders: written whole, read safely, exported."""

@@ -1,0 +1,95 @@
+"""Write a fine-tuned model as a plain folder for `from_pretrained`, with nothing of this package or peft in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_neft.common.files import write_text
+from lightning_neft.common.paths import user_path
+from lightning_neft.data.templates.jinja_form import chat_template_of
+from lightning_neft.data.templates.registry import template_named
+from lightning_neft.errors import ModelError
+from lightning_neft.models.decoding import decoding, end_ids
+from lightning_neft.models.description import ModelFacts, write_facts
+from lightning_neft.models.finite import first_non_finite
+from lightning_neft.models.model_folder import replacing_model_folder
+from lightning_neft.models.weights import DType
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["export_model"]
+
+
+def export_model(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: ModelFacts,
+    folder: Path,
+    *,
+    dtype: DType | None = None,
+    card: Callable[[ModelFacts, bool], str],
+) -> bool:
+    """Merge adapters into their base, and write model, tokenizer, decoding, model card and facts.
+
+    The folder is there whole or not at all.
+
+    Args:
+        model: Of transformers, bare or inside peft; it is changed.
+        tokenizer: Its tokenizer; it gets the chat template of the training, where that can be written as one.
+        facts: How it was trained.
+        folder: Where to; a folder that this package wrote, or an empty one, is replaced.
+        dtype: Of the written weights; that of the model by default.
+        card: Gives the text of the model card from the facts that are written, and from whether the chat template is
+            that of the training.
+
+    Raises:
+        ModelError: If a weight is not finite, in the dtype that is written.
+
+    Returns:
+        Whether the tokenizer's chat template words prompts as the training did.
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    if dtype not in (None, "auto"):
+        model = model.to(getattr(torch, dtype))
+    if (name := first_non_finite(model.named_parameters())) is not None:
+        raise ModelError(
+            f"the weights of this model are not finite in {str(model.dtype).removeprefix('torch.')} ({name}): nothing "
+            "was exported; give an earlier checkpoint, or a --dtype whose range is that of the training"
+        )
+    has_template = False
+    if facts.template is not None:
+        template = template_named(facts.template, tokenizer)
+        chat_template = chat_template_of(template, tokenizer)
+        has_template = chat_template is not None or template.name == "tokenizer"
+        if chat_template is not None:
+            tokenizer.chat_template = chat_template
+        model.generation_config = _decoding(model, tokenizer, end_ids(tokenizer, template.stop))
+    facts = replace(
+        facts, base=_name(facts.base), architecture=type(model).__name__, dtype=str(model.dtype).removeprefix("torch.")
+    )
+    with replacing_model_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_facts(temporary, facts)
+        write_text(temporary / "README.md", card(facts, has_template))
+    return has_template
+
+
+def _decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> Any:
+    """Return the pinned decoding, with the token that a decoder of the model starts with."""
+    config = decoding(tokenizer, ends)
+    config.decoder_start_token_id = getattr(model.generation_config, "decoder_start_token_id", None)
+    return config
+
+
+def _name(base: str) -> str:
+    """Return a hub id as it is, and of a folder the name alone: where it was is of no use elsewhere."""
+    path = user_path(base, "base")
+    return path.name if path.is_absolute() or path.exists() else base

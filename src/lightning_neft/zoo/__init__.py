@@ -1,1 +1,0 @@
-"""Recipes: where they are found."""
