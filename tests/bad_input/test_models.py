@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 
 from bad_input.refusals import FIT, Case, put
 from bad_input.test_code import tiny
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.models.weights import load_weights
 
 GENERATE = "generate --model=m --device=cpu --template=alpaca --prompt=Hi --max_new_tokens=2"

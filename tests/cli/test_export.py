@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.sources import load_model, open_answerer
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.models.description import read_facts
 
 QUESTION = [{"role": "user", "content": "What is the plural of mouse?"}]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_neft.cli.main import main
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 
 FIT = ["fit", "--samples=0", "--name=r"]
 RUN = Path("runs/r/version_0")

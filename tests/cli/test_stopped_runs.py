@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from transformers.models.led import LEDConfig
 from doctor.small import built
 from lightning_neft.data.toy import toy_instructions
 from lightning_neft.doctor.batch import batch_facts, first_rows, load_tokenizer_if_any, sample_batch
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.noise.embedding import find_embeddings
 from tiny import batch as padded_batch
 

@@ -18,7 +18,7 @@ from lightning_neft.doctor.skeleton import (
     model_class,
 )
 from lightning_neft.errors import ModelError
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "Whisper"])

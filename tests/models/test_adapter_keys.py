@@ -14,6 +14,7 @@ from lightning_neft.errors import ModelError
 from lightning_neft.generation.sources import load_model
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
+from lightning_neft.saving.folder import save_model
 
 OTHER = "base_model.model.model.blocks.0.self_attn.q_proj.lora_A"
 Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A"
@@ -21,7 +22,7 @@ Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A"
 
 @pytest.fixture
 def adapters(base: str, tmp_path: Path) -> Path:
-    CausalLM(base, LoraOptions(r=2, target_modules=["q_proj"])).save_model(tmp_path / "adapters")
+    save_model(CausalLM(base, LoraOptions(r=2, target_modules=["q_proj"])), tmp_path / "adapters")
     return tmp_path / "adapters"
 
 

@@ -22,6 +22,7 @@ from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, sto
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.saving.folder import save_model
 from models.conftest import WORDS
 from models.words import fit
 
@@ -175,7 +176,7 @@ def test_a_streamed_answer_is_that_of_the_batch(base: str) -> None:
 def test_a_folder_answers_as_the_model_that_wrote_it(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
     module = CausalLM(base, lora=lora, learning_rate=0.1, warmup_ratio=0.0)
     fit(module, 2)
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     loaded = open_answerer(str(tmp_path / "out"), template="plain", device="cpu")
     assert loaded.settings["dtype"] == "float32"
     prompts = [asked(prompt) for prompt in PROMPTS]

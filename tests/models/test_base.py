@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, GraniteConfig
 
 from lightning_neft.errors import ModelError
-from lightning_neft.hub.names import RANDOM_T5, TINY, loading, resolve_base
+from lightning_neft.hub.names import RANDOM_T5, loading, resolve_base
+from lightning_neft.hub.tiny_models import TINY
 
 
 def test_tiny_is_the_folder_in_the_package() -> None:

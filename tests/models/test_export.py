@@ -14,6 +14,7 @@ from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.sources import open_answerer
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.saving.folder import save_model
 from models.test_parallel import run
 from models.words import batch, fit
 
@@ -29,7 +30,7 @@ def test_an_encoder_decoder_is_loaded_by_transformers(
 ) -> None:
     module = Seq2SeqLM(encoder_decoder, lora=lora, learning_rate=0.05, warmup_ratio=0.0)
     fit(module, 2)
-    module.save_model(tmp_path / "model")
+    save_model(module, tmp_path / "model")
     assert main(["export", "--model", str(tmp_path / "model"), f"--output={tmp_path / 'out'}", "--template=plain"]) == 0
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     given = {**batch([7]), "decoder_input_ids": torch.tensor([[1, 4, 5, 6]])}

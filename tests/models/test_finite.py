@@ -11,11 +11,13 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
+from lightning_neft.callbacks.finite_loss import FiniteLoss
 from lightning_neft.errors import ModelError, NonFiniteError
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.description import ModelFacts
-from lightning_neft.models.finite import FiniteLoss, first_non_finite
+from lightning_neft.models.finite import first_non_finite
 from lightning_neft.saving.export import export_model
+from lightning_neft.saving.folder import save_model
 from models.words import fit
 
 NAN, INF = float("nan"), float("inf")
@@ -101,7 +103,7 @@ def test_weights_that_are_not_finite_are_in_no_checkpoint_and_in_no_folder(
     ):
         trainer.save_checkpoint(tmp_path / "c.ckpt")
     with pytest.raises(ModelError, match="weights are not finite"):
-        module.save_model(tmp_path / "folder")
+        save_model(module, tmp_path / "folder")
     facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
     with pytest.raises(ModelError, match=rf"^the weights of this model are not finite in float32 \({name}\): "):
         export_model(module.model, module.tokenizer(), facts, tmp_path / "out", card=lambda *_: "")

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_neft import NEFTune
+from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.description import read_facts
 from lightning_neft.models.lora import LoraOptions
-from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.models.sequence_classifier import SequenceClassifier
+from lightning_neft.saving.folder import save_model
 from models.words import batch, fit
 from tiny import Tuned, llama, loader, trainer
 
@@ -46,7 +47,7 @@ def logits(model: Any) -> Tensor:
 @pytest.mark.parametrize("freeze", [None, ["model.embed_tokens"]])
 def test_all_weights_come_back(base: str, tmp_path: Path, freeze: list[str] | None) -> None:
     module = trained(base, freeze=freeze)
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(logits(loaded), logits(module.model))
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("a b")["input_ids"] == module.tokenizer()("a b")["input_ids"]
@@ -90,15 +91,15 @@ def test_a_broken_file_about_the_training_is_told_with_its_path(tmp_path: Path, 
 
 def test_a_compiled_model_is_saved_as_any_other(base: str, tmp_path: Path) -> None:
     module = CausalLM(base, compile=True)
-    module.save_model(tmp_path / "out")
-    CausalLM(base).save_model(tmp_path / "plain")
+    save_model(module, tmp_path / "out")
+    save_model(CausalLM(base), tmp_path / "plain")
     files = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("out", "plain")]
     assert files[0] == files[1]
 
 
 def test_adapters_come_back_on_their_base(base: str, tmp_path: Path) -> None:
     module = trained(base, lora=LORA)
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -115,7 +116,7 @@ def test_new_rows_of_the_embedding_are_saved_with_the_adapters(base: str, tmp_pa
 
     module = trained(base, lora=LORA)
     module.has_new_tokens = True
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert any("embed_tokens" in name for name in saved)
     assert any("lm_head" in name for name in saved)
@@ -129,7 +130,7 @@ def test_classifiers_come_back_with_their_head_and_names(
     module = SequenceClassifier(classified, num_labels=3, lora=options, learning_rate=0.1, warmup_ratio=0.0)
     given = [{**batch([5, 5], n), "labels": torch.tensor([n % 3, 2])} for n in range(2)]
     fit(module, 2, DataLoader(given, batch_size=None))  # type: ignore[arg-type]
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     if lora is None:
         loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     else:
@@ -152,13 +153,13 @@ def test_a_checkpoints_weights_are_written_and_the_models_stay(
     other = CausalLM(base, lora=lora)
     other.configure_model()
     before = {name: value.clone() for name, value in other.state_dict().items()}
-    other.save_model(tmp_path / "out", tmp_path / "c.ckpt")
+    save_model(other, tmp_path / "out", tmp_path / "c.ckpt")
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
     automatic = AutoModelForCausalLM if lora is None else AutoPeftModelForCausalLM
     loaded = automatic.from_pretrained(tmp_path / "out", dtype=torch.float32)
     torch.testing.assert_close(logits(loaded), logits(first.model))
     with pytest.raises(ModelError, match=r"model\.lora"):
-        CausalLM(base, lora=None if lora else LORA).save_model(tmp_path / "out", tmp_path / "c.ckpt")
+        save_model(CausalLM(base, lora=None if lora else LORA), tmp_path / "out", tmp_path / "c.ckpt")
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,16 +167,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, mon
     folder.mkdir(parents=True)
     (folder / "old.txt").write_text("old")
     with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json, so .* did not write it"):
-        module.save_model(folder)
+        save_model(module, folder)
     (folder / "lightning_neft.json").write_text("{}")
     tokenizer = module.tokenizer()
     with monkeypatch.context() as patch:
         patch.setattr(module, "tokenizer", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            module.save_model(folder)
+            save_model(module, folder)
         assert [path.name for path in folder.parent.iterdir()] == ["out"]
         assert (folder / "old.txt").read_text() == "old"
-    module.save_model(folder)
+    save_model(module, folder)
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
     assert not (folder / "old.txt").exists()
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()

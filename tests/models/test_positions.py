@@ -63,7 +63,7 @@ def test_a_fit_ends_with_one_line_before_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from lightning_neft.hub.names import TINY
+    from lightning_neft.hub.tiny_models import TINY
 
     base = tmp_path / "base"
     saved(GPT2Config(n_positions=16), base)

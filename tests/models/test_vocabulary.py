@@ -15,6 +15,7 @@ from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.decoding import generate_answers
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.vocabulary import grow_embeddings, lacking_rows, names_from, rows_line
+from lightning_neft.saving.folder import save_model
 from tiny import VOCABULARY, llama, t5
 from words import tokenizer
 
@@ -148,7 +149,7 @@ def test_rows_of_new_tokens_are_trained_under_adapters_and_come_back_with_them(t
         optimizer.zero_grad()
         module.model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-    module.save_model(tmp_path / "adapters")
+    save_model(module, tmp_path / "adapters")
 
     loaded = load_model(str(tmp_path / "adapters")).model.merge_and_unload()
     merged = module.model.merge_and_unload()
@@ -198,7 +199,7 @@ def test_a_padding_token_beyond_the_table_gets_a_row(
     assert f"{line}: rows are added" in caplog.messages
     assert module.has_new_tokens
     module.model(input_ids=torch.tensor([[0, 58, pad_id(module.tokenizer())]]))
-    module.save_model(tmp_path / "out")
+    save_model(module, tmp_path / "out")
     written = load_model(str(tmp_path / "out"))
     assert len(written.model.get_input_embeddings().weight) == 73
     assert generate_answers(written.model, written.tokenizer, ["hello", "hello now"], max_new_tokens=2)

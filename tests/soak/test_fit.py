@@ -19,7 +19,7 @@ import torch
 
 from forked import Forked
 from lightning_neft.cli.main import main
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.study.measure import read_curves
 from soak.kills import KILLS, Moments, live
 

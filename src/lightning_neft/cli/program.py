@@ -22,6 +22,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
 from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.finite_loss import FiniteLoss
+from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.sample_answers import SampleAnswers
 from lightning_neft.callbacks.signals import StopOnSignal
 from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
@@ -47,9 +49,7 @@ from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.finite import FiniteLoss
 from lightning_neft.models.lora import LoraOptions
-from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.recipes.recipe import read_card_of_file
 from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
 

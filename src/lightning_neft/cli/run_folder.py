@@ -12,8 +12,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.cli.errors import explain
-from lightning_neft.models.model_folder import ModelFolder
 
 __all__ = ["RunFolder"]
 

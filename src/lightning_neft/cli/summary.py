@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.sample_answers import SampleAnswers
 from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.cli.run_folder import RunFolder
@@ -21,7 +22,6 @@ from lightning_neft.common.files import write_text
 from lightning_neft.data.module import asked
 from lightning_neft.errors import ModelError
 from lightning_neft.models.language_model import LanguageModel
-from lightning_neft.models.model_folder import ModelFolder
 from lightning_neft.saving.checkpoint_weights import checkpoint_step
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_neft.data.toy import toy_instructions
 from lightning_neft.doctor.report import BatchFacts
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.noise.embedding import EmbeddingTarget
 from lightning_neft.noise.lengths import find_token_rows
 

@@ -14,11 +14,10 @@ from huggingface_hub.errors import StrictDataclassError
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError, NEFTError
 from lightning_neft.hub.cache import cache_folder, cache_without_hub
+from lightning_neft.hub.tiny_models import TINY, tiny_model
 
-__all__ = ["RANDOM_T5", "TINY", "loading", "resolve_base"]
+__all__ = ["RANDOM_T5", "loading", "resolve_base"]
 
-# The model that comes inside the package.
-TINY = Path(__file__).with_name("tiny_llama")
 RANDOM_T5 = "tiny-t5"
 # What transformers says where it has no class; all that it has follow.
 _NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for this kind of AutoModel: (\w+)\.")
@@ -39,9 +38,6 @@ def resolve_base(base: str) -> str:
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
     if base == RANDOM_T5:
-        # The module needs the tokenizer of TINY.
-        from lightning_neft.hub.tiny_models import tiny_model
-
         return str(tiny_model("t5", cache_folder() / "tiny"))
     path = user_path(base, "model base")
     # An id of the hub has at most one slash.

@@ -15,8 +15,10 @@ from lightning_neft.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TINY_MODEL_TYPES", "save_tiny_model", "tiny_model"]
+__all__ = ["TINY", "TINY_MODEL_TYPES", "save_tiny_model", "tiny_model"]
 
+# The model that comes inside the package.
+TINY = Path(__file__).with_name("tiny_llama")
 # To be raised whenever a folder of the same table entry would come out different.
 _VERSION = 1
 _SEED = 20231009
@@ -195,8 +197,6 @@ def _digest(tiny: _Tiny, is_tied: bool | None) -> str:
     import torch
     import transformers
 
-    from lightning_neft.hub.names import TINY
-
     rules = (TINY / "tokenizer.json").read_text(encoding="utf-8")
     made_by = [_VERSION, _SEED, _CHAT_MARKERS, _CHAT_TEMPLATE, rules, transformers.__version__, torch.__version__]
     return hashlib.sha256(json.dumps([asdict(tiny), is_tied, *made_by]).encode()).hexdigest()[:16]
@@ -206,8 +206,6 @@ def _tokenizer(tiny: _Tiny) -> PreTrainedTokenizerBase:
     """Return the package's own tokenizer, with a chat template and the manners of this type's tokenizers."""
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
-
-    from lightning_neft.hub.names import TINY
 
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     tokenizer.add_special_tokens({"extra_special_tokens": list(_CHAT_MARKERS)})

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
@@ -18,7 +16,6 @@ from lightning_neft.models.description import AUTO_CLASSES, installed_versions, 
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.freezing import freeze as freeze_parameters
 from lightning_neft.models.lora import LoraOptions, add_lora
-from lightning_neft.models.model_folder import save_folder
 from lightning_neft.models.sharding import shard
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
 from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights
@@ -222,18 +219,3 @@ class PretrainedModule(L.LightningModule):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the base's tokenizer, with the tokens that the data's template adds."""
         return load_tokenizer(self.base, self.trust_remote_code, self.special_tokens)
-
-    def save_model(self, folder: str | Path, checkpoint: str | Path | None = None) -> None:
-        """Write model and tokenizer as a folder for `from_pretrained`: with LoRA the adapters, else all weights.
-
-        All ranks have to call it, the first one writes. The folder is there whole or not at all.
-
-        Args:
-            folder: Where to; a folder that this package wrote, or an empty one, is replaced.
-            checkpoint: The `.ckpt` whose weights are written; the current ones by default.
-
-        Raises:
-            ModelError: If the checkpoint is none of this model.
-            ConfigError: If there is something else in this place.
-        """
-        save_folder(self, user_path(folder, "folder"), None if checkpoint is None else Path(checkpoint))

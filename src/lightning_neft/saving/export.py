@@ -17,8 +17,8 @@ from lightning_neft.errors import ModelError
 from lightning_neft.models.decoding import decoding, end_ids
 from lightning_neft.models.description import ModelFacts, write_facts
 from lightning_neft.models.finite import first_non_finite
-from lightning_neft.models.model_folder import replacing_model_folder
 from lightning_neft.models.weights import DType
+from lightning_neft.saving.folder import replacing_model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

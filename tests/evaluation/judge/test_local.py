@@ -14,7 +14,7 @@ from lightning_neft.evaluation.judge.ledger import Ledger
 from lightning_neft.evaluation.judge.local import LocalJudge
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
-from lightning_neft.hub.names import TINY
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.weights import load_weights
 

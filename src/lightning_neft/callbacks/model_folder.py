@@ -1,0 +1,72 @@
+"""`ModelFolder`: at the end of a fit the model as a folder for `from_pretrained`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import override
+
+from lightning_neft.callbacks.step_checkpoint import main_checkpoint
+from lightning_neft.common.files import check_replaceable
+from lightning_neft.common.paths import user_path
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.description import FACTS_FILE
+from lightning_neft.models.pretrained import PretrainedModule
+from lightning_neft.saving.checkpoint_weights import checkpoint_step
+from lightning_neft.saving.folder import save_model
+
+__all__ = ["ModelFolder"]
+
+
+class ModelFolder(pl.Callback):
+    """Writes the best checkpoint of a fit, or the last weights without one, as a folder for `from_pretrained`.
+
+    With LoRA the folder has the adapters alone and names their base.
+
+    `written` is the folder once it is there.
+
+    Args:
+        folder: Where to; the folder `model` beside the logs of the run by default.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[ModelFolder()], logger=False, enable_checkpointing=False, accelerator="cpu")
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+        self.written: Path | None = None
+        self.step: int | None = None
+        """Optimiser step of what was written."""
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not isinstance(pl_module, PretrainedModule):
+            raise ConfigError(f"ModelFolder works with the models of this package, got {type(pl_module).__name__}.")
+        # At the end of the fit it would be too late to say so.
+        check_replaceable(self._path(trainer), FACTS_FILE)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = self._path(trainer)
+        checkpoint = main_checkpoint(trainer)
+        best = "" if checkpoint is None else checkpoint.best_model_path
+        try:
+            save_model(cast("PretrainedModule", pl_module), folder, best or None)
+        except ModelError as error:
+            # The run itself is done and its checkpoints are written.
+            rank_zero_warn(f"no model folder was written: {error}")
+        else:
+            self.written = folder
+            self.step = checkpoint_step(Path(best)) if best else trainer.global_step
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        # All ranks ask: the folder of a run may be set on the first alone, and `log_dir` waits for all of them.
+        folder: str | None = trainer.strategy.broadcast(self.folder)
+        if folder is not None:
+            return user_path(folder, "folder of ModelFolder")
+        return Path(trainer.log_dir or trainer.default_root_dir) / "model"
