@@ -3,7 +3,7 @@
     python scripts/pretrain_tiny.py
     python scripts/pretrain_tiny.py --width 64 --steps 1000 --documents 30000 --out FOLDER    # another, smaller one
 
-The first writes src/lightning_neft/models/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed
+The first writes src/lightning_neft/hub/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed
 is fixed.
 It took 14 minutes on two CPU cores that others used as well.
 """
@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from lightning_neft.data.toy import toy_instructions, toy_text
 
-HOME = Path(__file__).resolve().parent.parent / "src" / "lightning_neft" / "models" / "tiny_llama"
+HOME = Path(__file__).resolve().parent.parent / "src" / "lightning_neft" / "hub" / "tiny_llama"
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 SEED = 5
 TRAIN_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 1, 2, 3

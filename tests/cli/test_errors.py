@@ -32,6 +32,8 @@ def line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["fti"], "unknown verb 'fti'; did you mean fit?"),
         (["--fit"], "unknown verb '--fit'; did you mean fit?"),
         (["zzz"], f"unknown verb 'zzz'; the verbs are {', '.join(VERBS)}"),
+        (["fit", "--neftune.alpha", "--data.source=x"], "command line: --neftune.alpha needs a value"),
+        (["fit", "--trainer.fast_dev_run"], "command line: --trainer.fast_dev_run needs a value"),
         (["fit", "--config"], "--config needs a value: the path of a YAML file, or the name of a recipe"),
         (["fit", "--config", "."], "--config . is a folder; give a YAML file in it"),
         (["fit", "--neftune.alhpa=3"], "command line: unknown key neftune.alhpa; did you mean neftune.alpha?"),

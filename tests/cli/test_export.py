@@ -166,14 +166,16 @@ def test_a_hub_base_and_dataset_are_named_for_the_hub() -> None:
     from lightning_neft.saving.model_card import model_card
 
     facts = ModelFacts("meta-llama/Llama-2-7b-hf", "L", "causal_lm", template="alpaca", alpha=5.0, data="alpaca")
-    text = model_card(facts, "x", config={}, run=None, has_chat_template=False)
+    text = model_card(facts, "x", config={}, run=None, results={}, has_chat_template=False)
     meta = yaml.safe_load(text.split("---\n")[1])
     assert meta["base_model"] == "meta-llama/Llama-2-7b-hf"
     assert meta["datasets"] == ["tatsu-lab/alpaca"]
     assert meta["license"] == "llama2"
     assert "CC BY-NC 4.0" in text
     odd = ModelFacts("huggyllama/llama-7b", "L", "causal_lm", alpha=None, data="https://x.y/z")
-    meta = yaml.safe_load(model_card(odd, "x", config={}, run=None, has_chat_template=False).split("---\n")[1])
+    meta = yaml.safe_load(
+        model_card(odd, "x", config={}, run=None, results={}, has_chat_template=False).split("---\n")[1]
+    )
     assert meta["license"] == "other"
     assert meta["license_name"].startswith("llama-licence-of-meta")
     assert "datasets" not in meta
@@ -342,3 +344,27 @@ def test_a_mistake_is_one_line(args: list[str], line: str, folder: Path, capsys:
     (told,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("lightning_neft:")]
     assert line in told
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("inside", ["model", "checkpoints"])
+def test_the_model_of_a_run_is_not_replaced_by_its_export(
+    inside: str, short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *short, "--name=r", "--samples=0", "--model.lora.r=2"]) == 0
+    run = first_run("r")
+    there = sorted(run.rglob("*"))
+    assert main(["export", f"--model={run}", f"--output={run / inside}", "--overwrite"]) == 2
+    assert "holds the model that is exported" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == there
+
+
+def test_an_export_does_not_replace_a_folder_with_a_file_of_the_user(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ["export", "--model=tiny", "--output=out", "--overwrite"]
+    assert main(export) == 0
+    assert main(export) == 0
+    (folder / "out/mine.txt").write_text("x")
+    assert main(export) == 2
+    assert "out holds mine.txt, which lightning_neft did not write" in capsys.readouterr().err
+    assert (folder / "out/mine.txt").read_text() == "x"

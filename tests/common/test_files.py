@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -14,7 +15,15 @@ import pytest
 
 from forked import Forked
 from lightning_neft.common import files
-from lightning_neft.common.files import new_file, new_folder, replaced, replacing_file, write_bytes, write_text
+from lightning_neft.common.files import (
+    check_replaceable,
+    new_file,
+    new_folder,
+    replaced,
+    replacing_file,
+    write_bytes,
+    write_text,
+)
 from lightning_neft.errors import ConfigError
 
 MARKER = "ours.json"
@@ -311,3 +320,15 @@ def test_a_folder_that_is_not_moved_is_removed(tmp_path: Path) -> None:
         (temporary / "half").touch()
         assert temporary.parent == tmp_path / "a"
     assert names(tmp_path / "a") == []
+
+
+def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / MARKER).write_text(json.dumps({"files": ["a", MARKER]}))
+    (folder / "a").write_text("1")
+    check_replaceable(folder, MARKER)
+    for name in ("notes.txt", "notes2.txt"):
+        (folder / name).write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds notes\.txt and 1 more, which lightning_neft did not write"):
+        check_replaceable(folder, MARKER)

@@ -17,7 +17,7 @@ from lightning_neft.data.toy import CLOSED_KINDS, TOY_KINDS, toy_instructions, t
 from lightning_neft.data.toy_tasks import TASKS, Task
 from lightning_neft.data.toy_world import OPPOSITES, THINGS, VERBS, Draw
 
-BASE = Path(str(files("lightning_neft") / "models" / "tiny_llama"))
+BASE = Path(str(files("lightning_neft") / "hub" / "tiny_llama"))
 SPLITS = ("train", "held_out")
 PLURALS = {thing.name: thing.plural for thing in THINGS}
 

@@ -113,7 +113,8 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     # What is in the folder would be gone.
     _check_outside(folder, Path.cwd(), "the working folder")
     if options.model is not None and (given := user_path(options.model, "--model")).exists():
-        _check_outside(folder, given, "the model that is exported")
+        for path in (given, given / "model", given / "checkpoints"):
+            _check_outside(folder, path, "the model that is exported")
     for config in resolve_configs(rest)[1]:
         _check_outside(folder, config, "the config of the run")
     if folder.is_dir() and any(folder.iterdir()):
@@ -191,18 +192,19 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _write(source: _Source, folder: Path, name: str, options: Namespace) -> bool:
+    from lightning_neft.evaluation.result import results_in
     from lightning_neft.saving.export import export_model
-    from lightning_neft.saving.model_card import model_card
 
     return export_model(
         source.model,
         source.tokenizer,
         source.facts,
         folder,
+        name=name,
+        config=source.config,
+        run=source.run,
+        results={} if source.run is None else results_in(source.run),
         dtype=options.dtype,
-        card=lambda facts, has_template: model_card(
-            facts, name, config=source.config, run=source.run, has_chat_template=has_template
-        ),
     )
 
 

@@ -117,7 +117,9 @@ def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
             continue
         if problem := known.problem(key):
             yield f"command line: {problem}"
-        elif key in known.groups and (equals or not after.startswith("--")):
+        elif not equals and after.startswith("--"):
+            yield f"command line: --{option} needs a value"
+        elif key in known.groups:
             yield from _problems_of_section(known, key, value if equals else after)
 
 

@@ -167,7 +167,10 @@ class Program(LightningCLI):
             "--clean_loss", type=int, default=50, help="Measure the loss without noise every so many steps; 0: never."
         )
         parser.add_argument(
-            "--samples", type=int, default=3, help="Answers to held-out prompts at each validation; 0: none."
+            "--samples",
+            type=int,
+            default=3,
+            help="Answers to held-out prompts at each validation; 0: at the end alone.",
         )
         parser.add_argument(
             "--global_batch_size",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -124,10 +125,10 @@ def check_replaceable(folder: Path, marker: str) -> None:
 
     Args:
         folder: The folder, which need not be there.
-        marker: Name of a file in each folder that this package writes.
+        marker: Name of a JSON file in each folder that this package writes; its `files` are the names of all in it.
 
     Raises:
-        ConfigError: There is something else of that name, or a folder that holds files and not the marker.
+        ConfigError: There is something else of that name, or a folder that holds files which the marker does not list.
     """
     try:
         lock = _lock_folder(folder.resolve())
@@ -143,6 +144,20 @@ def check_replaceable(folder: Path, marker: str) -> None:
             f"the folder {folder} holds files but no {marker}, so lightning_neft did not write it and does not replace "
             "it; give another folder, or empty it"
         )
+    if added := sorted(set(names) - _listed(folder / marker, names)):
+        raise ConfigError(
+            f"the folder {folder} holds {added[0]}{f' and {len(added) - 1} more' if added[1:] else ''}, which "
+            "lightning_neft did not write and does not replace; move what is yours, or give another folder"
+        )
+
+
+def _listed(marker: Path, names: Sequence[str]) -> set[str]:
+    """Return the names that a marker lists; all of them if it lists none, or is gone by now."""
+    try:
+        listed = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set(names)
+    return set(listed)
 
 
 @contextmanager

@@ -90,6 +90,9 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
         mode = path.stat().st_mode
     # Below a file there is nothing either; who makes the folder reports that file.
     except (FileNotFoundError, NotADirectoryError):
+        parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+        if parent is not None and parent.is_dir() and not os.access(parent, os.W_OK):
+            raise ConfigError(f"{option} {path} cannot be written: no permission in {parent}") from None
         return _followed(path)
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be used: {error.strerror}; give another file") from error

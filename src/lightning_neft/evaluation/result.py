@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -16,7 +17,17 @@ from lightning_neft._version import __version__
 from lightning_neft.common.files import write_text
 from lightning_neft.errors import DataError
 
-__all__ = ["KINDS", "SCHEMA", "InputFile", "make_result", "provenance", "read_result", "read_results", "write_result"]
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "InputFile",
+    "make_result",
+    "provenance",
+    "read_result",
+    "read_results",
+    "results_in",
+    "write_result",
+]
 
 SCHEMA = "lightning_neft.result/1"
 KINDS = (
@@ -144,6 +155,15 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     for number, result in enumerate(several):
         _check(result, f"{path}: results[{number}]")
     return several
+
+
+def results_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the results in a folder by the names of their files; other files are skipped."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with suppress(DataError):
+            found[path.name] = read_result(path)
+    return found
 
 
 def _read(path: Path) -> Any:

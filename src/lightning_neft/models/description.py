@@ -24,6 +24,7 @@ __all__ = [
     "FACTS_FILE",
     "ModelFacts",
     "installed_versions",
+    "list_files",
     "read_facts",
     "training_facts",
     "write_facts",
@@ -116,6 +117,14 @@ def installed_versions() -> dict[str, str]:
 def write_facts(folder: Path, facts: ModelFacts) -> None:
     """Write the facts into a model folder."""
     write_text(folder / FACTS_FILE, json.dumps({"format": _FORMAT, **facts.to_json()}, indent=2) + "\n")
+
+
+def list_files(folder: Path) -> None:
+    """Add to the facts which files a model folder has, so that whoever replaces it knows which are the user's."""
+    path = folder / FACTS_FILE
+    found = json.loads(path.read_text(encoding="utf-8"))
+    files = sorted(each.name for each in folder.iterdir())
+    write_text(path, json.dumps({**found, "files": files}, indent=2) + "\n")
 
 
 def read_facts(folder: Path) -> ModelFacts | None:

@@ -16,11 +16,11 @@ def recipes_folder() -> Path:
     Raises:
         ConfigError: If there is neither.
     """
-    package = Path(__file__).parents[1]
-    for folder in (package / "recipes", package.parents[1] / "recipes"):
+    installed = Path(__file__).with_name("bundled")
+    for folder in (installed, Path(__file__).parents[3] / "recipes"):
         if folder.is_dir():
             return folder
-    raise ConfigError(f"no recipes were installed with the package (looked in {package}); install it again")
+    raise ConfigError(f"no recipes were installed with the package (looked in {installed}); install it again")
 
 
 def recipe_names() -> list[str]:

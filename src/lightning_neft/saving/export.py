@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from lightning_neft.models.description import ModelFacts, write_facts
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.weights import DType
 from lightning_neft.saving.folder import replacing_model_folder
+from lightning_neft.saving.model_card import model_card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,8 +33,11 @@ def export_model(
     facts: ModelFacts,
     folder: Path,
     *,
+    name: str,
+    config: Mapping[str, Any],
+    run: Path | None,
+    results: Mapping[str, Mapping[str, Any]],
     dtype: DType | None = None,
-    card: Callable[[ModelFacts, bool], str],
 ) -> bool:
     """Merge adapters into their base, and write model, tokenizer, decoding, model card and facts.
 
@@ -44,9 +48,11 @@ def export_model(
         tokenizer: Its tokenizer; it gets the chat template of the training, where that can be written as one.
         facts: How it was trained.
         folder: Where to; a folder that this package wrote, or an empty one, is replaced.
+        name: Of the model, for its card.
+        config: Of its run; empty if it is not known.
+        run: The folder of its run; None if it is not known.
+        results: Results of `lightning_neft evaluate` on it, by the names of their files.
         dtype: Of the written weights; that of the model by default.
-        card: Gives the text of the model card from the facts that are written, and from whether the chat template is
-            that of the training.
 
     Raises:
         ModelError: If a weight is not finite, in the dtype that is written.
@@ -58,10 +64,10 @@ def export_model(
         model = model.merge_and_unload()
     if dtype not in (None, "auto"):
         model = model.to(getattr(torch, dtype))
-    if (name := first_non_finite(model.named_parameters())) is not None:
+    if (weight := first_non_finite(model.named_parameters())) is not None:
         raise ModelError(
-            f"the weights of this model are not finite in {str(model.dtype).removeprefix('torch.')} ({name}): nothing "
-            "was exported; give an earlier checkpoint, or a --dtype whose range is that of the training"
+            f"the weights of this model are not finite in {str(model.dtype).removeprefix('torch.')} ({weight}): "
+            "nothing was exported; give an earlier checkpoint, or a --dtype whose range is that of the training"
         )
     has_template = False
     if facts.template is not None:
@@ -78,7 +84,8 @@ def export_model(
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_facts(temporary, facts)
-        write_text(temporary / "README.md", card(facts, has_template))
+        card = model_card(facts, name, config=config, run=run, results=results, has_chat_template=has_template)
+        write_text(temporary / "README.md", card)
     return has_template
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_neft.common.files import replaced
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
-from lightning_neft.models.description import FACTS_FILE, ModelFacts, write_facts
+from lightning_neft.models.description import FACTS_FILE, ModelFacts, list_files, write_facts
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.saving.checkpoint_weights import checkpoint_weights
 
@@ -84,6 +84,7 @@ def replacing_model_folder(folder: Path) -> Iterator[Path]:
     try:
         with replaced(folder, FACTS_FILE) as temporary:
             yield temporary
+            list_files(temporary)
     except SafetensorError as error:
         # Of what the system says it keeps the number, and that in its text alone.
         if (number := re.search(r"(?:os error |code: )(\d+)", str(error))) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,7 +74,13 @@ _MEASURED = ("val/loss", "val/perplexity", "val/token_accuracy", "val/accuracy",
 
 
 def model_card(
-    facts: ModelFacts, name: str, *, config: Mapping[str, Any], run: Path | None, has_chat_template: bool
+    facts: ModelFacts,
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    run: Path | None,
+    results: Mapping[str, Mapping[str, Any]],
+    has_chat_template: bool,
 ) -> str:
     """Return the text of a README.md for the hub.
 
@@ -83,7 +88,8 @@ def model_card(
         facts: How the model was trained.
         name: What to call it.
         config: The config of the run; empty if it is not known.
-        run: The folder of the run, whose metrics and result files are taken; None if it is not known.
+        run: The folder of the run, whose metrics are taken; None if it is not known.
+        results: Results of `lightning_neft evaluate` on the model, by the names of their files.
         has_chat_template: Whether the tokenizer's chat template words prompts as the training did.
     """
     parts = [
@@ -92,8 +98,8 @@ def model_card(
         _use(facts, name, has_chat_template),
         "## Training\n\n" + _table(("", ""), [*_of_training(facts), *_options(config)]),
     ]
-    if results := [*_metrics(run), *_results(run)]:
-        parts.append("## Results\n\n" + "\n\n".join(results))
+    if measured := [*_metrics(run), *_results(results)]:
+        parts.append("## Results\n\n" + "\n\n".join(measured))
     return "\n\n".join(parts) + "\n"
 
 
@@ -185,24 +191,16 @@ def _metrics(run: Path | None) -> Iterator[str]:
     yield "Held-out data, without noise:\n\n" + _table(("", "step", *names), lines)
 
 
-def _results(run: Path | None) -> Iterator[str]:
-    """Yield a table of the plain numbers of each result file in the folder of the run."""
-    from lightning_neft.evaluation.result import SCHEMA
-
-    for path in sorted(run.glob("*.json")) if run is not None else ():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            continue
+def _results(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of the plain numbers of each result."""
+    for name, found in results.items():
         numbers = [
-            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
-            for name, value in found.items()
+            (key, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for key, value in found.items()
             if isinstance(value, int | float)
         ]
         if numbers:
-            yield f"`{path.name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
+            yield f"`{name}`: {found.get('kind')} of {_code(found.get('label'))}\n\n" + _table(("", ""), numbers)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

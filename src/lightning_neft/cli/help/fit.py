@@ -54,7 +54,7 @@ training
   --trainer.precision      such as bf16-mixed
   --trainer.devices INT
   --trainer.val_check_interval NUMBER   validate and save this often: steps, or share of an epoch
-  --samples INT            answers to held-out prompts at each validation (3)
+  --samples INT            answers to held-out prompts at each validation (3); 0: at the end alone
   --clean_loss INT         measure the loss without noise every so many steps (50)
 
 examples

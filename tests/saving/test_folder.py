@@ -65,6 +65,7 @@ def test_a_folder_says_how_its_model_was_trained(base: str, tmp_path: Path, lora
     fitted.fit(module, datamodule=data)
     found = json.loads((tmp_path / "out" / "lightning_neft.json").read_text())
     assert found.pop("versions")["transformers"] == transformers.__version__
+    assert found.pop("files") == sorted(path.name for path in (tmp_path / "out").iterdir())
     assert found == {
         "format": 1,
         "base": base,

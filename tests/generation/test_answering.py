@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from bases import WORDS
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import exchange_ids, rendered
 from lightning_neft.data.templates.builtin import PlainTemplate
@@ -23,7 +24,6 @@ from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.seq2seq_lm import Seq2SeqLM
 from lightning_neft.saving.folder import save_model
-from models.conftest import WORDS
 from models.words import fit
 
 PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m", "n o p"]
