@@ -1,11 +1,11 @@
-"""NEFTune for PyTorch Lightning: noisy-embedding fine-tuning, exact, on or loud, resumable to the bit."""
+"""NEFTune for PyTorch Lightning: noisy-embedding fine-tuning with correct lengths and bit-exact resume."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lightning_neft._version import __version__
+from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lightning_neft.callback import NEFTune
@@ -16,22 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingNoise", "NEFTError", "NEFTune", "NEFTuneMixin", "NoNoiseError", "__version__"]
 
 # Imported at first use: `lightning_neft --help` then needs neither torch nor lightning.
-_HOME = {
-    "EmbeddingNoise": "lightning_neft.noise.injector",
-    "NEFTError": "lightning_neft.errors",
-    "NEFTune": "lightning_neft.callback",
-    "NEFTuneMixin": "lightning_neft.mixin",
-    "NoNoiseError": "lightning_neft.errors",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "EmbeddingNoise": "noise.injector",
+        "NEFTError": "errors",
+        "NEFTune": "callback",
+        "NEFTuneMixin": "mixin",
+        "NoNoiseError": "errors",
+    },
+)

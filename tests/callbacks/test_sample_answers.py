@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning_neft import NEFTune
 from lightning_neft.callbacks.sample_answers import SampleAnswers, SamplePrompt
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from models.words import fit
 from models.words import loader as words
 from tiny import LoggedRows, Tuned, llama, loader, trainer

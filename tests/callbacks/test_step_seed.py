@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from lightning_neft import NEFTune
 from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
 from models.words import batch, fit
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 
 
 @pytest.fixture(autouse=True)

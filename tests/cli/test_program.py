@@ -16,7 +16,7 @@ from lightning_neft.cli.main import main
 from lightning_neft.cli.noise_options import NoiseOptions
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 
 
 def noise_of(args: list[str]) -> NEFTune | None:

@@ -51,8 +51,8 @@ def test_every_public_name_is_documented(name: str) -> None:
     "name",
     [
         "lightning_neft.noise.injector.EmbeddingNoise",
-        "lightning_neft.models.causal_lm.CausalLM",
-        "lightning_neft.models.seq2seq_lm.Seq2SeqLM",
+        "lightning_neft.models.language_models.CausalLM",
+        "lightning_neft.models.language_models.Seq2SeqLM",
         "lightning_neft.models.sequence_classifier.SequenceClassifier",
         "lightning_neft.data.module.TextData",
     ],

@@ -16,7 +16,7 @@ from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.clean_loss import clean_losses
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import Predictions
 from tiny import trainer
 

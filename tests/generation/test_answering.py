@@ -20,9 +20,8 @@ from lightning_neft.errors import ConfigError, DataError, ModelError
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, stops
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
-from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.models.language_models import CausalLM, Seq2SeqLM
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.saving.folder import save_model
 from models.words import fit
 

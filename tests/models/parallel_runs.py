@@ -22,9 +22,9 @@ from lightning_neft.callbacks.clean_loss import CleanLoss
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.sample_answers import SampleAnswers
 from lightning_neft.callbacks.step_seed import StepSeed
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
-from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
+from lightning_neft.saving.checkpoints import AtomicCheckpointIO
 from models.words import batch
 from tiny import trainer
 

@@ -18,8 +18,8 @@ from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import TrainOrder
 from lightning_neft.data.batching.plan import Batching, PlannedSamples
 from lightning_neft.data.tokenization import EncodedSample
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
 from tiny import trainer
 
 COUNT = 16

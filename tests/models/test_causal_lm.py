@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import mean_loss
+from lightning_neft.models.trainable import LoraOptions
 
 
 def quiet_trainer(**options: Any) -> L.Trainer:

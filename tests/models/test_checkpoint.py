@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_neft.errors import ModelError
-from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.checkpoint import check_description, check_weights, keep_trained
-from lightning_neft.models.lora import LoraOptions
-from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
+from lightning_neft.saving.checkpoints import AtomicCheckpointIO
 from models.words import fit
 
 LORA = LoraOptions(r=2)

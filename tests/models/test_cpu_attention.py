@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_neft.data.module import TextData
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.cpu_attention import fast_attention
+from lightning_neft.models.execution import fast_attention
+from lightning_neft.models.language_models import CausalLM
 
 
 class Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_neft.hub.tokenizer import load_tokenizer
-from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.decoding import generate_answers
+from lightning_neft.models.language_models import CausalLM
 from tiny import trainer
 
 PROMPTS = ["a", "b c d e f", "x y", "q r s t u v w", "m"]

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lightning_neft import NEFTune
 from lightning_neft.errors import ModelError
 from lightning_neft.models.batches import check_packing
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from models.words import fit
 
 SPECIAL = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -117,7 +117,7 @@ def test_the_first_batch_of_each_fit_is_checked_and_no_other(
 ) -> None:
     checked: list[Any] = []
     monkeypatch.setattr(
-        "lightning_neft.models.causal_lm.check_packing",
+        "lightning_neft.models.language_models.check_packing",
         lambda given, batch, name: (checked.append(name), check_packing(given, batch, name)),
     )
     module = CausalLM(base)
@@ -143,7 +143,7 @@ def test_the_check_changes_nothing_of_the_training(base: str, precision: Any, mo
     weights = []
     for is_checked in (True, False):
         if not is_checked:
-            monkeypatch.setattr("lightning_neft.models.causal_lm.check_packing", lambda *_: None)
+            monkeypatch.setattr("lightning_neft.models.language_models.check_packing", lambda *_: None)
         torch.manual_seed(0)
         module = CausalLM(base, learning_rate=0.01, warmup_ratio=0.0)
         data = DataLoader([packed() for _ in range(3)], batch_size=None)  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from transformers import AutoModel
 from lightning_neft import NEFTune
 from lightning_neft.errors import ConfigError
 from lightning_neft.models import weights as quantization
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import mean_loss
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.models.weights import load_weights
 from models.words import batch, fit
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neft.errors import ModelError
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions, add_lora
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import ResponseLogits, mean_loss
+from lightning_neft.models.trainable import LoraOptions, add_lora
 
 SPECIAL = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {

@@ -15,7 +15,7 @@ from lightning_neft import NEFTune
 from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
 from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.module import TextData
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.optimizer import adamw
 
 BY_STEPS = {"max_steps": 6, "max_epochs": -1}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from lightning_neft import NEFTune
 from lightning_neft.hub.tokenizer import load_tokenizer
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import Seq2SeqLM
 from lightning_neft.models.loss import mean_loss
-from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.models.trainable import LoraOptions
 from models.words import fit
 from tiny import LoggedRows, trainer
 

@@ -16,8 +16,8 @@ from lightning_neft import NEFTune
 from lightning_neft.errors import ConfigError
 from lightning_neft.hub.tiny_models import save_tiny_model
 from lightning_neft.hub.tokenizer import load_tokenizer
-from lightning_neft.models.lora import LoraOptions
 from lightning_neft.models.sequence_classifier import SequenceClassifier
+from lightning_neft.models.trainable import LoraOptions
 from models.words import fit
 from tiny import trainer
 

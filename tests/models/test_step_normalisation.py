@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from models.step_runs import COUNT, Recorded, run, samples
 
 TESTS = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import torch
 from lightning_neft.errors import ConfigError
 from lightning_neft.generation.sources import load_model
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad_id
-from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.decoding import generate_answers
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.models.vocabulary import grow_embeddings, lacking_rows, names_from, rows_line
 from lightning_neft.saving.folder import save_model
 from tiny import VOCABULARY, llama, t5

@@ -14,7 +14,7 @@ from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import PlannedBatch
 from lightning_neft.data.tokenization import EncodedSample
-from lightning_neft.models.causal_lm import CausalLM
+from lightning_neft.models.language_models import CausalLM
 from tiny import LoggedRows, trainer
 
 # What asks a device for a value: item() and truth, places that are not 0.

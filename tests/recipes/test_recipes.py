@@ -16,7 +16,7 @@ from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_models import find_base_model
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.recipes.locate import recipes_folder
 from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightning_neft.errors import ModelError
 from lightning_neft.generation.sources import load_model
-from lightning_neft.models.causal_lm import CausalLM
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.saving.folder import save_model
 
 OTHER = "base_model.model.model.blocks.0.self_attn.q_proj.lora_A"

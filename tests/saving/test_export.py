@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.sources import open_answerer
-from lightning_neft.models.lora import LoraOptions
-from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.models.language_models import Seq2SeqLM
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.saving.folder import save_model
 from models.test_parallel import run
 from models.words import batch, fit

@@ -21,10 +21,10 @@ from lightning_neft import NEFTune
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.description import read_facts
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.sequence_classifier import SequenceClassifier
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.saving.folder import save_model
 from models.words import batch, fit
 from tiny import Tuned, llama, loader, trainer

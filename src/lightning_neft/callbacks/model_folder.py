@@ -15,7 +15,7 @@ from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.models.description import FACTS_FILE
 from lightning_neft.models.pretrained import PretrainedModule
-from lightning_neft.saving.checkpoint_weights import checkpoint_step
+from lightning_neft.saving.checkpoints import checkpoint_step
 from lightning_neft.saving.folder import save_model
 
 __all__ = ["ModelFolder"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ModelError
-from lightning_neft.saving.checkpoint_weights import checkpoint_entries
+from lightning_neft.saving.checkpoints import checkpoint_entries
 
 __all__ = ["StepCheckpoint", "main_checkpoint"]
 

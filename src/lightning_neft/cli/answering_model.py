@@ -96,7 +96,7 @@ def trained_program(
     from lightning_neft.data.prepare import template_of
     from lightning_neft.generation.sources import build_module
     from lightning_neft.models.description import ModelFacts
-    from lightning_neft.saving.checkpoint_weights import checkpoint_facts
+    from lightning_neft.saving.checkpoints import checkpoint_facts
 
     given = [f"--model.dtype={options.dtype}"] if options.dtype else []
     given += ["--model.trust_remote_code=true"] if options.trust_remote_code else []

@@ -18,7 +18,7 @@ from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import print_next
 from lightning_neft.cli.summary import last_checkpoint, print_fit, write_predictions
 from lightning_neft.errors import ConfigError, NEFTError, NonFiniteError
-from lightning_neft.saving.checkpoint_weights import checkpoint_step
+from lightning_neft.saving.checkpoints import checkpoint_step
 
 __all__ = ["execute", "run"]
 

@@ -49,9 +49,9 @@ from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.lora import LoraOptions
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.recipes.recipe import read_card_of_file
-from lightning_neft.saving.checkpoint_io import AtomicCheckpointIO
+from lightning_neft.saving.checkpoints import AtomicCheckpointIO
 
 __all__ = ["ONLY_LOOKING", "WITHOUT_TRAINING", "Program", "newest_checkpoint"]
 

@@ -21,8 +21,8 @@ from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.common.files import write_text
 from lightning_neft.data.module import asked
 from lightning_neft.errors import ModelError
-from lightning_neft.models.language_model import LanguageModel
-from lightning_neft.saving.checkpoint_weights import checkpoint_step
+from lightning_neft.models.language_models import LanguageModel
+from lightning_neft.saving.checkpoints import checkpoint_step
 
 if TYPE_CHECKING:
     import lightning as L

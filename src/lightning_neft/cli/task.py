@@ -12,9 +12,8 @@ import yaml
 from lightning_neft.common.config_text import compose_config
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.causal_lm import CausalLM
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.seq2seq_lm import Seq2SeqLM
+from lightning_neft.models.language_models import CausalLM, Seq2SeqLM
 from lightning_neft.models.sequence_classifier import SequenceClassifier
 
 __all__ = ["MODELS", "task_of"]

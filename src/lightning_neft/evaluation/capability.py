@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.errors import ConfigError, DataError
-from lightning_neft.models.eval_mode import evaluating
+from lightning_neft.models.execution import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

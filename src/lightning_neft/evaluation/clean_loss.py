@@ -17,7 +17,7 @@ from lightning_neft.data.module import TextData
 from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.errors import DataError
 from lightning_neft.hub.tokenizer import pad_id
-from lightning_neft.models.eval_mode import eager, evaluating
+from lightning_neft.models.execution import eager, evaluating
 from lightning_neft.models.finetuner import FineTuner
 from lightning_neft.models.loss import Predictions
 

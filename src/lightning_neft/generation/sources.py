@@ -18,7 +18,7 @@ from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad
 from lightning_neft.models.description import AUTO_CLASSES, ModelFacts, read_facts
 from lightning_neft.models.vocabulary import grow_embeddings
 from lightning_neft.models.weights import DType, load_weights
-from lightning_neft.saving.checkpoint_weights import checkpoint_weights
+from lightning_neft.saving.checkpoints import checkpoint_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.errors import ModelError
-from lightning_neft.models.eval_mode import eager, evaluating
+from lightning_neft.models.execution import eager, evaluating
 from lightning_neft.noise.antithetic import double_rows as double
 
 __all__ = ["NextTokens", "check_packing", "double_rows", "is_packed", "model_inputs", "next_tokens"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_neft.data.exchange_ids import once
 from lightning_neft.hub.tokenizer import leading_ids, pad_id, stops
-from lightning_neft.models.eval_mode import eager, evaluating
+from lightning_neft.models.execution import eager, evaluating
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

@@ -15,8 +15,7 @@ from lightning_neft.common.ranks import replicas
 from lightning_neft.data.resumed_epoch import leave_finished_epoch, reopen_broken_off_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs
-from lightning_neft.models.cpu_attention import fast_attention
-from lightning_neft.models.eval_mode import evaluating
+from lightning_neft.models.execution import evaluating, fast_attention
 from lightning_neft.models.loss import Predictions, TokenMean, mean_loss, share_of_step, summed_loss
 from lightning_neft.models.optimizer import adamw, cosine_with_warmup
 from lightning_neft.models.pretrained import PretrainedModule

@@ -14,11 +14,10 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_facts
 from lightning_neft.models.finite import check_trained_weights
-from lightning_neft.models.freezing import freeze as freeze_parameters
-from lightning_neft.models.lora import LoraOptions, add_lora
-from lightning_neft.models.sharding import shard
+from lightning_neft.models.trainable import LoraOptions, add_lora
+from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
-from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights
+from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights, shard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

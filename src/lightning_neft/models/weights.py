@@ -1,4 +1,4 @@
-"""Load a base's weights, also in 4 bits, with errors in one line."""
+"""Load the weights of a base, also in 4 bits, and shard them over devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from lightning_neft.hub.names import loading, resolve_base
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["DType", "Quantization", "check_precision", "check_quantization", "load_weights", "nf4", "prepare_quantized"]
+__all__ = [
+    "DType",
+    "Quantization",
+    "check_precision",
+    "check_quantization",
+    "load_weights",
+    "nf4",
+    "prepare_quantized",
+    "shard",
+]
 
 
 Quantization = Literal["nf4"]
@@ -128,3 +137,26 @@ def check_precision(trainer: pl.Trainer | None, model: Any, dtype: DType | None)
             f"model.dtype={dtype} gives weights in {model.dtype}, but trainer.precision={precision} would convert "
             "them; leave one of the two away"
         )
+
+
+def shard(model: Any, mesh: Any) -> None:
+    """Shard each block of a model and then the rest, in place.
+
+    Args:
+        model: A model of transformers, bare or inside peft. Its classes name the blocks that are to stay in one piece.
+        mesh: The strategy's device mesh, with the dimensions data_parallel and tensor_parallel.
+
+    Raises:
+        ConfigError: If the strategy wants tensor parallelism.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if mesh["tensor_parallel"].size() > 1:
+        raise ConfigError(
+            f"tensor_parallel_size={mesh['tensor_parallel'].size()}: the models of this package are sharded over "
+            "data_parallel_size alone; set tensor_parallel_size=1"
+        )
+    blocks = set(getattr(model, "_no_split_modules", None) or ())
+    for module in [module for module in model.modules() if type(module).__name__ in blocks]:
+        fully_shard(module, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])

@@ -1,1 +1,20 @@
-"""One HTML page from the results of evaluate and study: `write.write_report`."""
+"""The report: one HTML page of results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_neft.common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from lightning_neft.report.write import WrittenReport, write_report
+
+__all__ = ["WrittenReport", "write_report"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "WrittenReport": "write",
+        "write_report": "write",
+    },
+)

@@ -18,7 +18,7 @@ from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
 from lightning_neft.models.description import FACTS_FILE, ModelFacts, list_files, write_facts
 from lightning_neft.models.finite import first_non_finite
-from lightning_neft.saving.checkpoint_weights import checkpoint_weights
+from lightning_neft.saving.checkpoints import checkpoint_weights
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule

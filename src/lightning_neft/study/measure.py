@@ -15,7 +15,7 @@ from lightning_neft.evaluation.clean_loss import clean_losses
 from lightning_neft.evaluation.memorization import memorization
 from lightning_neft.evaluation.text_statistics import statistics_of, token_counts
 from lightning_neft.generation.answering import Answerer
-from lightning_neft.models.language_model import LanguageModel
+from lightning_neft.models.language_models import LanguageModel
 
 if TYPE_CHECKING:
     import lightning as L

@@ -14,7 +14,7 @@ from lightning_neft.evaluation.judge.request import Reply
 from lightning_neft.evaluation.result import InputFile
 from lightning_neft.hub.names import resolve_base
 from lightning_neft.hub.tokenizer import leading_ids, load_tokenizer
-from lightning_neft.models.eval_mode import evaluating
+from lightning_neft.models.execution import evaluating
 from lightning_neft.models.weights import load_weights
 
 __all__ = ["LocalJudge"]

@@ -1,15 +1,18 @@
-"""Read what a checkpoint says of its model, and its weights: of one file, or of one in the parts of its ranks."""
+"""Checkpoints: written whole or not at all, read for their weights and what they say of their model."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
+from lightning_neft.common.files import replacing_file
 from lightning_neft.errors import ModelError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights
 from lightning_neft.models.description import ModelFacts
@@ -17,7 +20,47 @@ from lightning_neft.models.description import ModelFacts
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["checkpoint_entries", "checkpoint_facts", "checkpoint_step", "checkpoint_weights"]
+__all__ = ["AtomicCheckpointIO", "checkpoint_entries", "checkpoint_facts", "checkpoint_step", "checkpoint_weights"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, waits until it is on the disk, then moves it there.
+
+    Lightning's own writes a second copy in memory first, and then a file in the system's folder for temporary files:
+    moved from there to another file system it is copied, and a run that is stopped in that moment leaves a part of a
+    checkpoint under the name of a whole one. Paths with a protocol, such as s3://, are left to Lightning.
+
+    >>> import lightning as L
+    >>> options = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    >>> trainer = L.Trainer(plugins=[AtomicCheckpointIO()], **options)
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        try:
+            with replacing_file(path, durable=True) as file:
+                _save(checkpoint, file)
+        except OSError as error:
+            # On a full disk neither says which file it was.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """Write a checkpoint; an error of the disk is raised as what it is.
+
+    `torch.save` says of it only that the place in the file is not the one that it expected.
+    """
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
 
 # Of the LightningModule's weights, in front of the names of the model's own.
 _PREFIX = "model."

@@ -1,17 +1,36 @@
-"""Attention in float32 where the rest of a model computes in bfloat16 on a CPU, which is faster there."""
+"""How a model is run: in eval mode, without compiled code, with fast attention on a CPU."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
-__all__ = ["fast_attention"]
+__all__ = ["eager", "evaluating", "fast_attention"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and each of its modules back into the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def eager(model: nn.Module) -> AbstractContextManager[object]:
+    """Run a model that is compiled without its compiled code: for calls whose shapes would all be compiled anew."""
+    # The setting imports the compiler, which takes seconds.
+    return torch.compiler.set_stance("force_eager") if model._compiled_call_impl is not None else nullcontext()
 
 
 def fast_attention(model: Any) -> AbstractContextManager[object]:
