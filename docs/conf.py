@@ -48,7 +48,7 @@ autodoc_type_aliases = {
     for name in (
         "data.batching.plan.Batching",
         "data.tokenization.Task",
-        "models.quantization.Quantization",
+        "models.weights.Quantization",
         "models.weights.DType",
         "noise.embedding.Target",
         "noise.functional.Distribution",
@@ -77,6 +77,10 @@ nitpick_ignore = [
     ("py:class", "collections.abc.Callable"),
     ("py:class", "collections.abc.Iterator"),
     ("py:class", "collections.abc.Sequence"),
+    ("py:class", "Path"),
+    ("py:class", "PreTrainedTokenizerBase"),
+    # Made by `load_model`, and not by users.
+    ("py:class", "Template"),
     ("py:class", "pathlib.Path"),
     ("py:class", "torch.Tensor"),
     ("py:class", "torch.dtype"),

@@ -109,6 +109,13 @@ def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFi
     assert "Plain and noisy" in (folder / "answers.html").read_text(encoding="utf-8")
 
 
+# The batches of the page are all of its 12 rows: an epoch of 3 steps.
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_page_on_callbacks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page(DOCS / "callbacks.md", capsys)
+    assert Path("model/config.json").is_file()
+
+
 def test_each_tutorial_has_a_test() -> None:
     pages = {page.name for page in (DOCS / "tutorials").glob("*.md")}
     assert pages == {
