@@ -65,10 +65,13 @@ autodoc_class_signature = "mixed"
 doctest_global_setup = """
 import torch
 from torch import nn
-from lightning_neft import EmbeddingNoise, NEFTune, NEFTuneMixin
-from lightning_neft.noise.antithetic import double_rows
-from lightning_neft.noise.functional import expected_rms, scale_from_lengths
+from lightning_neft import *
+from lightning_neft.callbacks import *
+from lightning_neft.data import *
+from lightning_neft.models import *
+from lightning_neft.noise import *
 from lightning_neft.noise.probe import probe
+from lightning_neft.saving import *
 """
 
 nitpicky = True
@@ -79,8 +82,6 @@ nitpick_ignore = [
     ("py:class", "collections.abc.Sequence"),
     ("py:class", "Path"),
     ("py:class", "PreTrainedTokenizerBase"),
-    # Made by `load_model`, and not by users.
-    ("py:class", "Template"),
     ("py:class", "pathlib.Path"),
     ("py:class", "torch.Tensor"),
     ("py:class", "torch.dtype"),

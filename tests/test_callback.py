@@ -513,3 +513,9 @@ def test_validate_test_and_predict_need_no_embedding():
             return self.linear(batch)
 
     assert trainer(callbacks=[NEFTune()]).validate(Evaluated(), DataLoader(torch.ones(2, 1)), verbose=False) == [{}]
+
+
+def test_each_batch_of_a_development_run_is_logged():
+    run = trainer(callbacks=[NEFTune()], fast_dev_run=True, log_every_n_steps=50)
+    run.fit(Tuned(llama()), loader())
+    assert run.callback_metrics["neft/alpha"] == 5

@@ -23,15 +23,19 @@ __all__ = ["ErrorMessages", "messages", "setup"]
 
 SOURCE = Path(lightning_neft.__file__).parent
 PARTS = {
+    "callbacks": "Callbacks",
     "cli": "The program",
     "data": "Data",
     "doctor": "doctor",
     "evaluation": "Evaluation",
+    "generation": "Answers",
+    "hub": "Base models",
     "models": "Models",
     "noise": "The noise",
+    "recipes": "Recipes",
     "report": "Reports",
+    "saving": "Saving",
     "study": "Studies",
-    "zoo": "Recipes",
 }
 OTHER = "Elsewhere"
 # A message of fewer words only passes on what another part said.

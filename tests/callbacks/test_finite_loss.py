@@ -20,6 +20,8 @@ from lightning_neft.saving.export import export_model
 from lightning_neft.saving.folder import save_model
 from models.words import fit
 
+# What an export is told for its model card.
+CARD: dict[str, Any] = {"name": "m", "config": {}, "run": None, "results": {}}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -106,7 +108,7 @@ def test_weights_that_are_not_finite_are_in_no_checkpoint_and_in_no_folder(
         save_model(module, tmp_path / "folder")
     facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
     with pytest.raises(ModelError, match=rf"^the weights of this model are not finite in float32 \({name}\): "):
-        export_model(module.model, module.tokenizer(), facts, tmp_path / "out", card=lambda *_: "")
+        export_model(module.model, module.tokenizer(), facts, tmp_path / "out", **CARD)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,7 +118,7 @@ def test_an_export_whose_dtype_is_too_small_for_the_weights_is_refused(base: str
     module.model.lm_head.weight.data[0, 0] = 1e5
     facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
     with pytest.raises(ModelError, match="not finite in float16"):
-        export_model(module.model, module.tokenizer(), facts, tmp_path / "o", dtype="float16", card=lambda *_: "")
+        export_model(module.model, module.tokenizer(), facts, tmp_path / "o", dtype="float16", **CARD)
 
 
 # The scheduler is asked for the next step although the optimiser has skipped one.

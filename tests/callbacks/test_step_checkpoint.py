@@ -235,3 +235,22 @@ def test_a_resumed_run_ranks_with_the_best_one_beside_its_checkpoint_and_never_w
     moved, _ = run(Path("m"), Scored(), max_steps=14, ckpt_path="c/moved.ckpt")
     assert moved.best_model_path == str(Path("m/best-step=14.ckpt").absolute())
     assert steps_of(Path("c")) == {"best-step=8.ckpt": 8, "last.ckpt": 12, "moved.ckpt": 12}
+
+
+def test_a_value_of_the_training_ranks_steps_that_were_not_validated(tmp_path: Path) -> None:
+    class Logs(Scored):
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            self.log("train/loss", 1.0 if self.trainer.global_step == 2 else 5.0)
+            return super().training_step(batch, batch_idx)
+
+    run(tmp_path, Logs(), max_steps=6, checkpoint={"monitor": "train/loss", "every_n_train_steps": 1})
+    assert steps_of(tmp_path) == {"best-step=3.ckpt": 3, "last.ckpt": 6}
+
+
+def test_a_validation_after_the_saving_of_its_step_makes_it_the_best(tmp_path: Path) -> None:
+    class Stops(Scored):
+        def on_train_batch_end(self, *_: Any) -> None:  # after the callbacks
+            self.trainer.should_stop |= self.trainer.global_step == 11
+
+    run(tmp_path, Stops(), max_epochs=3, checkpoint={"every_n_train_steps": 11})
+    assert steps_of(tmp_path) == {"best-step=11.ckpt": 11, "last.ckpt": 11}

@@ -322,6 +322,23 @@ def test_a_folder_that_is_not_moved_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == []
 
 
+@pytest.mark.usefixtures("umask")
+def test_what_replaces_a_link_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    (tmp_path / "best").write_text("best")
+    (tmp_path / "best").chmod(0o666)
+    (tmp_path / "last").symlink_to("best")
+    write_text(tmp_path / "last", "last")
+    assert mode(tmp_path / "last") == 0o640
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, found = tmp_path / "file", []
+    monkeypatch.setattr(os, "fsync", lambda number: found.append((os.fstat(number).st_size, path.exists())))
+    with replacing_file(path, durable=True) as file:
+        file.write(b"new")
+    assert found == [(3, False)]
+
+
 def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_neft import EmbeddingNoise
 from lightning_neft.errors import LengthsError, NoNoiseError
 from lightning_neft.noise import late
 from lightning_neft.noise.late import LateErrors
+from tiny import batch
 
 
 def test_on_the_cpu_an_error_comes_at_once():
@@ -72,3 +74,20 @@ def test_settling_waits_once_and_forgets():
     with pytest.raises(NoNoiseError, match="one of three"):
         errors.settle()
     errors.settle()
+
+
+def test_the_first_batch_is_waited_for_and_the_later_ones_when_their_noise_is_detached(monkeypatch):
+    """As on a device: no flag raises when it is added."""
+    asked = []
+    monkeypatch.setattr(LateErrors, "add", lambda self, flag, error: asked.append("add"))
+    monkeypatch.setattr(LateErrors, "settle", lambda self: asked.append("settle"))
+    monkeypatch.setattr(LateErrors, "end_batch", lambda self: asked.append("end"))
+    table, given = torch.nn.Embedding(60, 8), batch([6, 3])
+    noise = EmbeddingNoise(5).attach(table)
+    asked.clear()
+    for step in range(2):
+        with noise.armed(given, step):
+            table(given["input_ids"])
+    noise.check()
+    noise.detach()
+    assert asked == ["add", "settle", "end", "add", "end", "settle", "settle"]

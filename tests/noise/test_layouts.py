@@ -57,6 +57,8 @@ RIGHT: dict[str, tuple[Any, torch.Tensor, Any]] = {
     "dataclass with slots": (Slots(IDS, MASK), IDS, LONG),
     "class with __slots__": (OwnSlots(IDS, MASK), IDS, LONG),
     "global_attention_mask": ({**PAIR, "global_attention_mask": MASK * 0 + torch.eye(2, 6).long()}, IDS.clone(), LONG),
+    "attention_mask_b": ({**PAIR, "attention_mask_b": torch.eye(2, 6).long()}, IDS.clone(), LONG),
+    "pixel_position_ids": ({"input_ids": IDS, "pixel_position_ids": torch.arange(3).repeat(2, 2)}, IDS, [[6] * 6] * 2),
     "pixel_attention_mask": ({**PAIR, "pixel_attention_mask": torch.ones(2, 1, 6, 4)}, IDS, LONG),
     "cross_attention_mask": ({**PAIR, "cross_attention_mask": torch.ones(2, 6, 3, 2)}, IDS, LONG),
     "audio_attention_mask": ({**PAIR, "audio_attention_mask": torch.ones(2)}, IDS, LONG),

@@ -47,7 +47,8 @@ class StepCheckpoint(ModelCheckpoint):
       and with `save_top_k=-1` a file for each. Without a monitor they alone say what is kept, as in Lightning.
     - Nothing is saved in the middle of an optimiser step, whose gradients so far would be lost: a stop by `max_time`
       and a validation within an epoch wait for the end of the step. The latter prints a notice. Validations by time
-      (`val_check_interval` as a time) stay where they are.
+      (`val_check_interval` as a time) stay where they are: with accumulated gradients, a run that resumes from one
+      repeats none of the batches that its step had seen, so it is not exact.
     - A resumed run keeps the ranking if the best checkpoint lies beside the one that it resumes from, and ranks anew
       otherwise.
 

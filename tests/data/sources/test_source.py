@@ -197,3 +197,11 @@ def test_an_entry_of_files_is_fetched(
             open_source(name, **{wrong: "x"})
         assert str(caught.value) == f"{name} has no {wrong} to choose; leave {wrong} out"
     assert len(hub) == 1
+
+
+@pytest.mark.parametrize("count", [50, 200])
+def test_the_first_hundred_records_are_those_that_show_the_format(here: Path, count: int) -> None:
+    odd, usual = {"note": "made by hand"}, {"instruction": "a", "output": "b"}
+    lines = [json.dumps(record) for record in [odd, *[usual] * count]]
+    (here / "x.jsonl").write_text("\n".join([*lines, "no JSON"]))
+    assert open_source("x.jsonl").head == [odd, *[usual] * min(count, 99)]
