@@ -238,7 +238,7 @@ class NoiseHook:
         if state is None or not state.is_armed:
             return None
         state.is_armed = False
-        state.rows = []
+        state.rows, state.ids = [], None
         return state.sums if state.wanted and state.has_landed else None
 
     def forget(self) -> None:

@@ -7,8 +7,9 @@ import numbers
 import operator
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeGuard, get_args
 
 import torch
@@ -166,6 +167,7 @@ class EmbeddingNoise:
         self._kinds: dict[frozenset[tuple[str, int]], set[object]] = {}
         self._is_new_kind = True
         self._passes = Passes()
+        self._unread: Callable[[], None] | None = None
         self._late = LateErrors()
         self._flags: list[_Flag] = []
         self.way_out = "If this batch trains another part: armed(..., required=False)."
@@ -313,8 +315,11 @@ class EmbeddingNoise:
         held = parts(batch)
         known = self._seen(held)
         untold = [row.ids for row in rows if not row.is_told and row.ids is not None]
+        self._unread = None
         if self._is_new_kind and (untold or not rows):
-            check_unread(held, untold, has_padding=self._padding is not None)
+            self._unread = partial(check_unread, held, untold, has_padding=self._padding is not None)
+            if len(self._kinds) == 1:
+                self._settle_unread()
         if self._sequence_first and not is_told:
             raise LengthsError(
                 f"{self._sequence_first} has batch_first=False, so that the tokens may be (B, L) or (L, B): give the "
@@ -336,7 +341,16 @@ class EmbeddingNoise:
             for part in held
         )
         self._is_new_kind = kind not in self._kinds and len(self._kinds) < _MOST_KINDS
-        return self._kinds.setdefault(kind, set()) if self._is_new_kind or kind in self._kinds else set()
+        return self._kinds.setdefault(kind if self._is_new_kind or kind in self._kinds else frozenset(), set())
+
+    def _settle_unread(self) -> None:
+        """Refuse the armed batch if something in it that nothing reads may say which tokens are padding.
+
+        Of a later kind of batches this is asked once it got noise: it may train another part of the model.
+        """
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            unread()
 
     def _flags_of(self, rows: Sequence[TokenRows], step: int) -> list[_Flag]:
         """What is known of a batch only on its device: bools, each with its error."""
@@ -374,6 +388,7 @@ class EmbeddingNoise:
         if lack is not None:
             raise NoNoiseError(lack)
         if verify and has_landed:
+            self._settle_unread()
             if self._passes.by_order and self._passes.by_order != self._passes.count:
                 raise _other_count(self._passes)
             for flag, error in flags:
@@ -408,7 +423,7 @@ class EmbeddingNoise:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy (an averaged model, a process that is spawned) is attached to nothing and armed for nothing.
-        return {**self.__dict__, "_root": None, "_hooks": [], "_late": LateErrors(), "_flags": []}
+        return {**self.__dict__, "_root": None, "_hooks": [], "_late": LateErrors(), "_flags": [], "_unread": None}
 
 
 def _no_token(source: str, step: int, scope: str) -> NoNoiseError:
