@@ -118,6 +118,16 @@ RIGHT: dict[str, tuple[Any, torch.Tensor, Any]] = {
     "keys that are numbers": ({0: PAIR, 1: {"other": torch.ones(2)}}, IDS, LONG),
     "keys of an enum": ({Task.CHAT: PAIR, Task.CODE: torch.ones(2)}, IDS, LONG),
     "six dicts deep": ({"a": {"b": {"c": {"d": {"e": PAIR}}}}}, IDS, LONG),
+    "a sparse and a nested tensor beside it": (
+        {
+            **PAIR,
+            "graph": torch.eye(6).to_sparse(),
+            "spans": torch.nested.nested_tensor([IDS[0], IDS[1, :2]], layout=torch.jagged),
+        },
+        IDS,
+        LONG,
+    ),
+    "a sparse tensor beside unnamed ids": ((IDS, torch.eye(6).long().to_sparse()), IDS, [[6] * 6, [6] * 6]),
     "a batch that holds itself": (LOOP, IDS, LONG),
     "positions that skip some": (
         {**PAIR, "position_ids": torch.tensor([[0, 1, 9, 10, 11, 12], range(0, 12, 2)])},

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lightning_neft.errors import LengthsError
 from lightning_neft.noise.documents import documents_of_packed_sequence
 
-__all__ = ["FIELDS", "IGNORED_LABEL", "FieldGroup", "Part", "field_groups", "parts"]
+__all__ = ["FIELDS", "IGNORED_LABEL", "FieldGroup", "Part", "field_groups", "parts", "tensors"]
 
 IGNORED_LABEL = -100
 _DECODER = "decoder_"
@@ -121,6 +121,15 @@ def parts(batch: Any) -> list[Part]:
     """
     own = [Part("", "batch", batch)] if _is_leaf(batch) else []
     return own + [part for container in _containers(batch) for part in container if _is_leaf(part.value)]
+
+
+def tensors(held: Sequence[Part]) -> list[Part]:
+    """Those parts that are tensors with their numbers side by side in memory: neither sparse nor nested."""
+    return [
+        part
+        for part in held
+        if isinstance(part.value, Tensor) and part.value.layout == torch.strided and not part.value.is_nested
+    ]
 
 
 def _groups(container: Sequence[Part], seq2seq: bool) -> list[FieldGroup]:

@@ -321,7 +321,8 @@ class NoiseHook:
                     raise LengthsError(f"what {name} was called with {padding_or_tokens(padding)}")
                 doubt = None
         if doubt is not None:
-            state.doubt = state.doubt.to(doubt.device) | doubt
+            # Not blocking: from the CPU it would wait for the device.
+            state.doubt = state.doubt.to(doubt.device, non_blocking=True) | doubt
         return weight
 
     def _refuse_untold(self, state: _State, shape: torch.Size, ids: Tensor | None) -> None:

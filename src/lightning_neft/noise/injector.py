@@ -25,7 +25,7 @@ from lightning_neft.noise.embedding import (
     find_embeddings,
     sequence_first_module,
 )
-from lightning_neft.noise.fields import Part, parts
+from lightning_neft.noise.fields import Part, parts, tensors
 from lightning_neft.noise.functional import Distribution, mix_seed
 from lightning_neft.noise.hook import NoiseHook, Strength
 from lightning_neft.noise.late import LateErrors
@@ -325,8 +325,7 @@ class EmbeddingNoise:
                 f"{self._sequence_first} has batch_first=False, so that the tokens may be (B, L) or (L, B): give the "
                 "mask, always (B, L), with batch_to_mask, or a number of tokens, length=512."
             )
-        tensors = [part.value for part in held if isinstance(part.value, torch.Tensor)]
-        return BatchIds(tensors, untold, self._is_new_kind, known)
+        return BatchIds([part.value for part in tensors(held)], untold, self._is_new_kind, known)
 
     @property
     def _padding(self) -> PaddingId | None:

@@ -27,7 +27,7 @@ from lightning_neft.noise.documents import (
     documents_from_position_ids,
     documents_from_sequence_ids,
 )
-from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups, parts
+from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups, parts, tensors
 
 __all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows", "is_integer", "padding_or_tokens"]
 
@@ -174,7 +174,7 @@ def _given(
             f"batch_to_mask gave {got}: return a mask of shape (B, L), a list of such masks in the order of the "
             "forward passes, or None to read the batch's own fields."
         )
-    tensors = [part.value for part in parts(batch) if isinstance(part.value, Tensor)]
+    others = [part.value for part in tensors(parts(batch))]
     rows = []
     for order, mask in enumerate(masks):
         if not isinstance(mask, Tensor) or mask.dim() < 2:
@@ -188,7 +188,7 @@ def _given(
         assert row is not None  # it has a mask
         row.order = None if is_one else order
         row.alike = [
-            other for other in tensors if other is not mask and other.shape == row.weight.shape and is_integer(other)
+            other for other in others if other is not mask and other.shape == row.weight.shape and is_integer(other)
         ]
         rows.append(row)
     return rows

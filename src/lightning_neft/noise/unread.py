@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.fields import FIELDS, Part
+from lightning_neft.noise.fields import FIELDS, Part, tensors
 
 __all__ = ["check_unread"]
 
@@ -41,7 +41,7 @@ def check_unread(batch: Sequence[Part], untold: Sequence[Tensor], has_padding: b
     Raises:
         LengthsError: There is such a thing; says what to write.
     """
-    leaves = [_Leaf(part.name, part.path, part.value) for part in batch if isinstance(part.value, Tensor)]
+    leaves = [_Leaf(part.name, part.path, part.value) for part in tensors(batch)]
     tables = [leaf for leaf in leaves if leaf.value.dim() >= 2 and _is_whole(leaf.value) and not _is_binary(leaf.value)]
     if untold:
         tables = [leaf for leaf in tables if any(leaf.value.data_ptr() == ids.data_ptr() for ids in untold)]
