@@ -519,3 +519,39 @@ def test_each_batch_of_a_development_run_is_logged():
     run = trainer(callbacks=[NEFTune()], fast_dev_run=True, log_every_n_steps=50)
     run.fit(Tuned(llama()), loader())
     assert run.callback_metrics["neft/alpha"] == 5
+
+
+def mask_without_annotations(batch):
+    return batch["attention_mask"]
+
+
+def test_a_lightning_cli_takes_a_function_without_annotations():
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callback", type=L.Callback)
+    path = f"{__name__}.mask_without_annotations"
+    given = parser.parse_args(["--callback=lightning_neft.NEFTune", f"--callback.batch_to_mask={path}"])
+    callback = parser.instantiate(given).callback
+    assert callback.noise.batch_to_mask is mask_without_annotations
+    assert torch.equal(fitted([callback]), fitted([NEFTune()]))
+
+
+def test_two_modules_that_share_their_table_have_one_noise():
+    """A second hook on one table would make the noise stronger by the root of two."""
+
+    class Pair(Tuned):
+        def __init__(self):
+            super().__init__(llama())
+            self.second = llama()
+            self.second.set_input_embeddings(self.model.get_input_embeddings())
+
+    def noise(target):
+        module = Pair()
+        measured = []
+        module.on_train_start = lambda: measured.append(AddedNoise(module.model.get_input_embeddings()))
+        module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+        trainer(callbacks=[NEFTune(target=target)], max_steps=1).fit(module, loader())
+        return measured[0].noise[0]
+
+    torch.testing.assert_close(noise(["model", "second"]), noise("model"), rtol=0, atol=0)

@@ -37,7 +37,7 @@ class NEFTune(pl.Callback):
 
     Formula: Jain et al., "NEFTune: Noisy Embeddings Improve Instruction Finetuning", arXiv 2310.05914, Algorithm 1.
     L is the true length of each sequence (of each document in a packed row), padding gets no noise. The noise is a pure
-    function of (seed, data-parallel rank, batches since the start of training, forward pass within the batch): a
+    function of (seed, data-parallel rank, batches completed since the start of training, forward pass within it): a
     resumed run goes on with the noise of the unbroken one, and no global random state is read or moved.
 
     Logs `neft/alpha`, `neft/noise_rms`, `neft/embedding_rms`, `neft/noise_to_signal` and `neft/unchanged` (share of
@@ -65,8 +65,9 @@ class NEFTune(pl.Callback):
             [0, 1] to a factor.
         warmup: Share of the run over which alpha rises from 0.
         seed: Start of the noise; None takes the seed of `seed_everything`, or 0 without one.
-        batch_to_mask: From a batch to its attention mask (B, L), or to a sequence of masks for several forward passes,
-            for batches that are not understood otherwise; it may return None for those that are.
+        batch_to_mask: From a batch to its attention mask (B, L), for batches that are not understood otherwise; it may
+            return None for those that are. For several forward passes it returns a list of masks: a pass gets the mask
+            of its shape, and masks of one shape belong to the passes in their order, each pass having one.
         required: Which training batches have to get noise: `always` all; `first` the first of the fit; `epoch` one in
             each epoch. The last two are for a module that trains another part in some batches (the discriminator of a
             GAN, another task).
@@ -119,7 +120,7 @@ class NEFTune(pl.Callback):
             "If some batches train another part of the module: required='first', or 'epoch' for one batch in each."
         )
         self.schedule = AlphaSchedule(schedule, warmup)
-        self.seed = seed
+        self.seed = None if seed is None else self.noise.seed
         self._alpha_now = self.noise.alpha
         self._is_first_batch = True
         self._is_logging_step = False
@@ -186,7 +187,8 @@ class NEFTune(pl.Callback):
             getattr(pl_module, "double_rows", double_rows)(batch)
         self.noise.arm(
             batch,
-            trainer.fit_loop.total_batch_idx,
+            # Batches that were completed, not begun: one that an exception broke off is begun again by a resumed run.
+            trainer.fit_loop.epoch_loop.batch_progress.total.completed,
             rank=data_parallel_rank(trainer),
             alpha=self._alpha_now,
             measure=self._is_first_batch or self._is_logging_step,

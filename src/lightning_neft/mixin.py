@@ -38,7 +38,7 @@ class NEFTuneMixin:
         return NEFTune()
 
     def neftune_batch_to_mask(self, batch: Any) -> Tensor | Sequence[Tensor] | None:
-        """Attention mask (B, L) of a batch, or a sequence of masks for several forward passes; override if needed.
+        """Attention mask (B, L) of a batch, or a list of masks in the order of its forward passes; override if needed.
 
         Returns:
             None, the default, to read the batch's own attention_mask, position_ids and the like.

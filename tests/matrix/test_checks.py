@@ -71,9 +71,9 @@ def image_slots_counted(patch: Patch, case: Case) -> None:
 def noise_without_gradients(patch: Patch, case: Case) -> None:
     original = NoiseHook._add_noise
 
-    def always(self, module, args, output):
+    def always(self, module, args, kwargs, output):
         with torch.enable_grad():
-            return original(self, module, args, output)
+            return original(self, module, args, kwargs, output)
 
     patch.setattr(NoiseHook, "_add_noise", always)
 

@@ -7,6 +7,7 @@ import math
 import pickle
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -452,11 +453,78 @@ def test_wrappers_do_not_show_in_names():
         ({"length": True}, "length=True"),
         ({"scope": "labels"}, "scope='labels': use one of all, prompt, response"),
         ({"seed": 1.5}, "seed=1.5: use an integer"),
+        ({"seed": True}, "seed=True: use an integer"),
+        ({"length": 512.0}, "length=512.0"),
+        ({"antithetic": "no"}, "antithetic='no': use True or False"),
+        ({"batch_to_mask": "attention_mask"}, "batch_to_mask='attention_mask': use a function"),
+        ({"target": 3}, "target=3: use the dotted name of a module"),
+        ({"target": ["tokens", 3]}, "target=\\['tokens', 3\\]"),
     ],
 )
 def test_options_that_cannot_be_are_errors(options, message):
     with pytest.raises(ConfigError, match=message):
         EmbeddingNoise(**options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    noise = EmbeddingNoise(
+        np.float32(5), seed=np.int64(3), length=np.int32(7), scale="relative", reference_norm=np.float64(2)
+    )
+    assert [noise.alpha, noise.seed, noise.length, noise.reference_norm] == [5, 3, 7, 2]
+    assert {type(noise.seed), type(noise.length)} == {int}
+
+
+@pytest.mark.parametrize("step", [1.0, None, "1", True])
+def test_a_step_that_is_no_integer_is_an_error(step):
+    noise = EmbeddingNoise(5).attach(Table())
+    with pytest.raises(ConfigError, match=r"step=.*: use an integer"):
+        noise.arm(batch([3]), step)
+    with pytest.raises(ConfigError, match=r"rank=.*: use an integer"):
+        noise.arm(batch([3]), np.int64(1), rank=step)
+
+
+def test_a_callable_target_that_gives_no_module_is_an_error():
+    for given in (None, 3, ["tokens", None]):
+        with pytest.raises(ConfigError, match=r"the callable of target gave .*: return a module"):
+            EmbeddingNoise(target=lambda root, given=given: given).attach(Table())
+
+
+def test_a_module_that_is_named_twice_has_its_noise_once():
+    model, given = Table(width=2048), batch([9, 9])
+    pair = nn.ModuleDict({"query": model, "document": model})
+    for target in (["query.tokens", "document.tokens"], [model.tokens, "query.tokens"]):
+        noise = EmbeddingNoise(5, target=target).attach(pair)
+        assert len(noise.targets) == 1
+        delta = added(model, noise, given)
+        assert rms(delta) == pytest.approx(5 / math.sqrt(3 * 9 * 2048), rel=0.02)
+    owner = nn.ModuleDict({"model": llama()})
+    both = EmbeddingNoise(target=["model", "model.model.embed_tokens"]).attach(owner)
+    assert [found.name for found in both.targets] == ["model.model.embed_tokens"]
+
+
+@pytest.mark.parametrize("name", ["T5EncoderModel", "T5ForTokenClassification"])
+def test_the_table_that_an_encoder_alone_calls_is_found(name):
+    import transformers
+
+    config = transformers.T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    model, given = getattr(transformers, name)(config), batch([3, 6])
+    noise = EmbeddingNoise(5).attach(model)
+    assert [found.name.removeprefix("transformer.") for found in noise.targets] == ["encoder.embed_tokens"]
+    with noise.armed(given, 0):
+        model(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
+
+
+def test_an_input_embedding_of_images_is_an_error_unless_it_is_named():
+    from transformers import ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8))
+    given = {"pixel_values": torch.randn(2, 3, 16, 16)}
+    with pytest.raises(NoNoiseError, match=r"embeddings.patch_embeddings was found .* not token ids"):  # noqa: SIM117
+        with EmbeddingNoise(5).attach(model) as noise, noise.armed(given, 0):
+            model(**given)
+    with EmbeddingNoise(5, target="embeddings.patch_embeddings").attach(model) as noise, noise.armed(given, 0):
+        model(**given)
 
 
 def test_arming_without_a_model_is_an_error():

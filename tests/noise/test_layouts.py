@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import types
 from typing import Any
 
 import pytest
@@ -36,21 +38,31 @@ IDS, MASK = GIVEN["input_ids"], GIVEN["attention_mask"]
 PAIR = {"input_ids": IDS, "attention_mask": MASK}
 ONES = torch.ones(2, 6, dtype=torch.long)
 STACK = {key: torch.stack([value, value.flip(0), value], 1) for key, value in PAIR.items()}
+OTHER = batch([6, 6], seed=3)["input_ids"]
+LOOP: dict[str, Any] = {"inputs": PAIR}
+LOOP["batch"] = LOOP
 CAUSAL = torch.ones(6, 6).tril().bool() & MASK.bool()[:, None]
 WINDOW = (torch.ones(6, 6).tril() - torch.ones(6, 6).tril(-2)).bool() & MASK.bool()[:, None]
 
 
 def bounds(given: Any, call: Any, **options: Any) -> list[Any]:
     """What the largest noise of each token says of its L, rounded; 0 where there is no noise."""
-    table = nn.Embedding(VOCABULARY, D)
+    table = nn.Embedding(VOCABULARY, D, padding_idx=options.pop("padding_idx", None))
     nn.init.zeros_(table.weight)
     module = nn.ModuleDict({"tokens": table, **options.pop("beside", {})})
+    module.config = options.pop("config", None)
     with EmbeddingNoise(ALPHA, **options).attach(module) as noise, noise.armed(given, 0):
         largest = call(table).detach().abs().amax(-1)
     lengths = torch.where(largest > 0, (ALPHA / largest).square() / D, 0.0)
     return lengths.round().int().tolist()
 
 
+class Task(enum.Enum):
+    CHAT = 1
+    CODE = 2
+
+
+PACKED_SEQUENCE = nn.utils.rnn.pack_sequence([IDS[0, :3], IDS[1]], enforce_sorted=False)
 LONG = [[3, 3, 3, 0, 0, 0], [6] * 6]
 # (batch, ids that the embedding is called with, L of each token)
 RIGHT: dict[str, tuple[Any, torch.Tensor, Any]] = {
@@ -105,6 +117,41 @@ RIGHT: dict[str, tuple[Any, torch.Tensor, Any]] = {
         IDS[1:],
         [[2, 2, 4, 4, 4, 4]],
     ),
+    "keys that are numbers": ({0: PAIR, 1: {"other": torch.ones(2)}}, IDS, LONG),
+    "keys of an enum": ({Task.CHAT: PAIR, Task.CODE: torch.ones(2)}, IDS, LONG),
+    "six dicts deep": ({"a": {"b": {"c": {"d": {"e": PAIR}}}}}, IDS, LONG),
+    "a sparse and a nested tensor beside it": (
+        {
+            **PAIR,
+            "graph": torch.eye(6).to_sparse(),
+            "spans": torch.nested.nested_tensor([IDS[0], IDS[1, :2]], layout=torch.jagged),
+        },
+        IDS,
+        LONG,
+    ),
+    "a sparse tensor beside unnamed ids": ((IDS, torch.eye(6).long().to_sparse()), IDS, [[6] * 6, [6] * 6]),
+    "a batch that holds itself": (LOOP, IDS, LONG),
+    "positions that skip some": (
+        {**PAIR, "position_ids": torch.tensor([[0, 1, 9, 10, 11, 12], range(0, 12, 2)])},
+        IDS,
+        LONG,
+    ),
+    "all but the last, a view": (PAIR, IDS[:, :-1], [[3, 3, 3, 0, 0], [5] * 5]),
+    "all but the last, a copy": (PAIR, IDS[:, :-1].clone(), [[3, 3, 3, 0, 0], [5] * 5]),
+    "all but the first, a copy": (PAIR, IDS[:, 1:].clone(), [[2, 2, 0, 0, 0], [5] * 5]),
+    "int32 ids, cast and cut": ({**PAIR, "input_ids": IDS.int()}, IDS[:, :-1], [[3, 3, 3, 0, 0], [5] * 5]),
+    "trimmed and masked in the step": (
+        PAIR,
+        torch.where(torch.arange(5) == 1, 7, IDS[:, :5]),
+        [[3, 3, 3, 0, 0], [5] * 5],
+    ),
+    "one part with a mask and one without, the first": ({"a": PAIR, "b": {"input_ids": OTHER}}, IDS, LONG),
+    "one part with a mask and one without, the second": ({"a": PAIR, "b": {"input_ids": OTHER}}, OTHER, [[6] * 6] * 2),
+    "a packed sequence": (
+        {"x": PACKED_SEQUENCE, "y": torch.ones(2)},
+        PACKED_SEQUENCE.data,
+        [6, 3, 6, 3, 6, 3, 6, 6, 6],
+    ),
     "padding taken out": (PAIR, IDS[MASK == 1], [3, 3, 3, 6, 6, 6, 6, 6, 6]),
     "unnamed ids, no mask": ((IDS,), IDS, [[6] * 6, [6] * 6]),
     "named ids, more rows than columns": ({"input_ids": IDS.T.contiguous()}, IDS.T.contiguous(), [[2, 2]] * 6),
@@ -143,6 +190,19 @@ REFUSED: dict[str, tuple[Any, torch.Tensor, str]] = {
     ),
     "a mask whose prefix no ids have": ({"ids": IDS, "text_attention_mask": MASK}, IDS, "text_attention_mask"),
     "lengths": ({"ids": IDS, "lengths": MASK.sum(1)}, IDS, r"batch\['lengths'\] \(2,\) may hold the lengths"),
+    "lengths in a list": ({"ids": IDS, "lengths": [3, 6]}, IDS, r"torch\.tensor\(batch\['lengths'\], device="),
+    "a list without a name": ((IDS, [3, 6]), IDS, r"batch\[1\] \(2,\) may hold the lengths"),
+    "a mask of another name beside a part with one": (
+        {"a": PAIR, "b": {"input_ids": OTHER, "my_mask": MASK}},
+        IDS,
+        r"batch\['b'\]\['my_mask'\] \(2, 6\) is named like a mask",
+    ),
+    "a nested tensor": (
+        {"input_ids": torch.nested.nested_tensor([IDS[0, :3], IDS[1]], layout=torch.jagged)},
+        IDS,
+        "input_ids is a nested tensor",
+    ),
+    "a copy of other rows' part": (PAIR, IDS[:, 1:].flip(0).clone(), "the ids are not those of the batch"),
     "a mask that is no tensor": (
         {"input_ids": IDS, "attention_mask": MASK.tolist()},
         IDS,
@@ -250,10 +310,79 @@ def test_a_mask_that_leaves_no_token_is_an_error_in_every_batch(mask, step):
             table(ids)
 
 
-def test_values_are_read_in_the_first_batch_alone():
-    """What a later tuple holds is not looked at: that would wait for a device."""
+def test_values_are_read_in_the_first_batch_of_each_kind_alone():
+    """What a later tuple of the same kind holds is not looked at: that would wait for a device."""
     table = nn.Embedding(VOCABULARY, D)
     noise = EmbeddingNoise(ALPHA).attach(table)
-    for given in ((IDS,), (IDS, MASK)):
+    for given in ((IDS, OTHER), (IDS, MASK)):
         with noise.armed(given, 0):
             table(IDS)
+    with (
+        pytest.raises(LengthsError, match=r"batch\[1\] \(2, 6\) holds only 0 and 1"),
+        noise.armed((IDS, MASK, OTHER), 2),
+    ):
+        table(IDS)
+    given = {"ids": IDS, "mask": MASK}
+    with pytest.raises(LengthsError, match=r"batch\['mask'\] \(2, 6\) is named like a mask"), noise.armed(given, 3):
+        table(IDS)
+    # One that trains another part of the model has nothing to say of tokens.
+    with noise.armed({"pixels": IDS, "mask": MASK}, 4, required=False):
+        pass
+
+
+def test_a_batch_without_end_is_an_error():
+    endless: dict[str, Any] = {}
+    for _ in range(40):
+        endless = {"inner": endless}
+    with pytest.raises(LengthsError, match="nested deeper than 32 levels"):
+        bounds(endless, lambda table: table(IDS))
+    assert bounds(endless, lambda table: table(IDS), length="padded") == [[6] * 6] * 2
+
+
+def test_a_packed_sequence_needs_no_batch_first():
+    beside = {"encoder": nn.LSTM(4, 4)}
+    given = {"x": PACKED_SEQUENCE, "y": torch.ones(2)}
+    expected = [6, 3, 6, 3, 6, 3, 6, 6, 6]
+    assert bounds(given, lambda table: table(PACKED_SEQUENCE.data), beside=beside) == expected
+
+
+def test_a_mask_in_rows_is_not_taken_for_tokens_in_the_order_of_time():
+    given = {"x": PACKED_SEQUENCE, "y": torch.ones(2)}
+    with pytest.raises(LengthsError, match="A PackedSequence in the batch is read without batch_to_mask"):
+        bounds(given, lambda table: table(PACKED_SEQUENCE.data), batch_to_mask=lambda given: MASK)
+    # The batch's own ids say that the tokens lie row after row.
+    flat = bounds((IDS,), lambda table: table(IDS[MASK == 1]), batch_to_mask=lambda given: MASK)
+    assert flat == [3, 3, 3, 6, 6, 6, 6, 6, 6]
+    with pytest.raises(LengthsError, match="the ids are not those of the batch"):
+        bounds((IDS,), lambda table: table(PACKED_SEQUENCE.data), batch_to_mask=lambda given: MASK)
+
+
+def config(**ids):
+    return types.SimpleNamespace(**{f"{name}_token_id": value for name, value in ids.items()})
+
+
+BARE = torch.tensor([[5, 0, 6, 0, 0, 0], [0, 0, 7, 8, 9, 0]])
+
+
+@pytest.mark.parametrize("given", [{"input_ids": BARE}, (BARE, torch.ones(2)), {"text": BARE}], ids=str)
+@pytest.mark.parametrize("told", [{"padding_idx": 0}, {"config": config(pad=0, eos=2)}], ids=["table", "config"])
+def test_without_a_mask_the_id_of_padding_tells_which_ends_are_padding(given, told):
+    expected = [[3, 3, 3, 0, 0, 0], [0, 0, 3, 3, 3, 0]]
+    assert bounds(given, lambda table: table(BARE), **told) == expected
+    assert bounds(given, lambda table: table(BARE), length="padded", **told) == [[6] * 6] * 2
+    # A mask knows better.
+    if isinstance(given, dict):
+        asked = {"input_ids": BARE, "attention_mask": torch.ones_like(BARE)}
+        assert bounds(asked, lambda table: table(BARE), **told) == [[6] * 6] * 2
+
+
+@pytest.mark.parametrize("given", [lambda ids: {"input_ids": ids}, lambda ids: (ids, torch.ones(2))])
+def test_an_id_of_padding_that_ends_rows_too_is_an_error_where_many_rows_end_with_several(given):
+    both = config(pad=0, eos=[0, 3])
+    single = torch.tensor([[5, 6, 7, 8, 9, 0], [5, 6, 7, 8, 9, 0]])
+    assert bounds(given(single), lambda table: table(single), config=both) == [[6] * 6] * 2
+    several = torch.tensor([[5, 6, 7, 0, 0, 0], [5, 6, 7, 8, 9, 0]])
+    with pytest.raises(LengthsError, match="several of id 0, which the model's config names for padding and for the"):
+        bounds(given(several), lambda table: table(several), config=both)
+    with pytest.raises(LengthsError, match="several of id 0"):
+        bounds(given(several.flip(1)), lambda table: table(several.flip(1)), config=config(pad=0, bos=0))

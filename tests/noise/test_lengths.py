@@ -186,7 +186,7 @@ def test_a_mask_of_one_dimension_is_an_error():
 def test_weights_of_a_part_count_its_own_tokens():
     (rows,) = find_token_rows(GIVEN)
     part = rows.window(slice(0, 1), slice(0, 2))
-    assert part.tolist() == [[pytest.approx(1 / math.sqrt(2))] * 2]
+    assert part.weight.tolist() == [[pytest.approx(1 / math.sqrt(2))] * 2]
 
 
 def test_the_batch_of_transformers_flattening_collator_is_understood():

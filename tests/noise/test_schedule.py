@@ -54,7 +54,7 @@ def test_every_name_is_known():
     assert {AlphaSchedule(name)(0.0) for name in get_args(ScheduleName)} == {1.0}
 
 
-@pytest.mark.parametrize("factor", [math.nan, math.inf, -0.1])
+@pytest.mark.parametrize("factor", [math.nan, math.inf, -0.1, None, "x"])
 def test_a_factor_that_is_no_strength_is_an_error(factor):
     with pytest.raises(ConfigError, match=r"at progress 0\.5000: a factor has to be finite and >= 0"):
         AlphaSchedule(lambda progress: factor)(0.5)

@@ -6,20 +6,72 @@ that is not packed holds one document. Everything here runs on the batch's devic
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 __all__ = [
+    "PaddingId",
     "document_lengths",
     "documents_from_cu_seqlens",
+    "documents_from_ids",
     "documents_from_mask",
     "documents_from_position_ids",
     "documents_from_sequence_ids",
+    "documents_of_packed_sequence",
 ]
 
 # An additive mask marks what must not be seen by a large negative number: -inf, the dtype's smallest, or -10,000 in
 # older models. Biases such as ALiBi's stay far above this.
 _ADDITIVE_THRESHOLD = -5_000.0
+
+
+@dataclass(frozen=True)
+class PaddingId:
+    """The token id that a model pads with.
+
+    Attributes:
+        id: The id.
+        ends_rows: Whether a row of tokens may end with it too: it is the end-of-sequence id as well.
+        begins_rows: Whether a row of tokens may begin with it too.
+    """
+
+    id: int
+    ends_rows: bool = False
+    begins_rows: bool = False
+
+
+def documents_from_ids(ids: Tensor, padding: PaddingId, only_ends: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Documents of rows that nothing describes but their ids: one in each, without the padding at its two ends.
+
+    Args:
+        ids: Integer (B, L).
+        padding: The id of padding. A run of it at an end of a row is padding, unless a row may end (or begin) with it:
+            then all of the run counts as tokens.
+        only_ends: Whether to leave the beginnings of rows as they are.
+
+    Returns:
+        Documents, int64 (B, L). And a bool scalar, True if half of the rows or more end (or begin) with at least two of
+        an id that may be a token there, so that it is padding for certain and how much of it is unknown; None where the
+        id is never a token.
+
+    >>> documents_from_ids(torch.tensor([[5, 0, 6, 0, 0], [0, 0, 5, 6, 7]]), PaddingId(0))[0].tolist()
+    [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]]
+    """
+    is_padding = ids == padding.id
+    inside = torch.ones_like(is_padding)
+    doubts = []
+    ends: list[tuple[bool, Tensor, tuple[int, ...]]] = [(padding.ends_rows, is_padding.flip(-1), (-1,))]
+    if not only_ends:
+        ends.append((padding.begins_rows, is_padding, ()))
+    for may_be_tokens, from_end, turn in ends:
+        if may_be_tokens:
+            # One row alone may end with two of them by chance.
+            doubts.append((from_end[:, :2].sum(-1) == 2).sum() * 2 >= ids.shape[0])
+        else:
+            inside = inside & (from_end.to(torch.int64).cumprod(-1) == 0).flip(turn)
+    return inside.to(torch.int64), torch.stack(doubts).any() if doubts else None
 
 
 def documents_from_mask(mask: Tensor) -> Tensor:
@@ -72,13 +124,14 @@ def documents_from_position_ids(position_ids: Tensor) -> Tensor:
     """Documents from positions that restart where a document begins.
 
     Args:
-        position_ids: Integer (B, L). A document begins wherever a position is not its left neighbour's plus one.
+        position_ids: Integer (B, L). A document begins wherever a position does not exceed that of its left neighbour:
+            within a document positions may skip some, as those of PoSE or randomised ones do.
 
-    >>> documents_from_position_ids(torch.tensor([[0, 1, 2, 0, 1]])).tolist()
+    >>> documents_from_position_ids(torch.tensor([[0, 1, 7, 0, 1]])).tolist()
     [[1, 1, 1, 2, 2]]
     """
     starts = torch.ones_like(position_ids, dtype=torch.bool)
-    starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    starts[:, 1:] = position_ids[:, 1:] <= position_ids[:, :-1]
     return starts.cumsum(-1)
 
 
@@ -125,6 +178,19 @@ def document_lengths(documents: Tensor) -> Tensor:
     counts = rows.new_zeros(rows.shape[0], rows.shape[1] + 1)
     counts.scatter_add_(1, rows, torch.ones_like(rows))
     return (counts.gather(1, rows) * (rows > 0)).reshape(documents.shape)
+
+
+def documents_of_packed_sequence(batch_sizes: Tensor) -> Tensor:
+    """Documents of a `PackedSequence`, int64 (T,): its tokens lie time step after time step.
+
+    Args:
+        batch_sizes: How many sequences reach each time step, falling.
+
+    >>> documents_of_packed_sequence(torch.tensor([2, 2, 1])).tolist()
+    [1, 2, 1, 2, 1]
+    """
+    starts = batch_sizes.cumsum(0) - batch_sizes
+    return torch.arange(int(batch_sizes.sum())) - starts.repeat_interleave(batch_sizes) + 1
 
 
 def _number_runs(values: Tensor, token: Tensor) -> Tensor:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from torch import nn
 
-from lightning_neft.errors import AmbiguousEmbeddingError, EmbeddingNotFoundError
+from lightning_neft.errors import AmbiguousEmbeddingError, ConfigError, EmbeddingNotFoundError
+from lightning_neft.noise.documents import PaddingId
 
-__all__ = ["EmbeddingTarget", "Side", "Target", "find_embeddings", "sequence_first_module", "without_wrappers"]
+__all__ = [
+    "EmbeddingTarget",
+    "Side",
+    "Target",
+    "check_target",
+    "find_embeddings",
+    "sequence_first_module",
+    "without_wrappers",
+]
 
 Side = Literal["encoder", "decoder", "both"]
 Target = str | nn.Module | Sequence[str | nn.Module] | Callable[[nn.Module], nn.Module | Sequence[nn.Module]]
@@ -36,12 +45,16 @@ class EmbeddingTarget:
         side: Which tokens it embeds: those of a decoder-only model or an encoder (`None`), the encoder's or decoder's
             of an encoder-decoder, or `both` if one module serves the two.
         slots: Token ids whose places the model fills with features of images, video or sound, as its config says.
+        padding: The token id that pads, as the model's config or the table itself says; None if neither does.
+        is_found: Whether it was found as a token embedding; False for a module that was named itself.
     """
 
     name: str
     module: nn.Module
     side: Side | None = None
     slots: tuple[int, ...] = ()
+    padding: PaddingId | None = None
+    is_found: bool = True
 
     @property
     def is_seq2seq(self) -> bool:
@@ -68,13 +81,32 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
     Raises:
         EmbeddingNotFoundError: Nothing found, or no module of the name given.
         AmbiguousEmbeddingError: Several candidates and no target.
+        ConfigError: The target is, or gives, something else than a module.
 
     >>> find_embeddings(nn.ModuleDict({"tok": nn.Embedding(9, 4), "pos": nn.Embedding(9, 4)}))[0].name
     'tok'
     """
     targets = _search(root) if target is None else _named(root, target)
+    # A module that is named twice, or serves two models, has its noise once.
+    once: dict[nn.Module, EmbeddingTarget] = {}
+    for found in targets:
+        once.setdefault(found.module, found)
     models = [model for _, model in _models(root)]
-    return [replace(found, slots=_slots(found.module, models)) for found in targets]
+    return [
+        replace(found, slots=_slots(found.module, models), padding=_padding(found.module, root))
+        for found in once.values()
+    ]
+
+
+def check_target(target: object) -> None:
+    """Raise ConfigError if a target is nothing that `find_embeddings` takes."""
+    if target is None or isinstance(target, str | nn.Module) or callable(target):
+        return
+    if not isinstance(target, Sequence) or not all(isinstance(one, str | nn.Module) for one in target):
+        raise ConfigError(
+            f"target={target!r}: use the dotted name of a module, a module, a sequence of these, or a function from "
+            "the LightningModule to modules."
+        )
 
 
 def sequence_first_module(root: nn.Module) -> str | None:
@@ -99,14 +131,22 @@ def _named(root: nn.Module, target: Target) -> list[EmbeddingTarget]:
     if callable(target) and not isinstance(target, nn.Module):
         named = target(root)
     targets: list[EmbeddingTarget] = []
-    for one in [named] if isinstance(named, str | nn.Module) else list(named):
+    for one in [named] if isinstance(named, str | nn.Module) else _listed(named):
         name, module = _by_name(root, one) if isinstance(one, str) else (_name_of(root, one), one)
         targets += (
-            _of_model(module, name) if hasattr(module, "get_input_embeddings") else [EmbeddingTarget(name, module)]
+            _of_model(module, name)
+            if hasattr(module, "get_input_embeddings")
+            else [EmbeddingTarget(name, module, is_found=False)]
         )
     if not targets:
         raise EmbeddingNotFoundError(f"target={target!r} gave no module: name at least one.")
     return targets
+
+
+def _listed(named: Any) -> list[str | nn.Module]:
+    if not isinstance(named, Sequence) or not all(isinstance(one, str | nn.Module) for one in named):
+        raise ConfigError(f"the callable of target gave {named!r}: return a module, or a sequence of modules.")
+    return list(named)
 
 
 def _search(root: nn.Module) -> list[EmbeddingTarget]:
@@ -168,7 +208,17 @@ def _of_model(model: Any, name: str) -> list[EmbeddingTarget]:
             f"{type(model).__name__} ({name or 'the model'}) says that it has no token embedding. Name the module "
             "whose output is to get the noise: target='<name>'."
         )
+    module = _called_by_encoder(model, module)
     return [EmbeddingTarget(_join(name, _name_of(model, module)), module)]
+
+
+def _called_by_encoder(model: Any, module: nn.Module) -> nn.Module:
+    """The table of a model's only stack where that is another module than the model's own with the same weight (T5)."""
+    encoder = getattr(model, "encoder", None) if not hasattr(model, "get_encoder") else model.get_encoder()
+    own = _input_embedding(encoder) if isinstance(encoder, nn.Module) and encoder is not model else None
+    if own is None or own is module or not _is_table(own):
+        return module
+    return own if getattr(own, "weight", None) is getattr(module, "weight", ...) else module
 
 
 def _slots(embedding: nn.Module, models: Sequence[nn.Module]) -> tuple[int, ...]:
@@ -176,6 +226,27 @@ def _slots(embedding: nn.Module, models: Sequence[nn.Module]) -> tuple[int, ...]
     model = next((model for model in models if any(part is embedding for part in model.modules())), None)
     ids = (getattr(getattr(model, "config", None), name, None) for name in _SLOTS)
     return tuple(dict.fromkeys(slot for slot in ids if isinstance(slot, int)))
+
+
+def _padding(embedding: nn.Module, root: nn.Module) -> PaddingId | None:
+    """The id of padding: that of the innermost model around the embedding whose config has one, else the table's."""
+    around = [module for module in root.modules() if any(part is embedding for part in module.modules())]
+    configs = [getattr(module, "config", None) for module in reversed(around)]
+    named = [getattr(config, "pad_token_id", None) for config in configs]
+    padding = next(filter(_is_id, named + [getattr(part, "padding_idx", None) for part in embedding.modules()]), None)
+    if padding is None:
+        return None
+    configs += [getattr(module, "generation_config", None) for module in around]
+
+    def means(*roles: str) -> bool:
+        values = [getattr(config, f"{role}_token_id", None) for config in configs for role in roles]
+        return any(padding in value if isinstance(value, list | tuple) else value == padding for value in values)
+
+    return PaddingId(padding, means("eos", "sep"), means("bos", "cls", "decoder_start"))
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _input_embedding(model: Any) -> nn.Module | None:
@@ -229,6 +300,9 @@ def _name_of(root: nn.Module, wanted: nn.Module) -> str:
 def _by_name(root: nn.Module, name: str) -> tuple[str, nn.Module]:
     modules = {without_wrappers(full): module for full, module in reversed(list(root.named_modules()))}
     modules |= dict(root.named_modules())
+    if name not in modules:
+        # Another name of a module that is held twice.
+        modules |= {full: module for full, module in root.named_modules(remove_duplicate=False) if full == name}
     if name in modules and name:
         return name, modules[name]
     near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) if name else []

@@ -14,8 +14,9 @@ from torch.utils.hooks import RemovableHandle
 from lightning_neft.errors import LengthsError, NoNoiseError
 from lightning_neft.noise.embedding import EmbeddingTarget
 from lightning_neft.noise.functional import Distribution, add_noise, strength_sums, token_norm
-from lightning_neft.noise.lengths import Length, TokenRows
-from lightning_neft.noise.matching import Layout, match_weight, rows_of_side
+from lightning_neft.noise.lengths import Length, TokenRows, padding_or_tokens
+from lightning_neft.noise.matching import Layout, Passes, match_weight, rows_of_side, untold_weight
+from lightning_neft.noise.tracing import BatchIds
 
 __all__ = ["NoiseHook", "Strength"]
 
@@ -50,6 +51,21 @@ class Strength:
         return cls(noise_rms, embedding_rms, noise_rms / embedding_rms, unchanged / elements)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call with noise.
+
+    Attributes:
+        ids: What the module was called with. Held, so that nothing else gets its memory.
+        seed: Seed of the noise.
+        number: Its place among the calls of all hooks in this batch.
+    """
+
+    ids: Tensor | None
+    seed: Tensor
+    number: int
+
+
 @dataclass
 class _State:
     """What a hook works with during one batch. Tensors for what varies from batch to batch, so that it is not compiled.
@@ -64,9 +80,13 @@ class _State:
         wanted: Whether the strength is to be summed up, bool scalar on the CPU.
         sums: See `strength_sums`.
         certain: Bool scalar, False: what `doubt` is at the start.
-        doubt: Bool scalar, True once a call had other ids than the rows that were taken for it.
+        doubt: Bool scalar, True once a call had other ids than the rows that were taken for it, or ids whose padding
+            is unclear.
         names_ids: Whether a batch that says nothing of lengths has its token ids under their name, hence as (B, L).
-        calls: Of each eager call, its ids and its seed. Held, so that nothing else gets their memory.
+        ids: The tensors of a batch that says nothing of lengths; None if its width alone matters.
+        covers_all: Whether all tokens are to get noise, so that a batch may say nothing of them.
+        passes: Of the batch, shared by all hooks.
+        calls: The eager calls.
         called_without_grad: Whether a call came with gradients disabled.
     """
 
@@ -81,7 +101,10 @@ class _State:
     certain: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
     doubt: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
     names_ids: bool = False
-    calls: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)
+    ids: BatchIds | None = None
+    covers_all: bool = True
+    passes: Passes = field(default_factory=Passes)
+    calls: list[_Call] = field(default_factory=list)
     called_without_grad: bool = False
 
     @property
@@ -126,7 +149,7 @@ class NoiseHook:
     def register(self) -> None:
         """Register on the target."""
         _STATES[self._key] = _State()
-        self._handle = self.target.module.register_forward_hook(self._add_noise)
+        self._handle = self.target.module.register_forward_hook(self._add_noise, with_kwargs=True)
 
     def remove(self) -> None:
         """Remove from the target, and disarm."""
@@ -143,6 +166,9 @@ class NoiseHook:
         seed: int,
         measure: bool,
         names_ids: bool = False,
+        ids: BatchIds | None = None,
+        covers_all: bool = True,
+        passes: Passes | None = None,
     ) -> None:
         """Switch on for one batch.
 
@@ -153,6 +179,9 @@ class NoiseHook:
             seed: Seed of this batch and target.
             measure: Whether to sum up the strength.
             names_ids: Whether a batch without rows has its token ids under their name.
+            ids: The tensors of a batch without rows; None if its width alone matters.
+            covers_all: Whether all tokens are to get noise.
+            passes: Of the batch, shared by all hooks.
         """
         used = rows_of_side(rows, self.target.side)
         first_seed = torch.tensor(seed, dtype=torch.int64)
@@ -170,6 +199,9 @@ class NoiseHook:
             certain=certain,
             doubt=certain,
             names_ids=names_ids,
+            ids=ids,
+            covers_all=covers_all,
+            passes=passes or Passes(),
         )
 
     @property
@@ -188,10 +220,17 @@ class NoiseHook:
         return _STATES[self._key].called_without_grad
 
     @property
-    def doubt(self) -> Tensor | None:
-        """Whether a call since `arm` had other ids than its rows: bool scalar; None if that is certain."""
-        state = _STATES[self._key]
-        return None if state.doubt is state.certain else state.doubt
+    def doubt(self) -> tuple[Tensor, LengthsError] | None:
+        """Whether a call since `arm` leaves its lengths unknown, bool scalar, and its error; None if none does."""
+        state, name, padding = _STATES[self._key], self.target.name, self.target.padding
+        if state.doubt is state.certain:
+            return None
+        if not state.rows and padding is not None:
+            return state.doubt, LengthsError(f"what {name} was called with {padding_or_tokens(padding)}")
+        return state.doubt, LengthsError(
+            f"{name} was called with ids that are not those of the batch, nor a part of them: their lengths are "
+            "unknown. Give the masks of the passes with batch_to_mask, or use length='padded' or a number."
+        )
 
     def disarm(self) -> Tensor | None:
         """Switch off; returns the strength's sums if they were measured."""
@@ -199,7 +238,7 @@ class NoiseHook:
         if state is None or not state.is_armed:
             return None
         state.is_armed = False
-        state.rows = []
+        state.rows, state.ids = [], None
         return state.sums if state.wanted and state.has_landed else None
 
     def forget(self) -> None:
@@ -216,16 +255,18 @@ class NoiseHook:
             self.layout.may_be_turned,
         )
 
-    def _add_noise(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
+    def _add_noise(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Tensor | None:
         """The forward hook: what it returns replaces the module's output; None leaves it."""
         state = _STATES.get(self._key)
         if state is None:
             return None
         name = self.target.name or type(module).__name__
-        ids = args[0] if args and isinstance(args[0], Tensor) else None
+        given: Any = args[0] if args else next(iter(kwargs.values()), None)
         # Tensor parallelism hands over a DTensor, which cannot be compared with the batch's plain one.
-        if ids is not None and hasattr(ids, "full_tensor"):
-            ids = ids.full_tensor()
+        given = given.full_tensor() if hasattr(given, "full_tensor") else given
+        ids = given if isinstance(given, Tensor) else None
         if not state.is_armed:
             if _is_recomputing() and state.calls and _calls_of(state, ids):
                 raise NoNoiseError(
@@ -242,10 +283,21 @@ class NoiseHook:
                 f"{name} returned {got}, not a floating tensor (..., tokens, width): no noise can be added. Name a "
                 "module that returns one: target='<name>'."
             )
-        seed = _next_seed(state, ids, name)
-        if seed is None:
+        if output.is_nested:
+            raise LengthsError(
+                f"{name} was called with a nested tensor: no noise can be added to what it returns. Pad the ids "
+                "(torch.nested.to_padded_tensor) and add attention_mask to the batch."
+            )
+        if self.target.is_found and ids is not None and ids.is_floating_point():
+            raise NoNoiseError(
+                f"{name} was found as the input embedding but embeds {ids.dtype} {tuple(ids.shape)}, not token ids. If "
+                f"its output is to get the noise all the same: target='{name}'."
+            )
+        call = _next_call(state, ids, name)
+        if call is None:
             return None
-        weight = self._weight(state, output, ids)
+        seed = call.seed
+        weight = self._weight(state, output, ids, call.number)
         if self.reference_norm is None:
             scale = weight * (state.alpha * output.shape[-1] ** -0.5)
         else:
@@ -254,37 +306,58 @@ class NoiseHook:
             scale = weight * (state.alpha * output.shape[-1] ** -0.5) * relative
         return self._pairs(state, output, scale, seed) if self.antithetic else self._noisy(state, output, scale, seed)
 
-    def _weight(self, state: _State, output: Tensor, ids: Tensor | None) -> Tensor:
+    def _weight(self, state: _State, output: Tensor, ids: Tensor | None, number: int) -> Tensor:
         """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
-        shape = output.shape[:-1]
+        shape, name = output.shape[:-1], self.target.name
         if state.rows:
-            weight, doubt = match_weight(state.rows, shape, ids, self.target.name, self.layout)
-            if doubt is not None:
-                state.doubt = state.doubt.to(doubt.device) | doubt
-            return weight
-        ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
-        if isinstance(state.length, int):
-            return (ones * state.length).rsqrt()
-        if state.length == "true" and len(shape) == 1:
+            weight, doubt = match_weight(state.rows, shape, ids, name, self.layout, state.passes, number)
+        else:
+            self._refuse_untold(state, shape, ids)
+            padding = self.target.padding
+            weight, doubt = untold_weight(output, ids, state.length, padding)
+            # A graph does not ask for values, and an error on a device comes later.
+            if doubt is not None and padding is not None and doubt.device.type == "cpu" and not _is_compiling():
+                if doubt:
+                    raise LengthsError(f"what {name} was called with {padding_or_tokens(padding)}")
+                doubt = None
+        if doubt is not None:
+            # Not blocking: from the CPU it would wait for the device.
+            state.doubt = state.doubt.to(doubt.device, non_blocking=True) | doubt
+        return weight
+
+    def _refuse_untold(self, state: _State, shape: torch.Size, ids: Tensor | None) -> None:
+        """Refuse a call in a batch that says nothing of lengths where that leaves them unknown."""
+        name = self.target.name
+        if not state.covers_all:
             raise LengthsError(
-                f"{self.target.name} was called with tokens of shape {tuple(shape)} and nothing in the batch says of "
-                "which sequences they are. Give the mask (B, L) with batch_to_mask, or use a number, length=512. Look "
-                "up what is no sequence (a whole table, candidates) with F.embedding(ids, "
-                f"{self.target.name}.weight): it gets no noise there."
+                f"{name} was called with tokens of shape {tuple(shape)} and the batch has no labels for them, so that "
+                "prompt and response cannot be told apart. Add labels (-100 on the prompt), or use scope='all'."
             )
-        if state.length == "true" and len(shape) == 2 and not state.names_ids and shape[0] > shape[1]:
+        if state.length != "true":
+            return
+        if len(shape) == 1:
             raise LengthsError(
-                f"{self.target.name} was called with tokens of shape {tuple(shape)}, without a mask and without ids "
-                "named input_ids: (B, L) or (L, B)? Give the mask (B, L) with batch_to_mask (all 1 if nothing is "
-                "padding), or use a number, length=512."
+                f"{name} was called with tokens of shape {tuple(shape)} and nothing in the batch says of which "
+                "sequences they are. Give the mask (B, L) with batch_to_mask, or use a number, length=512. Look up "
+                f"what is no sequence (a whole table, candidates) with F.embedding(ids, {name}.weight): it gets no "
+                "noise there."
             )
-        # Counted by a tensor operation: a length in Python would be compiled into the graph.
-        return ones.sum(-1, keepdim=True).rsqrt()
+        if state.ids is not None:
+            if not _is_compiling():
+                state.ids.require(ids, name)
+            elif not state.ids.has_tables:
+                state.ids.require(None, name)
+        if len(shape) == 2 and not state.names_ids and shape[0] > shape[1]:
+            raise LengthsError(
+                f"{name} was called with tokens of shape {tuple(shape)}, without a mask and without ids named "
+                "input_ids: (B, L) or (L, B)? Give the mask (B, L) with batch_to_mask (all 1 if nothing is padding), "
+                "or use a number, length=512."
+            )
 
     def _noisy(self, state: _State, output: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
         noisy: Tensor = add_noise(output, scale, seed, self.distribution)
         # In a graph the operator itself looks whether it is wanted.
-        if torch.compiler.is_compiling() or state.wanted:
+        if _is_compiling() or state.wanted:
             sums = strength_sums(output.detach(), noisy.detach(), scale, seed, self.distribution, state.wanted)
             state.sums = state.sums.to(sums.device) + sums
         return noisy
@@ -302,21 +375,21 @@ class NoiseHook:
         return torch.cat([first, self._noisy(state, output[rows // 2 :], -scale, seed)])
 
 
-def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:
-    """Seed of this call. A call that recomputes an earlier one during backward gets that one's; None: it had none.
+def _next_call(state: _State, ids: Tensor | None, name: str) -> _Call | None:
+    """This call. One that recomputes an earlier one during backward is that one; None: it had no noise.
 
     Activation checkpointing runs the forward pass a second time, inside backward. Other noise than the first time would
     make gradients wrong without any error.
     """
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         seed = state.seed
         state.seed = seed + _CALL_STEP
-        return seed
+        return _Call(None, seed, 0)
     if not _is_recomputing():
         seed = state.seed
         state.seed = seed + _CALL_STEP
-        state.calls.append((ids, seed))
-        return seed
+        state.calls.append(_Call(ids, seed, state.passes.next()))
+        return state.calls[-1]
     if not state.calls:
         return None
     earlier = _calls_of(state, ids)
@@ -329,15 +402,19 @@ def _next_seed(state: _State, ids: Tensor | None, name: str) -> Tensor | None:
     return earlier[0]
 
 
+def _is_compiling() -> bool:
+    return torch.compiler.is_compiling()
+
+
 def _is_recomputing() -> bool:
     # As torch.utils.checkpoint tells a recomputation: -1 outside of a backward pass.
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    return not _is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def _calls_of(state: _State, ids: Tensor | None) -> list[Tensor]:
-    """Seeds of the calls with these ids: the same memory, or equal values of ids that the checkpointed part makes."""
+def _calls_of(state: _State, ids: Tensor | None) -> list[_Call]:
+    """The calls with these ids: the same memory, or equal values of ids that the checkpointed part makes."""
     if ids is None:
-        return [seed for _, seed in state.calls]
-    known = [(other, seed) for other, seed in state.calls if other is not None and other.shape == ids.shape]
-    same = [seed for other, seed in known if other.data_ptr() == ids.data_ptr() and other.stride() == ids.stride()]
-    return same or [seed for other, seed in known if torch.equal(other, ids)]
+        return state.calls
+    known = [(call, call.ids) for call in state.calls if call.ids is not None and call.ids.shape == ids.shape]
+    same = [call for call, other in known if other.data_ptr() == ids.data_ptr() and other.stride() == ids.stride()]
+    return same or [call for call, other in known if torch.equal(other, ids)]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeGuard, get_args
 
 import torch
@@ -13,18 +17,32 @@ from torch import nn
 
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NEFTError, NoNoiseError
 from lightning_neft.noise.diagnosis import explain_missing_noise
-from lightning_neft.noise.embedding import EmbeddingTarget, Target, find_embeddings, sequence_first_module
-from lightning_neft.noise.fields import field_groups
+from lightning_neft.noise.documents import PaddingId
+from lightning_neft.noise.embedding import (
+    EmbeddingTarget,
+    Target,
+    check_target,
+    find_embeddings,
+    sequence_first_module,
+)
+from lightning_neft.noise.fields import Part, parts, tensors
 from lightning_neft.noise.functional import Distribution, mix_seed
 from lightning_neft.noise.hook import NoiseHook, Strength
 from lightning_neft.noise.late import LateErrors
 from lightning_neft.noise.lengths import GIVEN, BatchToMask, Length, Scope, TokenRows, find_token_rows
+from lightning_neft.noise.matching import Passes
+from lightning_neft.noise.tracing import BatchIds
 from lightning_neft.noise.unread import check_unread
 
-__all__ = ["EmbeddingNoise", "Scale", "check_alpha"]
+__all__ = ["EmbeddingNoise", "Scale", "check_alpha", "check_integer"]
 
 Scale = Literal["paper", "relative"]
 _Flag = tuple[torch.Tensor, NEFTError]
+
+# Places in a long list, which is one of samples; those in a tuple such as (ids, mask) have a meaning.
+_PLACE_OF_SAMPLE = re.compile(r"\[([4-9]|\d\d+)\]")
+# Kinds of batches that are remembered: more are not looked at, for their keys may be new in every batch.
+_MOST_KINDS = 64
 
 # The scale is computed in float32, where more is infinite.
 _LARGEST = torch.finfo(torch.float32).max
@@ -37,8 +55,27 @@ def check_alpha(alpha: object) -> float:
     return float(alpha)
 
 
-def _is_finite(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: object) -> TypeGuard[float]:
+    # By what they are, not by class: numpy's numbers are numbers too.
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def check_integer(name: str, value: Any) -> int:
+    """Return an integer of Python, numpy or a tensor as an int, or raise ConfigError."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name}={value!r}: use an integer.") from None
+
+
+def _check_length(length: Any) -> Length:
+    if length in ("true", "padded"):
+        return length  # type: ignore[no-any-return]
+    if isinstance(length, bool) or not isinstance(length, numbers.Integral) or length < 1:
+        raise ConfigError(f"length={length!r}: use 'true', 'padded' or a number of tokens >= 1.")
+    return int(length)
 
 
 class EmbeddingNoise:
@@ -58,7 +95,8 @@ class EmbeddingNoise:
             has to be doubled for it, see `lightning_neft.noise.antithetic.double_rows`.
         target: The module(s) to put noise on, see `find_embeddings`; None to find the token embedding.
         seed: Start of the noise; it is a pure function of (seed, rank, step, call in the batch).
-        batch_to_mask: From a batch to its mask or masks (B, L), for batches that are not understood otherwise.
+        batch_to_mask: From a batch to its mask (B, L), for batches that are not understood otherwise, or to a list of
+            masks, one for each forward pass. Masks of one shape belong to the passes in their order.
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
@@ -98,8 +136,6 @@ class EmbeddingNoise:
         self.alpha = check_alpha(alpha)
         if distribution not in get_args(Distribution):
             raise ConfigError(f"distribution={distribution!r}: use one of {', '.join(get_args(Distribution))}.")
-        if length not in ("true", "padded") and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
-            raise ConfigError(f"length={length!r}: use 'true', 'padded' or a number of tokens >= 1.")
         if scope not in get_args(Scope):
             raise ConfigError(f"scope={scope!r}: use one of {', '.join(get_args(Scope))}.")
         if scale not in get_args(Scale):
@@ -108,21 +144,30 @@ class EmbeddingNoise:
             raise ConfigError(f"reference_norm={reference_norm!r}: use a finite number > 0.")
         if scale == "paper" and reference_norm != 1:
             raise ConfigError(f"reference_norm={reference_norm!r} needs scale='relative': the paper's scale has none.")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ConfigError(f"seed={seed!r}: use an integer.")
+        if not isinstance(antithetic, bool):
+            raise ConfigError(f"antithetic={antithetic!r}: use True or False.")
+        if batch_to_mask is not None and not callable(batch_to_mask):
+            raise ConfigError(
+                f"batch_to_mask={batch_to_mask!r}: use a function from the batch to its mask (B, L), for example "
+                "lambda batch: batch['mask']."
+            )
+        check_target(target)
         self.distribution: Distribution = distribution
-        self.length: Length = length
+        self.length: Length = _check_length(length)
         self.scope: Scope = scope
         self.scale: Scale = scale
         self.reference_norm = float(reference_norm)
-        self.antithetic = bool(antithetic)
+        self.antithetic = antithetic
         self.target = target
-        self.seed = seed
+        self.seed = check_integer("seed", seed)
         self.batch_to_mask = batch_to_mask
         self._root: nn.Module | None = None
         self._hooks: list[NoiseHook] = []
         self._sequence_first: str | None = None
-        self._is_first_batch = True
+        self._kinds: dict[frozenset[tuple[str, int]], set[object]] = {}
+        self._is_new_kind = True
+        self._passes = Passes()
+        self._unread: Callable[[], None] | None = None
         self._late = LateErrors()
         self._flags: list[_Flag] = []
         self.way_out = "If this batch trains another part: armed(..., required=False)."
@@ -161,7 +206,8 @@ class EmbeddingNoise:
         for target in targets:
             _refuse_transformers_noise(target)
         self._root = module
-        self._is_first_batch = True
+        self._kinds = {}
+        self._passes = Passes()
         self._sequence_first = sequence_first_module(module)
         reference_norm = self.reference_norm if self.scale == "relative" else None
         self._hooks = [
@@ -215,10 +261,12 @@ class EmbeddingNoise:
         Raises:
             NoNoiseError: Not attached.
             LengthsError: The batch's lengths cannot be read.
+            ConfigError: `step` or `rank` is not an integer.
         """
         if not self._hooks:
             raise NoNoiseError("EmbeddingNoise is not attached to a model: call attach(model) first.")
         alpha = self.alpha if alpha is None else check_alpha(alpha)
+        step, rank = check_integer("step", step), check_integer("rank", rank)
         for hook in self._hooks:
             _refuse_transformers_noise(hook.target)
         if alpha == 0:
@@ -226,42 +274,94 @@ class EmbeddingNoise:
             for hook in self._hooks:
                 hook.forget()
             return
-        rows = self._rows_of(batch)
+        rows = self.rows_of(batch)
+        ids = self._checked(batch, rows) if self.reads_batch else None
+        names_ids = bool(rows)
+        if all(not row.is_told for row in rows):
+            # Each call has the length of its own ids.
+            rows = []
         self.found_in = ", ".join(dict.fromkeys(row.source for row in rows)) or "the width of the embedding's output"
-        names_ids = not rows and any("ids" in group.fields for group in field_groups(batch, seq2seq=False))
+        self._passes = Passes(are_in_order=self._passes.are_in_order)
         for index, hook in enumerate(self._hooks):
-            hook.arm(rows, alpha, self.length, mix_seed(self.seed, rank, step, index), measure, names_ids)
+            seed = mix_seed(self.seed, rank, step, index)
+            covers_all = self.scope == "all"
+            hook.arm(rows, alpha, self.length, seed, measure, names_ids, ids, covers_all, self._passes)
         self._flags = self._flags_of(rows, step)
 
-    def _rows_of(self, batch: Any) -> list[TokenRows]:
-        rows: list[TokenRows] = []
-        if self.reads_batch:
-            rows = find_token_rows(
-                batch,
-                length=self.length,
-                scope=self.scope,
-                batch_to_mask=self.batch_to_mask,
-                seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
-                slots=[slot for hook in self._hooks for slot in hook.target.slots],
-            )
-            if self._is_first_batch and not rows:
-                check_unread(batch)
-        is_told = isinstance(self.length, int) or (rows and all(row.source == GIVEN for row in rows))
+    def rows_of(self, batch: Any) -> list[TokenRows]:
+        """The rows of tokens of a batch, as the hooks are armed with; empty where nothing in it matters.
+
+        Raises:
+            LengthsError: The batch's lengths cannot be read.
+        """
+        if not self.reads_batch:
+            return []
+        return find_token_rows(
+            batch,
+            length=self.length,
+            scope=self.scope,
+            batch_to_mask=self.batch_to_mask,
+            seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
+            slots=[slot for hook in self._hooks for slot in hook.target.slots],
+            padding=self._padding,
+            untold=True,
+        )
+
+    def _checked(self, batch: Any, rows: Sequence[TokenRows]) -> BatchIds:
+        """Refuse a batch that may say more of its padding than its rows do; returns its tensors."""
+        is_told = isinstance(self.length, int) or (
+            rows and all(row.source == GIVEN or row.documents.dim() == 1 for row in rows)
+        )
+        held = parts(batch)
+        known = self._seen(held)
+        untold = [row.ids for row in rows if not row.is_told and row.ids is not None]
+        self._unread = None
+        if self._is_new_kind and (untold or not rows):
+            self._unread = partial(check_unread, held, untold, has_padding=self._padding is not None)
+            if len(self._kinds) == 1:
+                self._settle_unread()
         if self._sequence_first and not is_told:
             raise LengthsError(
                 f"{self._sequence_first} has batch_first=False, so that the tokens may be (B, L) or (L, B): give the "
                 "mask, always (B, L), with batch_to_mask, or a number of tokens, length=512."
             )
-        return rows
+        return BatchIds([part.value for part in tensors(held)], untold, self._is_new_kind, known)
 
-    def _flags_of(self, rows: list[TokenRows], step: int) -> list[_Flag]:
+    @property
+    def _padding(self) -> PaddingId | None:
+        """The id of padding that all targets agree on."""
+        found = {hook.target.padding for hook in self._hooks}
+        return found.pop() if len(found) == 1 else None
+
+    def _seen(self, held: list[Part]) -> set[object]:
+        """Note the kind of a batch, which is told by its keys; returns what is known of batches of this kind."""
+        kind = frozenset(
+            (_PLACE_OF_SAMPLE.sub("[]", part.path), part.value.dim() if isinstance(part.value, torch.Tensor) else -1)
+            for part in held
+        )
+        self._is_new_kind = kind not in self._kinds and len(self._kinds) < _MOST_KINDS
+        return self._kinds.setdefault(kind if self._is_new_kind or kind in self._kinds else frozenset(), set())
+
+    def _settle_unread(self) -> None:
+        """Refuse the armed batch if something in it that nothing reads may say which tokens are padding.
+
+        Of a later kind of batches this is asked once it got noise: it may train another part of the model.
+        """
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            unread()
+
+    def _flags_of(self, rows: Sequence[TokenRows], step: int) -> list[_Flag]:
         """What is known of a batch only on its device: bools, each with its error."""
         flags: list[_Flag] = []
         if rows:
             device = rows[0].weight.device
             strongest = torch.stack([row.weight.amax().to(device) for row in rows]).amax()
             flags.append((strongest == 0, _no_token(self.found_in, step, self.scope)))
-        flags += [(row.doubt, _pair_or_padding(row.source, step)) for row in rows if row.doubt is not None]
+        for row in rows:
+            if row.doubt is not None:
+                flag, reason = row.doubt
+                flags.append((flag, LengthsError(f"{row.source} in training batch {step} {reason}")))
         return flags
 
     def disarm(self, *, verify: bool = True, required: bool = True) -> Strength | None:
@@ -282,17 +382,19 @@ class EmbeddingNoise:
         lack = self.lack if verify and required else None
         has_landed = any(hook.has_landed for hook in armed)
         flags, self._flags = self._flags, []
-        flags += [(hook.doubt, _other_ids(hook.target.name)) for hook in armed if hook.doubt is not None]
+        flags += [doubt for hook in armed if (doubt := hook.doubt) is not None]
         strengths = [hook.disarm() for hook in self._hooks]
         if lack is not None:
             raise NoNoiseError(lack)
         if verify and has_landed:
+            self._settle_unread()
+            if self._passes.by_order and self._passes.by_order != self._passes.count:
+                raise _other_count(self._passes)
             for flag, error in flags:
                 self._late.add(flag, error)
-            if self._is_first_batch:
+            if self._is_new_kind:
                 self._late.settle()
             self._late.end_batch()
-            self._is_first_batch = False
         return Strength.total([strength for strength in strengths if strength is not None])
 
     @contextmanager
@@ -320,7 +422,7 @@ class EmbeddingNoise:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy (an averaged model, a process that is spawned) is attached to nothing and armed for nothing.
-        return {**self.__dict__, "_root": None, "_hooks": [], "_late": LateErrors(), "_flags": []}
+        return {**self.__dict__, "_root": None, "_hooks": [], "_late": LateErrors(), "_flags": [], "_unread": None}
 
 
 def _no_token(source: str, step: int, scope: str) -> NoNoiseError:
@@ -331,17 +433,11 @@ def _no_token(source: str, step: int, scope: str) -> NoNoiseError:
     )
 
 
-def _pair_or_padding(source: str, step: int) -> LengthsError:
+def _other_count(passes: Passes) -> LengthsError:
     return LengthsError(
-        f"{source} in training batch {step} holds only 0 and 1 and begins with 0: the two sentences of a pair, or "
-        "padding and a document? Add attention_mask, or give the mask (B, L) with batch_to_mask."
-    )
-
-
-def _other_ids(name: str) -> LengthsError:
-    return LengthsError(
-        f"{name} was called with ids that are not those of the batch, nor a part of them: their lengths are unknown. "
-        "Give the masks of the passes with batch_to_mask, or use length='padded' or a number."
+        f"batch_to_mask gave {passes.by_order} masks, some of one shape, for {passes.count} forward passes with "
+        "gradients: masks of one shape are told apart by their order. Return one mask for each pass, in the order of "
+        "the passes, or masks of different shapes."
     )
 
 

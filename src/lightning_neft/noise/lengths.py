@@ -4,7 +4,8 @@ Understood without help: mappings (dict, BatchEncoding), dataclasses (with slots
 other objects with attributes, at any depth, and tuples or lists of these. Recognised fields, by their exact names:
 input_ids, attention_mask, position_ids, labels, cu_seqlens (also cu_seq_lens and both with `_q`), seq_idx, seq_ids,
 sequence_ids, document_ids (negative: padding) and segment_ids (0: padding). Behind `decoder_` they are a decoder's;
-with another prefix or suffix (`chosen_attention_mask`, `attention_mask_b`) they need input_ids of the same.
+with another prefix or suffix (`chosen_attention_mask`, `attention_mask_b`) they need input_ids of the same. A
+`PackedSequence` says its lengths itself.
 """
 
 from __future__ import annotations
@@ -18,22 +19,31 @@ from torch import Tensor
 
 from lightning_neft.errors import LengthsError
 from lightning_neft.noise.documents import (
+    PaddingId,
     document_lengths,
     documents_from_cu_seqlens,
+    documents_from_ids,
     documents_from_mask,
     documents_from_position_ids,
     documents_from_sequence_ids,
 )
-from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups
+from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups, parts, tensors
 
-__all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows"]
+__all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows", "is_integer", "padding_or_tokens"]
 
 Length = Literal["true", "padded"] | int
 Scope = Literal["all", "prompt", "response"]
-BatchToMask = Callable[[Any], Tensor | Sequence[Tensor] | None]
+# Its answer is a mask, a sequence of masks or None, which is checked at run time: a LightningCLI refuses a function
+# without annotations where its type says more.
+BatchToMask = Callable[[Any], Any]
 
 GIVEN = "batch_to_mask"
 """Source of the rows that the user's own function gave."""
+
+_PAIR_OR_PADDING = (
+    "holds only 0 and 1 and begins with 0: the two sentences of a pair, or padding and a document? Add attention_mask, "
+    "or give the mask (B, L) with batch_to_mask."
+)
 
 
 @dataclasses.dataclass
@@ -50,7 +60,12 @@ class TokenRows:
         ids: The token ids that these rows belong to, to tell apart two passes of one shape; None if unknown.
         is_decoder: Whether these are the decoder's tokens of an encoder-decoder.
         source: The fields of the batch that were used, for messages.
-        doubt: Bool scalar on their device: whether the batch can be read in another way; None if it cannot.
+        doubt: Bool scalar on their device, whether the batch can be read in another way, and how, for people; None if
+            it cannot.
+        is_told: Whether a field says which tokens are padding; else only the ids themselves do.
+        order: Place of the mask in the sequence that batch_to_mask gave; None if it gave one mask, or none.
+        alike: Integer tensors of the batch that have the shape of a mask from batch_to_mask, hence may be its ids.
+        shifted: The encoder's ids, where a decoder is taken to read these, shifted.
     """
 
     documents: Tensor
@@ -60,20 +75,32 @@ class TokenRows:
     is_decoder: bool
     source: str
     slots: Tensor | None = None
-    doubt: Tensor | None = None
+    doubt: tuple[Tensor, str] | None = None
+    is_told: bool = True
+    order: int | None = None
+    alike: Sequence[Tensor] = ()
+    shifted: Tensor | None = None
     weight: Tensor = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         self.weight = _weight(self.documents, self.covered, self.slots, self.length)
 
-    def window(self, rows: slice, columns: slice) -> Tensor:
-        """Weights of a part of these rows, as when training_step feeds micro-batches or drops the last token.
+    def window(self, rows: slice, columns: slice) -> TokenRows:
+        """A part of these rows, as when training_step feeds micro-batches or drops the last token.
 
         Lengths are counted within the part, which is what the model sees.
         """
-        covered = None if self.covered is None else self.covered[rows, columns]
-        slots = None if self.slots is None else self.slots[rows, columns]
-        return _weight(self.documents[rows, columns], covered, slots, self.length)
+
+        def part(of: Tensor | None) -> Tensor | None:
+            return None if of is None else of[rows, columns]
+
+        return dataclasses.replace(
+            self,
+            documents=self.documents[rows, columns],
+            covered=part(self.covered),
+            slots=part(self.slots),
+            ids=part(self.ids),
+        )
 
 
 def _weight(documents: Tensor, covered: Tensor | None, slots: Tensor | None, length: Length) -> Tensor:
@@ -99,6 +126,8 @@ def find_token_rows(
     batch_to_mask: BatchToMask | None = None,
     seq2seq: bool = False,
     slots: Sequence[int] = (),
+    padding: PaddingId | None = None,
+    untold: bool = False,
 ) -> list[TokenRows]:
     """Find the rows of tokens that a batch holds, one entry for each set of token ids in it.
 
@@ -112,41 +141,82 @@ def find_token_rows(
         seq2seq: Whether the model is an encoder-decoder: labels then stand for the decoder's tokens where there is no
             decoder_attention_mask.
         slots: Token ids that only keep places for the features of images, video or sound. They do not count as tokens.
+        padding: The id that pads, looked for at the ends of rows that have no mask.
+        untold: Whether to give rows too of ids (B, L) beside which no field says what is padding.
 
     Returns:
-        The rows; empty if nothing in the batch says which tokens are padding, so that every row has its full length.
+        The rows; without `untold` empty if nothing in the batch says which tokens are padding.
 
     Raises:
         LengthsError: A field has a shape that cannot be read, or the scope needs labels and there are none.
     """
-    groups = field_groups(batch, seq2seq)
     if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
-        groups = _given(answer, groups)
-    return [rows for group in groups if (rows := _rows_of(group, length, scope, seq2seq, slots)) is not None]
+        # Fields of no use, which may be unreadable, are left alone.
+        rows = _given(answer, batch, [] if scope == "all" else field_groups(batch, seq2seq), length, scope, seq2seq)
+        return rows
+    rows = []
+    for group in field_groups(batch, seq2seq):
+        found = _rows_of(group, length, scope, seq2seq, slots, padding)
+        if found is not None and (found.is_told or untold):
+            rows.append(found)
+    return rows
 
 
-def _given(answer: Tensor | Sequence[Tensor], found: list[FieldGroup]) -> list[FieldGroup]:
-    """The user's masks, with those labels of the batch that have their shape."""
-    groups = []
-    for mask in [answer] if isinstance(answer, Tensor) else answer:
+def _given(
+    answer: Any, batch: Any, found: list[FieldGroup], length: Length, scope: Scope, seq2seq: bool
+) -> list[TokenRows]:
+    """Rows of the user's masks, with those labels of the batch that have their shape."""
+    is_one = isinstance(answer, Tensor)
+    masks = [answer] if is_one else answer
+    if not isinstance(masks, list | tuple) or not masks:
+        got = f"an empty {type(answer).__name__}" if isinstance(masks, list | tuple) else f"a {type(answer).__name__}"
+        raise LengthsError(
+            f"batch_to_mask gave {got}: return a mask of shape (B, L), a list of such masks in the order of the "
+            "forward passes, or None to read the batch's own fields."
+        )
+    others = [part.value for part in tensors(parts(batch))]
+    rows = []
+    for order, mask in enumerate(masks):
         if not isinstance(mask, Tensor) or mask.dim() < 2:
-            got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-            raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a sequence of such masks.")
+            got = str(tuple(mask.shape)) if isinstance(mask, Tensor) else f"a {type(mask).__name__} in its list"
+            raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a list of such masks.")
         group = FieldGroup({"mask": mask}, {"mask": GIVEN})
         for other in found:
             if "labels" in other.fields and other.fields["labels"].shape == mask.shape:
                 group.add("labels", other.keys["labels"], other.fields["labels"])
-        groups.append(group)
-    return groups
+        row = _rows_of(group, length, scope, seq2seq, (), None)
+        assert row is not None  # it has a mask
+        row.order = None if is_one else order
+        row.alike = [
+            other for other in others if other is not mask and other.shape == row.weight.shape and is_integer(other)
+        ]
+        rows.append(row)
+    return rows
 
 
-def _rows_of(group: FieldGroup, length: Length, scope: Scope, seq2seq: bool, slots: Sequence[int]) -> TokenRows | None:
-    documents, source, doubt = _documents_of(group)
+def is_integer(value: Tensor) -> bool:
+    """Whether a tensor may hold token ids."""
+    return not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
+
+
+def _rows_of(
+    group: FieldGroup,
+    length: Length,
+    scope: Scope,
+    seq2seq: bool,
+    slots: Sequence[int],
+    padding: PaddingId | None,
+) -> TokenRows | None:
     ids, labels = group.fields.get("ids"), group.fields.get("labels")
-    if documents is None and slots and ids is not None:
+    documents, source, doubt = _documents_of(group, padding)
+    is_told = documents is not None
+    if documents is None and ids is not None and (slots or (ids.dim() == 2 and is_integer(ids))):
         documents, source = torch.ones_like(ids), group.keys["ids"]
+        if padding is not None and ids.dim() == 2:
+            documents, doubt = _without_padding(ids, padding)
+        is_told = bool(slots) or scope != "all"
     if documents is None and scope != "all" and labels is not None and labels.dim() == 2:
-        documents, source = torch.ones_like(labels), group.keys["labels"]
+        documents, source, is_told = torch.ones_like(labels), group.keys["labels"], True
     if documents is None:
         return None
     covered = None
@@ -161,7 +231,7 @@ def _rows_of(group: FieldGroup, length: Length, scope: Scope, seq2seq: bool, slo
             )
         covered = labels == IGNORED_LABEL if scope == "prompt" else labels != IGNORED_LABEL
     places = _slots(ids, documents, slots)
-    return TokenRows(documents, covered, length, ids, group.is_decoder, source, places, doubt)
+    return TokenRows(documents, covered, length, ids, group.is_decoder, source, places, doubt, is_told)
 
 
 def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tensor | None:
@@ -171,12 +241,19 @@ def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tenso
     return torch.stack([ids == slot for slot in slots]).any(0)
 
 
-def _documents_of(group: FieldGroup) -> tuple[Tensor | None, str, Tensor | None]:
+def _documents_of(group: FieldGroup, padding: PaddingId | None) -> tuple[Tensor | None, str, tuple[Tensor, str] | None]:
     """Documents from the most telling field, padding from the mask; the keys of the fields used; and the doubt."""
     fields, keys = group.fields, group.keys
     ids, positions = fields.get("ids"), fields.get("position_ids")
-    from_mask = _from_mask(fields["mask"], keys["mask"], ids) if "mask" in fields else None
+    from_mask, unsure = None, None
+    if "mask" in fields:
+        from_mask = _from_mask(fields["mask"], keys["mask"], ids)
+    if "targets" in fields and padding is not None:
+        # Padded with the model's own id, which training_step may turn to -100.
+        from_mask, unsure = _without_padding_of_labels(fields["targets"], padding)
     documents, source, doubt = None, "", None
+    if "documents" in fields:
+        return fields["documents"], keys["documents"], None
     if "cu_seqlens" in fields:
         source = keys["cu_seqlens"]
         documents = documents_from_cu_seqlens(_one_dimension(fields["cu_seqlens"], source), _single_row(group, source))
@@ -195,10 +272,33 @@ def _documents_of(group: FieldGroup) -> tuple[Tensor | None, str, Tensor | None]
     if from_mask is None:
         return documents, source, doubt
     if documents is None:
-        return from_mask, keys["mask"], None
+        return from_mask, keys["mask"], unsure
     if documents.shape != from_mask.shape:
         return documents, source, doubt
-    return documents * (from_mask > 0), f"{source} and {keys['mask']}", doubt
+    return documents * (from_mask > 0), f"{source} and {keys['mask']}", doubt or unsure
+
+
+def _without_padding(
+    ids: Tensor, padding: PaddingId, only_ends: bool = False
+) -> tuple[Tensor, tuple[Tensor, str] | None]:
+    documents, doubt = documents_from_ids(ids, padding, only_ends)
+    return documents, None if doubt is None else (doubt, padding_or_tokens(padding))
+
+
+def _without_padding_of_labels(labels: Tensor, padding: PaddingId) -> tuple[Tensor, tuple[Tensor, str] | None]:
+    """Labels are a decoder's tokens, all but those of -100 and the padding at the ends of rows."""
+    told = labels if padding.ends_rows else labels.masked_fill(labels == IGNORED_LABEL, padding.id)
+    documents, doubt = _without_padding(told, padding, only_ends=True)
+    return documents * (labels != IGNORED_LABEL), doubt
+
+
+def padding_or_tokens(padding: PaddingId) -> str:
+    """What is unclear where rows end with an id that pads and may be a token too, for people."""
+    return (
+        f"ends (or begins) many rows with several of id {padding.id}, which the model's config names for padding and "
+        "for the end (or beginning) of a sequence, so that it is unclear which are padding. Add attention_mask, or "
+        "give the mask (B, L) with batch_to_mask (1 on tokens, everywhere if none is padding)."
+    )
 
 
 def _from_mask(mask: Tensor, key: str, ids: Tensor | None) -> Tensor:
@@ -213,14 +313,14 @@ def _from_mask(mask: Tensor, key: str, ids: Tensor | None) -> Tensor:
     return documents.expand(ids.shape) if is_shared and ids is not None and len(documents) == 1 else documents
 
 
-def _from_segments(segments: Tensor, from_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _from_segments(segments: Tensor, from_mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, str] | None]:
     """Documents from segment ids: those of packed documents from 1 on, or of a pair of sentences (BERT) from 0 on."""
     packed = documents_from_sequence_ids(torch.where(segments == 0, -1, segments))
     if from_mask is not None and from_mask.shape == segments.shape:
         # A token in segment 0: not padding, hence the first sentence of a pair.
         is_pair = ((segments == 0) & (from_mask > 0)).any()
         return torch.where(is_pair, from_mask, packed), None
-    return packed, (segments[:, 0] == 0).any() & (segments.max() <= 1)
+    return packed, ((segments[:, 0] == 0).any() & (segments.max() <= 1), _PAIR_OR_PADDING)
 
 
 def _one_dimension(cu_seqlens: Tensor, source: str) -> Tensor:

@@ -10,10 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neft.errors import LengthsError
+from lightning_neft.noise.documents import PaddingId, documents_from_ids
 from lightning_neft.noise.embedding import Side
-from lightning_neft.noise.lengths import TokenRows
+from lightning_neft.noise.lengths import GIVEN, TokenRows
 
-__all__ = ["Layout", "match_weight", "rows_of_side"]
+__all__ = ["Layout", "Passes", "match_weight", "rows_of_side", "untold_weight"]
+
+
+@dataclass
+class Passes:
+    """The forward passes of one batch through all embeddings with noise, for masks that are told apart by their order.
+
+    Attributes:
+        count: How many there were so far.
+        are_in_order: Whether each pass whose shape told its mask had the mask of its place; also in earlier batches.
+        by_order: How many masks there are, once a pass got one by its place alone; 0 before.
+    """
+
+    count: int = 0
+    are_in_order: bool = True
+    by_order: int = 0
+
+    def next(self) -> int:
+        """Number of a new pass."""
+        self.count += 1
+        return self.count - 1
 
 
 @dataclass
@@ -32,19 +53,50 @@ class Layout:
 def rows_of_side(rows: Sequence[TokenRows], side: Side | None) -> list[TokenRows]:
     """The rows of a batch that an embedding of this side is called with."""
     own = [row for row in rows if row.is_decoder == (side == "decoder")]
-    if own and side in ("encoder", "decoder"):
+    if side == "encoder" or (own and side == "decoder"):
         return own
     if side == "decoder":
         # A decoder without tokens of its own in the batch gets the encoder's, shifted (BART for classification).
         own = [copy.copy(row) for row in rows]
         for row in own:
-            row.ids = None
+            row.ids, row.shifted = None, row.ids
         return own
     return list(rows)
 
 
+def untold_weight(
+    output: Tensor, ids: Tensor | None, length: int | str, padding: PaddingId | None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight of each token of a pass whose batch says nothing of lengths: the ids themselves may show padding.
+
+    Args:
+        output: The embedding's output.
+        ids: What the embedding was called with, if that was a tensor.
+        length: The length rule.
+        padding: The id of padding, if it is known.
+
+    Returns:
+        As `match_weight`, the weight broadcastable to the output's shape without its last dimension. The bool is True
+        if rows end with an id of padding that may be a token.
+    """
+    ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
+    tokens, doubt = ones, None
+    if padding is not None and length != "padded" and ids is not None and ids.shape == ones.shape and ids.dim() > 1:
+        documents, doubt = documents_from_ids(ids.reshape(-1, ids.shape[-1]), padding)
+        tokens = documents.reshape(ids.shape).to(torch.float32)
+    # Counted by a tensor operation: a length in Python would be compiled into the graph.
+    lengths = ones * length if isinstance(length, int) else tokens.sum(-1, keepdim=True)
+    return torch.where(tokens > 0, lengths.clamp(min=1).rsqrt(), 0.0), doubt
+
+
 def match_weight(
-    rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None, name: str, layout: Layout | None = None
+    rows: Sequence[TokenRows],
+    shape: torch.Size,
+    ids: Tensor | None,
+    name: str,
+    layout: Layout | None = None,
+    passes: Passes | None = None,
+    number: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
     """Weight of each token of one forward pass.
 
@@ -54,6 +106,8 @@ def match_weight(
         ids: What the embedding was called with, if that was a tensor.
         name: The embedding's name, for messages.
         layout: Of the embedding's module; what this call shows is written into it.
+        passes: Of the batch; what this call shows is written into it.
+        number: Number of this pass among them.
 
     Returns:
         float32 of shape `shape`: 1 / sqrt(length) for tokens that get noise, else 0. And a bool scalar on a device that
@@ -62,7 +116,7 @@ def match_weight(
     Raises:
         LengthsError: No rows fit, or several do and nothing tells them apart.
     """
-    layout = layout or Layout()
+    layout, passes = layout or Layout(), passes or Passes()
     compiling = torch.compiler.is_compiling()
     fitting = [r for r in rows if r.weight.shape == shape]
     if not compiling and ids is not None:
@@ -77,6 +131,11 @@ def match_weight(
         raise LengthsError(
             _message(rows, shape, name, "several rows of one shape cannot be told apart in a compiled graph")
         )
+    if fitting and all(r.order is not None for r in fitting):
+        if len(fitting) > 1:
+            fitting = [_by_order(rows, fitting, shape, name, passes, number)]
+        else:
+            passes.are_in_order &= fitting[0].order == number
     if len(fitting) > 1:
         # Ids made by the model itself (a decoder's, shifted from the labels) belong to rows that have none.
         fitting = [r for r in fitting if r.ids is None]
@@ -94,11 +153,33 @@ def match_weight(
     return weight, None
 
 
+def _by_order(
+    rows: Sequence[TokenRows],
+    fitting: Sequence[TokenRows],
+    shape: torch.Size,
+    name: str,
+    passes: Passes,
+    number: int,
+) -> TokenRows:
+    """The mask of batch_to_mask whose place is that of the pass, where its shape alone does not tell."""
+    passes.by_order = len(rows)
+    found = next((row for row in fitting if row.order == number), None)
+    if found is None or not passes.are_in_order:
+        raise LengthsError(
+            f"{name} was called with tokens of shape {tuple(shape)}, which several masks of batch_to_mask have, and "
+            f"the masks are not in the order of the forward passes (this is pass {number + 1}). Return them in that "
+            "order, one for each pass with gradients, or give masks of different shapes."
+        )
+    return found
+
+
 _Found = tuple[Tensor, Tensor | None]
 
 
 def _of_shape(row: TokenRows, shape: torch.Size, ids: Tensor | None, layout: Layout) -> _Found | None:
     """Weights of a row of the pass's own shape."""
+    if row.shifted is not None and ids is not None and row.shifted.shape == ids.shape == shape:
+        return row.weight, _is_not_shifted(ids, row)
     is_square = not torch.compiler.is_compiling() and len(shape) == 2 and shape[0] == shape[1]
     if ids is not None and _can_compare(row, ids):
         doubt = _differ(ids, row)
@@ -127,6 +208,8 @@ def _other(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor | None, lay
     if not torch.compiler.is_compiling() and ids is not None:
         if (part := _part(rows, shape, ids)) is not None:
             return part, None
+        if (copied := _copied_part(rows, shape, ids)) is not None:
+            return copied
         if (longer := _lengthened(rows, shape, ids)) is not None:
             return longer
     return _flattened(rows[0], shape, ids) if len(rows) == 1 else None
@@ -179,8 +262,47 @@ def _part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> Tensor |
         first_column //= whole.stride(1)
         last_row, last_column = first_row + (shape[0] - 1) * every + 1, first_column + shape[1]
         if first_row >= 0 and last_row <= whole.shape[0] and last_column <= whole.shape[1]:
-            return row.window(slice(first_row, last_row, every), slice(first_column, last_column))
+            return row.window(slice(first_row, last_row, every), slice(first_column, last_column)).weight
     return None
+
+
+def _copied_part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _Found | None:
+    """Weights for a copy of the batch's ids without some at the right or at the left: cast, trimmed, all but the last.
+
+    Such ids are new memory: most of each row's tokens have to be those of the batch.
+    """
+    if len(shape) != 2 or ids.shape != shape or ids.is_floating_point():
+        return None
+    wider = [
+        row
+        for row in rows
+        if row.ids is not None and row.ids.shape == row.weight.shape and row.ids.device == ids.device
+        if row.ids.dim() == 2 and row.ids.shape[0] == shape[0] and row.ids.shape[1] > shape[1]
+    ]
+    if len(wider) != 1:
+        return None
+    [row] = wider
+    left = row.window(slice(None), slice(None, shape[1]))
+    right = row.window(slice(None), slice(row.weight.shape[1] - shape[1], None))
+    (on_left, not_left), (on_right, not_right) = _agreement(ids, left), _agreement(ids, right)
+    is_left = on_left >= on_right
+    return torch.where(is_left, left.weight, right.weight), torch.where(is_left, not_left, not_right)
+
+
+def _agreement(ids: Tensor, row: TokenRows) -> tuple[Tensor, Tensor]:
+    """How many of a row's tokens are these ids; and whether in some row it is less than half of them."""
+    assert row.ids is not None
+    counted = row.documents > 0
+    same = (ids == row.ids) & counted
+    return same.sum(), (same.sum(-1) * 2 < counted.sum(-1)).any()
+
+
+def _is_not_shifted(ids: Tensor, row: TokenRows) -> Tensor:
+    """Whether ids are others than those that a row has for its other side, moved by one to the right."""
+    assert row.shifted is not None
+    counted = row.documents[:, :-1] > 0
+    same = (ids[:, 1:] == row.shifted[:, :-1]) & counted
+    return (same.sum(-1) * 2 < counted.sum(-1)).any()
 
 
 def _lengthened(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _Found | None:
@@ -205,25 +327,43 @@ def _lengthened(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _F
 def _flattened(row: TokenRows, shape: torch.Size, ids: Tensor | None) -> _Found | None:
     """Weights for an output that lays out the tokens of the only rows in another shape."""
     weight = row.weight
-    own = row.ids if row.ids is not None and row.ids.shape == weight.shape else None
-    if ids is None or ids.shape != shape or (own is not None and own.device != ids.device):
-        own = None
+    own = [row.ids] if row.ids is not None and row.ids.shape == weight.shape else list(row.alike)
+    if ids is None or ids.shape != shape:
+        own = []
+    own = [tokens for tokens in own if ids is not None and tokens.device == ids.device]
+    if row.source == GIVEN and not own and len(shape) == 1 and weight.dim() > 1 and weight.shape[0] > 1:
+        raise LengthsError(
+            f"the embedding was called with {shape[0]} tokens in one row and batch_to_mask gave "
+            f"{tuple(weight.shape)}: which token is whose is unknown. Return a mask (1, T) with the number of its "
+            "document for each token, 1, 2, ..., or use a number, length=512. A PackedSequence in the batch is read "
+            "without batch_to_mask, and lengths are certain where padded ids are embedded before they are packed."
+        )
     if weight.numel() == shape.numel():
         rows_alone = weight.dim() == 1 or weight.shape[0] == 1 or len(shape) == 1
         if not rows_alone and (len(shape) < 3 or shape[-1] != weight.shape[-1]):
             return None
-        doubt = None if own is None or ids is None else _differ(ids.reshape(own.shape), row)
-        return weight.reshape(shape), doubt
+        if ids is None or not own:
+            return weight.reshape(shape), None
+        if row.ids is not None:
+            return weight.reshape(shape), _differ(ids.reshape(own[0].shape), row)
+        other = [(ids.reshape(tokens.shape) != tokens) & (row.documents > 0) for tokens in own]
+        return weight.reshape(shape), _most(other, (row.documents > 0).sum())
     if len(shape) != 1 or shape[0] > weight.numel():
         return None
     # Padding taken out: the tokens in their order, found without waiting for their number.
     is_padding = (row.documents == 0).reshape(-1)
     order = is_padding.to(torch.int8).argsort(stable=True)[: shape[0]]
-    tokens = (~is_padding).sum()
-    if own is None or ids is None:
-        return weight.reshape(-1)[order], tokens != shape[0]
-    changed = (ids != own.reshape(-1)[order]) & ~is_padding[order]
-    return weight.reshape(-1)[order], (tokens > shape[0]) | changed.any()
+    count = (~is_padding).sum()
+    if ids is None or not own:
+        return weight.reshape(-1)[order], count != shape[0]
+    changed = [(ids != tokens.reshape(-1)[order]) & ~is_padding[order] for tokens in own]
+    different = changed[0].any() if row.ids is not None else _most(changed, count)
+    return weight.reshape(-1)[order], (count > shape[0]) | different
+
+
+def _most(different: Sequence[Tensor], count: Tensor) -> Tensor:
+    """Whether in each of several comparisons more than half of the tokens differ."""
+    return torch.stack([one.sum() * 2 > count for one in different]).all()
 
 
 def _message(rows: Sequence[TokenRows], shape: torch.Size, name: str, problem: str) -> str:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from lightning_neft.errors import ConfigError
 from lightning_neft.noise.embedding import EmbeddingTarget, without_wrappers
 from lightning_neft.noise.injector import EmbeddingNoise
-from lightning_neft.noise.lengths import TokenRows, find_token_rows
-from lightning_neft.noise.matching import match_weight, rows_of_side
+from lightning_neft.noise.lengths import Length, TokenRows
+from lightning_neft.noise.matching import Passes, match_weight, rows_of_side, untold_weight
 
 __all__ = ["NoiseStrength", "probe"]
 
@@ -103,8 +103,9 @@ def probe(
                 own.disarm(verify=False)
                 raise
             own.disarm()
-        rows = _rows(batch, own)
-        return [_strength(target, clean, noisy, rows) for target in own.targets]
+        rows = own.rows_of(batch)
+        rows = rows if any(row.is_told for row in rows) else []
+        return [_strength(target, clean, noisy, rows, own.length) for target in own.targets]
 
 
 @dataclass
@@ -112,12 +113,12 @@ class _Pass:
     """What one forward pass showed.
 
     Attributes:
-        embedded: Of each target's name, its ids and output at each call.
+        embedded: Of each target's name, its ids and output at each call, and the call's place among those of all.
         blocks: What the first elements of lists of modules were given, in the order of their calls: by name and number
             of the call, the hidden states and the names of the targets that had been called by then.
     """
 
-    embedded: dict[str, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
+    embedded: dict[str, list[tuple[Tensor | None, Tensor, int]]] = field(default_factory=dict)
     blocks: dict[tuple[str, int], tuple[Tensor, set[str]]] = field(default_factory=dict)
 
 
@@ -130,7 +131,8 @@ def _recorded(root: nn.Module, targets: Sequence[EmbeddingTarget], run: Callable
             ids = args[0] if args and isinstance(args[0], Tensor) else None
             # What is no tensor gets no noise, and the noise's own hook says so.
             if isinstance(output, Tensor):
-                seen.embedded.setdefault(name, []).append((ids, output.detach()))
+                number = sum(map(len, seen.embedded.values()))
+                seen.embedded.setdefault(name, []).append((ids, output.detach(), number))
 
         return hook
 
@@ -186,28 +188,18 @@ def _eval_mode(root: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _rows(batch: Any, noise: EmbeddingNoise) -> list[TokenRows]:
-    """The rows that the noise was armed with; none where nothing but the width of the batch matters."""
-    if noise.length == "padded" and noise.scope == "all":
-        return []
-    return find_token_rows(
-        batch,
-        length=noise.length,
-        scope=noise.scope,
-        batch_to_mask=noise.batch_to_mask,
-        seq2seq=any(target.is_seq2seq for target in noise.targets),
-        slots=[slot for target in noise.targets for slot in target.slots],
-    )
-
-
-def _strength(target: EmbeddingTarget, clean: _Pass, noisy: _Pass, rows: Sequence[TokenRows]) -> NoiseStrength:
-    rows = rows_of_side(rows, target.side)
+def _strength(
+    target: EmbeddingTarget, clean: _Pass, noisy: _Pass, rows: Sequence[TokenRows], length: Length
+) -> NoiseStrength:
+    rows, passes = rows_of_side(rows, target.side), Passes()
     added, signal, masks = [], [], []
-    for (_, before), (ids, after) in zip(clean.embedded[target.name], noisy.embedded[target.name], strict=True):
+    calls = zip(clean.embedded[target.name], noisy.embedded[target.name], strict=True)
+    for (_, before, _), (ids, after, number) in calls:
         if rows:
-            mask = match_weight(rows, after.shape[:-1], ids, target.name)[0] > 0
+            weight, _ = match_weight(rows, after.shape[:-1], ids, target.name, None, passes, number)
         else:
-            mask = torch.ones(after.shape[:-1], dtype=torch.bool, device=after.device)
+            weight, _ = untold_weight(after, ids, length, target.padding)
+        mask = (weight > 0).expand(after.shape[:-1])
         masks.append(mask)
         signal.append(before[mask].float())
         added.append(after[mask].float() - signal[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +24,10 @@ def _linear(progress: float) -> float:
 
 def _cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _is_share(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and 0 <= float(value) < 1
 
 
 _SHAPES: dict[str, Callable[[float], float]] = {"constant": _constant, "linear": _linear, "cosine": _cosine}
@@ -49,10 +54,10 @@ class AlphaSchedule:
             raise ConfigError(
                 f"schedule={shape!r}: use one of {', '.join(_SHAPES)}, or a callable of progress in [0, 1]."
             )
-        if isinstance(warmup, bool) or not isinstance(warmup, int | float) or not 0 <= warmup < 1:
+        if not _is_share(warmup):
             raise ConfigError(f"warmup={warmup!r}: use a share of the run from 0 up to, but not including, 1.")
         self.shape = shape
-        self.warmup = warmup
+        self.warmup = float(warmup)
 
     @property
     def is_constant(self) -> bool:
@@ -65,9 +70,13 @@ class AlphaSchedule:
         if progress < self.warmup:
             return progress / self.warmup
         shape = self.shape if callable(self.shape) else _SHAPES[self.shape]
-        factor = float(shape((progress - self.warmup) / (1 - self.warmup)))
+        given = shape((progress - self.warmup) / (1 - self.warmup))
+        try:
+            factor = float(given)
+        except (TypeError, ValueError):
+            factor = math.nan
         if not math.isfinite(factor) or factor < 0:
             raise ConfigError(
-                f"schedule gave {factor!r} at progress {progress:.4f}: a factor has to be finite and >= 0."
+                f"schedule gave {given!r} at progress {progress:.4f}: a factor has to be finite and >= 0."
             )
         return factor

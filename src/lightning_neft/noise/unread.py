@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.fields import FIELDS, children
+from lightning_neft.noise.fields import FIELDS, Part, tensors
 
 __all__ = ["check_unread"]
 
-_MAX_DEPTH = 3
 # Masks of something else than padding, and the names that `lengths` reads.
 _OTHER = {"global_attention_mask", "special_tokens_mask", "loss_mask", "completion_mask", "assistant_masks", *FIELDS}
 _LENGTHS = {"length", "lengths", "lens", "seq_len", "seq_lens", "seq_lengths", "input_lengths", "sequence_lengths"}
@@ -28,41 +27,53 @@ class _Leaf:
     value: Tensor
 
 
-def check_unread(batch: Any) -> None:
-    """Refuse a batch whose padding may be said by a tensor that is not known by name. Reads values: for one batch.
+def check_unread(batch: Sequence[Part], untold: Sequence[Tensor], has_padding: bool) -> None:
+    """Refuse a batch whose padding may be said by something that is not known by name. Reads values: for one batch.
 
     Such are tensors of the token ids' shape with `mask` or `pad` in their name, or without a name and of 0 and 1 only;
-    and lengths by name.
+    and lengths by name, in a tensor, a list or a tuple, or in a list without a name.
 
     Args:
-        batch: A batch in which no field says which tokens are padding.
+        batch: The parts of a batch.
+        untold: Its ids beside which no field says which tokens are padding; empty if no ids are known.
+        has_padding: Whether an id is known that pads, so that a list without a name need not be understood.
 
     Raises:
-        LengthsError: There is such a tensor; says what to write.
+        LengthsError: There is such a thing; says what to write.
     """
-    leaves = list(_leaves(batch, "batch", 0))
+    leaves = [_Leaf(part.name, part.path, part.value) for part in tensors(batch)]
     tables = [leaf for leaf in leaves if leaf.value.dim() >= 2 and _is_whole(leaf.value) and not _is_binary(leaf.value)]
+    if untold:
+        tables = [leaf for leaf in tables if any(leaf.value.data_ptr() == ids.data_ptr() for ids in untold)]
+    lists = _lists(batch)
     for ids in tables:
         for leaf in leaves:
             if leaf is ids or leaf.name in _OTHER:
                 continue
             if leaf.value.shape == ids.value.shape and (reason := _mask_reason(leaf)):
-                raise LengthsError(_message(leaf, ids, reason, _suggestion(leaf)))
+                raise LengthsError(_message(leaf.path, tuple(leaf.value.shape), ids, reason, _suggestion(leaf)))
             if leaf.name in _LENGTHS and leaf.value.shape == ids.value.shape[:1] and _is_whole(leaf.value):
-                mask = f"torch.arange({ids.path}.shape[1], device={ids.path}.device) < {leaf.path}[:, None]"
-                raise LengthsError(_message(leaf, ids, "may hold the lengths", mask))
+                raise _unread_lengths(leaf.path, tuple(leaf.value.shape), ids, f"{leaf.path}[:, None]")
+        for name, path, numbers in lists:
+            rows, width = ids.value.shape[0], ids.value.shape[-1]
+            is_likely = not name and not has_padding and max(numbers) == width and min(numbers) > 0
+            if len(numbers) == rows and (name in _LENGTHS or is_likely):
+                tensor = f"torch.tensor({path}, device={ids.path}.device)[:, None]"
+                raise _unread_lengths(path, (rows,), ids, tensor)
 
 
-def _leaves(value: Any, path: str, depth: int) -> Iterator[_Leaf]:
-    if depth > _MAX_DEPTH or isinstance(value, str | bytes):
-        return
-    for index, (name, item) in enumerate(children(value)):
-        key = repr(name) if isinstance(value, Mapping) else str(index)
-        there = f"{path}.{name}" if name and not isinstance(value, Mapping) else f"{path}[{key}]"
-        if isinstance(item, Tensor):
-            yield _Leaf(name, there, item)
-        else:
-            yield from _leaves(item, there, depth + 1)
+def _lists(batch: Sequence[Part]) -> list[tuple[str, str, list[int]]]:
+    """Lists and tuples of whole numbers: the name, the path and the numbers of each."""
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for part in batch:
+        if part.container_name is not None:
+            path = part.path.rpartition("[")[0]
+            found.setdefault(path, (part.container_name, []))[1].append(part.value)
+    return [
+        (name, path, numbers)
+        for path, (name, numbers) in found.items()
+        if all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+    ]
 
 
 def _is_whole(value: Tensor) -> bool:
@@ -84,9 +95,14 @@ def _suggestion(leaf: _Leaf) -> str:
     return f"{leaf.path} == 0" if "pad" in leaf.name.lower() else leaf.path
 
 
-def _message(leaf: _Leaf, ids: _Leaf, reason: str, mask: str) -> str:
+def _unread_lengths(path: str, shape: tuple[int, ...], ids: _Leaf, lengths: str) -> LengthsError:
+    mask = f"torch.arange({ids.path}.shape[1], device={ids.path}.device) < {lengths}"
+    return LengthsError(_message(path, shape, ids, "may hold the lengths", mask))
+
+
+def _message(path: str, shape: tuple[int, ...], ids: _Leaf, reason: str, mask: str) -> str:
     return (
-        f"{leaf.path} {tuple(leaf.value.shape)} {reason} and nothing else says which tokens of {ids.path} "
-        f"{tuple(ids.value.shape)} are padding. If it does: batch_to_mask=lambda batch: {mask} (1 on tokens). If no "
-        f"token is padding: batch_to_mask=lambda batch: torch.ones_like({ids.path})."
+        f"{path} {shape} {reason} and nothing else says which tokens of {ids.path} {tuple(ids.value.shape)} are "
+        f"padding. If it does: batch_to_mask=lambda batch: {mask} (1 on tokens). If no token is padding: "
+        f"batch_to_mask=lambda batch: torch.ones_like({ids.path})."
     )

@@ -1,0 +1,133 @@
+"""Batches that say nothing of lengths: ids of the batch have no padding, ids that training_step makes may have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_neft import EmbeddingNoise
+from lightning_neft.errors import LengthsError
+from lightning_neft.noise.tracing import BatchIds
+from tiny import VOCABULARY, batch
+
+IDS, OTHER = batch([9, 9, 9])["input_ids"], batch([9, 9, 9], seed=1)["input_ids"]
+RAGGED = [IDS[0, :4].clone(), IDS[1, :9].clone(), IDS[2, :8].clone()]
+PADDED = nn.utils.rnn.pad_sequence(RAGGED, batch_first=True)
+START = torch.full((3, 1), 1)
+
+
+def armed(given, ids, step=0, noise=None, **options):
+    table = nn.Embedding(VOCABULARY, 8)
+    noise = noise or EmbeddingNoise(5, **options)
+    if not noise.targets:
+        noise.attach(table)
+    with noise.armed(given, step):
+        return noise.targets[0].module(ids)
+
+
+OWN = {
+    "the batch's": IDS,
+    "a view": IDS[1:, 2:7],
+    "a copy": IDS.clone(),
+    "some replaced": torch.where(torch.arange(9) % 3 == 0, 7, IDS),
+    "renamed": (IDS + 3) % VOCABULARY,
+    "backwards": IDS.flip(1),
+    "in another order": IDS[[2, 0, 1]],
+    "twice": torch.cat([IDS, IDS]),
+    "all but the last": IDS[:, :-1].clone(),
+    "one row after the other": IDS[1:2].clone(),
+    "after a token of the start": torch.cat([START, IDS], 1),
+    "shifted to the right": torch.cat([START, IDS[:, :-1]], 1),
+    "with both ends": torch.cat([START, IDS, START], 1),
+    "int32": IDS.int(),
+}
+
+
+@pytest.mark.parametrize("form", OWN)
+@pytest.mark.parametrize("given", [(IDS, torch.ones(3)), {"text": IDS.clone()}], ids=["tuple", "dict"])
+def test_ids_of_the_batch_are_known_in_every_form(form, given):
+    assert armed(given, OWN[form]).shape[:2] == OWN[form].shape
+
+
+def test_ids_of_several_tensors_are_known_side_by_side_and_one_below_the_other():
+    given = {"prompt": IDS, "answer": OTHER[:, :5].clone()}
+    armed(given, torch.cat([given["prompt"], given["answer"]], 1))
+    armed(given, torch.cat([START, given["prompt"], given["answer"]], 1))
+    armed({"chosen": IDS, "rejected": OTHER}, torch.cat([IDS, OTHER]))
+    armed({"tokens": IDS.float()}, IDS)
+    armed([IDS[0]], IDS[0].clone()[None])
+
+
+def test_ids_under_their_name_may_be_replaced_altogether():
+    armed({"input_ids": IDS}, torch.full_like(IDS, 3))
+
+
+STRANGE = {
+    "texts": {"text": ["a", "b", "c"]},
+    "texts and classes": {"text": ["a", "b", "c"], "labels": torch.tensor([0, 1, 0])},
+    "texts and labels of tokens": {"text": ["a", "b", "c"], "labels": torch.randint(0, 3, (3, 9))},
+    "rows of their own length": RAGGED,
+    "samples with ids of their own length": [{"input_ids": ids} for ids in RAGGED],
+    "rows of one token less": {"first": IDS[:1], "rest": IDS[1:, :8].clone()},
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_ids_that_training_step_makes_or_pads_are_an_error(kind):
+    with pytest.raises(LengthsError, match=r"ids of shape \(3, 9\) that no tensor of the batch holds"):
+        armed(STRANGE[kind], PADDED)
+    armed(STRANGE[kind], PADDED, length=9)
+    armed(STRANGE[kind], PADDED, length="padded")
+    armed(STRANGE[kind], PADDED, batch_to_mask=lambda given: PADDED != 0)
+
+
+def test_later_batches_are_checked_where_their_widths_are_related_in_another_way():
+    """As long as all rows are as long, nothing is padded."""
+    noise = EmbeddingNoise(5)
+    armed({"chosen": IDS, "rejected": OTHER}, torch.cat([IDS, OTHER]), noise=noise)
+    short = OTHER[:, :7].clone()
+    with pytest.raises(LengthsError, match="no tensor of the batch holds"):
+        armed({"chosen": IDS, "rejected": short}, torch.cat([IDS, F.pad(short, (0, 2))]), step=1, noise=noise)
+    # The model pads to a multiple of its window.
+    with pytest.raises(LengthsError, match="no tensor of the batch holds"):
+        armed({"input_ids": IDS}, F.pad(IDS, (0, 7)), step=2, noise=noise)
+
+
+def test_values_are_read_once_for_each_relation_of_widths(monkeypatch):
+    reads = []
+    from lightning_neft.noise import tracing
+
+    traced = tracing._is_traced
+    monkeypatch.setattr(tracing, "_is_traced", lambda *args: reads.append(1) or traced(*args))
+    noise = EmbeddingNoise(5)
+    for step in range(4):
+        armed({"text": IDS.clone()}, torch.cat([START, IDS], 1), step=step, noise=noise)
+    assert len(reads) == 1
+
+
+def test_a_layer_that_is_called_with_features_needs_a_batch_with_rows():
+    known = BatchIds([torch.ones(3, 9)], [], True, set())
+    known.require(torch.ones(3, 9, 2), "signal")
+    with pytest.raises(LengthsError, match="signal was called with ids"):
+        BatchIds([torch.ones(3)], [], True, set()).require(torch.ones(3, 9, 2), "signal")
+
+
+@pytest.mark.slow
+def test_a_compiled_pass_over_texts_is_an_error_too():
+    table = nn.Embedding(VOCABULARY, 8)
+    noise = EmbeddingNoise(5).attach(table)
+    compiled = torch.compile(table, fullgraph=True, backend="eager")
+    with noise.armed((IDS,), 0):
+        compiled(IDS)
+    with pytest.raises((LengthsError, torch._dynamo.exc.TorchDynamoException)), noise.armed({"text": ["a"]}, 1):
+        compiled(PADDED)
+    torch._dynamo.reset()
+
+
+def test_a_scope_without_labels_is_an_error():
+    with pytest.raises(LengthsError, match="the batch has no labels for them"):
+        armed((IDS,), IDS, scope="response")
+    with pytest.raises(LengthsError, match=r"scope='response' needs labels"):
+        armed({"input_ids": IDS}, IDS, scope="response")
