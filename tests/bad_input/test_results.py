@@ -256,7 +256,7 @@ EVALUATE = [
     option(
         "a judge at a file",
         _JUDGE.replace("http://127.0.0.1:9/v1", "file:///etc/passwd"),
-        "'file:///etc/passwd' is no address of a judge",
+        "'file:///etc/passwd' is not a judge's address",
         base__json=_BASE,
     ),
     option("a judge at no port", _JUDGE.replace("127.0.0.1:9", "127.0.0.1:99999"), "99999", base__json=_BASE),

@@ -16,14 +16,12 @@ from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.evaluation.judge.contest import Pair, requests_of
 from lightning_neft.evaluation.judge.endpoint import (
     DEFAULT_URL,
-    Backoff,
     EndpointJudge,
-    Pace,
-    _pause,
     check_url,
     read_key,
 )
 from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.pace import Backoff, Pace, retry_after_seconds
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
 
@@ -67,7 +65,7 @@ def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: J
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert _pause(header, lambda: 1000.0) == seconds
+    assert retry_after_seconds(header, lambda: 1000.0) == seconds
 
 
 def test_the_rate_is_never_exceeded() -> None:
@@ -142,7 +140,7 @@ def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret"])
 def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ConfigError, match="must hold neither user, password nor query") as raised:
+    with pytest.raises(ConfigError, match="must contain neither user, password nor query") as raised:
         check_url(url)
     assert "secret" not in str(raised.value)
 
@@ -150,7 +148,7 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
 @pytest.mark.parametrize("part", ["\r\nX-Evil: 1", "\n", "\t", " ", "\x00", "\x7f", "\u2028", "\udcff", "\u00e9"])
 @pytest.mark.parametrize("url", ["http://host{}/v1", "http://host/v1{}", "{}http://host/v1", "http://u:secret{}@host"])
 def test_an_address_of_more_than_one_line_is_refused_and_not_repeated(url: str, part: str) -> None:
-    with pytest.raises(ConfigError, match="a line break or another character that no address has") as raised:
+    with pytest.raises(ConfigError, match="a line break or another character not allowed in an address") as raised:
         check_url(url.format(part))
     assert "secret" not in str(raised.value)
 
@@ -158,7 +156,7 @@ def test_an_address_of_more_than_one_line_is_refused_and_not_repeated(url: str, 
 @pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-first\r\nX-Evil: 1", "sk first", "sk-\u00e9", "sk-\x07"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", key)
-    with pytest.raises(ConfigError, match="variable MINE has to be one line of visible ASCII characters") as raised:
+    with pytest.raises(ConfigError, match="variable MINE must be one line of visible ASCII characters") as raised:
         read_key("MINE", DEFAULT_URL)
     assert "sk" not in str(raised.value)
 
@@ -198,15 +196,15 @@ def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({"choices": []}, "the answer is no completion"),
-        ({"choices": None}, "the answer is no completion"),
-        ({"choices": [None]}, "the answer is no completion"),
-        ({"choices": {"0": 1}}, "the answer is no completion"),
-        ({"choices": [{"message": "A"}]}, "the answer is no completion"),
-        ({"choices": [{"message": {}}]}, "the answer is no completion"),
-        ([1], "the answer is no completion"),
-        (None, "the answer is no completion"),
-        ("A", "the answer is no completion"),
+        ({"choices": []}, "the answer is not a completion"),
+        ({"choices": None}, "the answer is not a completion"),
+        ({"choices": [None]}, "the answer is not a completion"),
+        ({"choices": {"0": 1}}, "the answer is not a completion"),
+        ({"choices": [{"message": "A"}]}, "the answer is not a completion"),
+        ({"choices": [{"message": {}}]}, "the answer is not a completion"),
+        ([1], "the answer is not a completion"),
+        (None, "the answer is not a completion"),
+        ("A", "the answer is not a completion"),
         ("[" * 100_000, "the answer is not valid JSON"),
         ('{"usage": {"prompt_tokens": ' + "9" * 5000 + "}}", "the answer is not valid JSON"),
         ("", "the answer is not valid JSON"),
@@ -240,7 +238,7 @@ def test_half_of_a_surrogate_pair_is_asked_about_as_its_escape(judge_at: JudgeAt
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", ""])
 def test_an_address_has_to_be_one(url: str) -> None:
-    with pytest.raises(ConfigError, match="is no address of a judge"):
+    with pytest.raises(ConfigError, match="is not a judge's address"):
         check_url(url)
 
 

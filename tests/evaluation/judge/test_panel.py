@@ -19,8 +19,9 @@ from forked import Forked
 from judge_server import FAULTS, JudgeServer, running
 from lightning_neft.errors import ModelError
 from lightning_neft.evaluation.judge.contest import Judged, Pair, combine, requests_of
-from lightning_neft.evaluation.judge.endpoint import Backoff, EndpointJudge
+from lightning_neft.evaluation.judge.endpoint import EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.pace import Backoff
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Reply
 
