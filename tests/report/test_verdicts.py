@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.report.arms import read_study
+from lightning_neft.evaluation.fields import Fields
+from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Finding, Findings, Note
 from lightning_neft.report.difference import finding
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.summary import summary
 from report.example import study, win_rate
@@ -19,7 +19,7 @@ def inputs_of(*results: dict) -> Inputs:
         Result("a.json", "0", one["kind"], one["label"], Fields(one, "a.json"), Fields(one["provenance"], "a.json"))
         for one in results
     ]
-    return Inputs(read, [], [read_study(one.fields) for one in read if one.kind == "study"])
+    return Inputs(read, [], [StudyResult.read(one.fields) for one in read if one.kind == "study"])
 
 
 def blocks_of(kind: type, *results: dict) -> list:

@@ -11,9 +11,9 @@ import pytest
 
 from lightning_neft.cli.study_display import Display
 from lightning_neft.evaluation.clean_loss import CleanLosses
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.result import make_result, provenance
-from lightning_neft.report.arms import read_study
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.arms import arm_table
 from lightning_neft.report.sections.summary import summary
@@ -47,8 +47,8 @@ def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             measured = module.measure(empty, empty, empty, Measures(answers=0, max_new_tokens=1, memorization=0))
             folder = f"arms/alpha-{alpha:g}-seed-{seed}"
             more = {"state": "complete", "error": None, "seconds": 1.0, "folder": folder, "curves": {}}
-            arms.append({"alpha": alpha, "seed": seed, **more, **measured})
-    metrics = {"recipe": "r", "alphas": [0.0, 5.0], "seeds": [*SEEDS], "arms": arms, "comparisons": compare(arms)}
+            arms.append(ArmResult.read(Fields({"alpha": alpha, "seed": seed, **more, **measured}, "arm.json")))
+    metrics = StudyResult("r", "r", arms, compare(arms)).metrics()
     return make_result("study", "r", metrics, provenance([], {}, None))
 
 
@@ -77,7 +77,7 @@ def test_the_terminal_and_the_page_show_that_statistic(
     assert "-0.1" in printed
     fields = Fields(result, "study.json")
     read = [Result("study.json", "0", "study", "r", fields, Fields(result["provenance"], "study.json"))]
-    inputs = Inputs(read, [], [read_study(fields)])
+    inputs = Inputs(read, [], [StudyResult.read(fields)])
     section = arm_table(inputs)
     assert section is not None
     (table,) = section.blocks

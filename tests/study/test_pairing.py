@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_neft.evaluation.study_result import ArmResult
 from lightning_neft.study.pairing import Fingerprint, unpaired
 
 
@@ -69,11 +70,11 @@ def test_two_dtypes_of_weights_are_summed() -> None:
 def test_an_arm_that_saw_something_else_than_the_others_of_its_seed_is_named(name: str) -> None:
     same = {"data": "aa", "weights": "bb"}
     others = [
-        {"alpha": 0.0, "seed": 0, "digests": same},
-        {"alpha": 0.0, "seed": 1, "digests": {"data": "cc", "weights": "dd"}},
+        ArmResult(0.0, 0, "complete", digests=same),
+        ArmResult(0.0, 1, "complete", digests={"data": "cc", "weights": "dd"}),
     ]
-    assert unpaired({"alpha": 5.0, "seed": 0, "digests": same}, others) is None
-    problem = unpaired({"alpha": 5.0, "seed": 0, "digests": {**same, name: "ee"}}, others)
+    assert unpaired(ArmResult(5.0, 0, "complete", digests=same), others) is None
+    problem = unpaired(ArmResult(5.0, 0, "complete", digests={**same, name: "ee"}), others)
     assert problem is not None
     assert problem.startswith("not a pair with alpha 0: its ")
     assert f"checksums ee and {same[name]}" in problem

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_neft.errors import DataError
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output, read_outputs
 from lightning_neft.evaluation.result import read_results
-from lightning_neft.report.arms import Study, read_study
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.study_result import StudyResult
 
 __all__ = ["AnswerFile", "Inputs", "Result", "read_inputs"]
 
@@ -61,7 +61,7 @@ class Inputs:
 
     results: Sequence[Result]
     answer_files: Sequence[AnswerFile]
-    studies: Sequence[Study]
+    studies: Sequence[StudyResult]
 
     def of_kind(self, kind: str) -> list[Result]:
         """Return the results of a kind."""
@@ -84,7 +84,7 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         else:
             results += _results(path, name, sha256)
     return Inputs(
-        results, _labelled(files), [read_study(result.fields) for result in results if result.kind == "study"]
+        results, _labelled(files), [StudyResult.read(result.fields) for result in results if result.kind == "study"]
     )
 
 

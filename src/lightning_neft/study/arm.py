@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from lightning_neft.common.files import write_text
 from lightning_neft.study.plan import Arm
 
-__all__ = ["ArmTask", "Measures", "read_record", "write_record"]
+__all__ = ["RECORD", "ArmTask", "Measures", "read_record", "write_record"]
 
-_RECORD = "arm.json"
+RECORD = "arm.json"
+
+"""The file in the folder of an arm that says what became of it."""
 
 
 class Measures(NamedTuple):
@@ -67,13 +69,13 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    write_text(folder / _RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return what became of an arm; None while it has not ended."""
     try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return record

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lightning_neft.evaluation.bootstrap import paired_interval, verdict
+from lightning_neft.evaluation.study_result import ArmResult, Comparison
 
 __all__ = ["compare"]
 
-# Name of the metric, and how it comes from an arm: (n_samples,), or None where it was not measured.
-_METRICS: dict[str, Any] = {
-    "held_out_loss": lambda arm: arm["held_out_per_sample"],
-    "train_clean_loss": lambda arm: arm.get("train_per_sample"),
-    "mean_characters": lambda arm: [len(answer["output"]) for answer in arm["answers"]],
-    "mean_rouge_l": lambda arm: ((arm["memorization"] or {}).get("per_sample") or {}).get("rouge_l"),
+
+def _rouge_l(arm: ArmResult) -> Sequence[float]:
+    scores = arm.memorization.child("per_sample") if arm.memorization else None
+    return scores.numbers("rouge_l") if scores else ()
+
+
+# Name of the metric, and its value for each sample of an arm, none where it was not measured.
+_METRICS: dict[str, Callable[[ArmResult], Sequence[float]]] = {
+    "held_out_loss": lambda arm: arm.held_out_per_sample,
+    "train_clean_loss": lambda arm: arm.train_per_sample,
+    "mean_characters": lambda arm: [len(answer.output) for answer in arm.answers],
+    "mean_rouge_l": _rouge_l,
 }
-# Whether longer answers, fewer copies, or a training loss that may be low by heart are good is for the reader to say.
+# Whether longer answers, fewer copies, or a low (perhaps memorised) training loss are good is left to the reader.
 _LOWER_IS_BETTER = ("held_out_loss",)
 
 
-def compare(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the comparisons of a result of the kind `study`.
+def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
+    """Compare each alpha with the baseline.
 
-    An alpha of which an arm was given up is left out: the seeds that are left are those on which it did well.
+    An alpha with a pruned arm is omitted: its remaining seeds are those on which it did well.
 
     Args:
-        arms: The arms of that result.
+        arms: All arms of a study.
     """
-    complete = {(arm["alpha"], arm["seed"]): arm for arm in arms if arm["state"] == "complete"}
-    given_up = {arm["alpha"] for arm in arms if arm["state"] == "pruned"}
+    complete = {(arm.alpha, arm.seed): arm for arm in arms if arm.state == "complete"}
+    pruned = {arm.alpha for arm in arms if arm.state == "pruned"}
     comparisons = []
-    for alpha in sorted({alpha for alpha, _ in complete} - given_up - {0}):
+    for alpha in sorted({alpha for alpha, _ in complete} - pruned - {0}):
         seeds = sorted(seed for other, seed in complete if other == alpha and (0, seed) in complete)
         pairs = [(complete[alpha, seed], complete[0, seed]) for seed in seeds]
         for metric, values_of in _METRICS.items():
@@ -44,19 +50,19 @@ def compare(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return comparisons
 
 
-def _comparison(alpha: float, metric: str, rows: list[tuple[list[float], list[float]]]) -> dict[str, Any]:
+def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Sequence[float]]]) -> Comparison:
     differences = np.array([np.subtract(one, other) for one, other in rows])
     interval = paired_interval(differences)
     said = verdict(interval, lower_is_better=True)
-    return {
-        "alpha": alpha,
-        "baseline": 0,
-        "metric": metric,
-        "difference": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "level": interval.level,
-        "n_seeds": len(differences),
-        "n_samples": differences.shape[1],
-        "verdict": said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
-    }
+    return Comparison(
+        alpha=alpha,
+        baseline=0.0,
+        metric=metric,
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        level=interval.level,
+        n_seeds=len(differences),
+        n_samples=differences.shape[1],
+        verdict=said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from typing_extensions import override
+
+from lightning_neft.evaluation.study_result import ArmResult
 
 __all__ = ["Fingerprint", "unpaired"]
 
@@ -60,21 +62,21 @@ class Fingerprint(pl.Callback):
         self._data, self._weights = torch.tensor(state_dict["data"]), state_dict["weights"]
 
 
-def unpaired(arm: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return why an arm is no pair with another one of its seed, or None if it is one with all of them.
+def unpaired(arm: ArmResult, others: Iterable[ArmResult]) -> str | None:
+    """Return why an arm is not paired with another one of its seed; None if it is paired with all of them.
 
     Args:
-        arm: With name, seed and digests.
-        others: The arms that are complete.
+        arm: A complete arm.
+        others: The other complete arms.
     """
     for other in others:
-        if other["seed"] != arm["seed"]:
+        if other.seed != arm.seed:
             continue
         for what, name in (("training batches", "data"), ("weights at the start", "weights")):
-            mine, theirs = arm["digests"][name], other["digests"][name]
+            mine, theirs = arm.digests.get(name), other.digests.get(name)
             if mine != theirs:
                 return (
-                    f"not a pair with alpha {other['alpha']:g}: its {what} are not the same "
+                    f"not a pair with alpha {other.alpha:g}: its {what} are not the same "
                     f"(checksums {mine} and {theirs}); were data, versions or devices changed in between?"
                 )
     return None

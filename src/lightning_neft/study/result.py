@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.result import InputFile, make_result, provenance, write_result
-from lightning_neft.study.arm import read_record
+from lightning_neft.evaluation.study_result import ArmResult, StudyResult
+from lightning_neft.study.arm import RECORD, read_record
 from lightning_neft.study.compare import compare
 from lightning_neft.study.pairing import unpaired
 from lightning_neft.study.plan import Plan
@@ -47,43 +50,29 @@ def study_result(
     An arm that is no pair with the baseline of its seed counts as failed.
     """
     arms = list(_arms(plan, jobs))
-    metrics = {
-        "recipe": recipe,
-        "alphas": sorted({arm["alpha"] for arm in arms}),
-        "seeds": sorted({arm["seed"] for arm in arms}),
-        "arms": arms,
-        "comparisons": compare(arms),
-    }
-    return make_result("study", recipe, metrics, provenance(inputs, settings, seed=None))
+    study = StudyResult(recipe, recipe, arms, compare(arms))
+    return make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None))
 
 
-def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[dict[str, Any]]:
-    complete: list[dict[str, Any]] = []
+def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
+    complete: list[ArmResult] = []
     for job in jobs:
         for arm in job.arms:
             folder = plan.folder_of(arm)
-            found: dict[str, Any] = {
+            facts: dict[str, Any] = {
                 "alpha": arm.alpha,
                 "seed": arm.seed,
-                "state": "waiting",
-                "error": None,
-                "seconds": None,
                 "folder": folder.relative_to(plan.folder).as_posix(),
-                "held_out_loss": None,
-                "train_clean_loss": None,
-                "held_out_per_sample": [],
-                "curves": {},
-                "text_statistics": None,
-                "memorization": None,
-                "answers": [],
             }
             if (record := read_record(folder)) is not None:
-                found |= record
+                found = ArmResult.read(Fields({**facts, **record}, f"{folder / RECORD}"))
             elif job.state == "failed":
-                found |= {"state": "failed", "error": job.error}
-            if found["state"] == "complete":
+                found = ArmResult(**facts, state="failed", error=job.error)
+            else:
+                found = ArmResult(**facts, state="waiting")
+            if found.state == "complete":
                 if (problem := unpaired(found, complete)) is not None:
-                    found |= {"state": "failed", "error": problem}
+                    found = replace(found, state="failed", error=problem)
                 else:
                     complete.append(found)
             yield found

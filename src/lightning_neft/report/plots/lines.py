@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from lightning_neft.evaluation.fields import Curve
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import MISSING, number
 from lightning_neft.report.plots.theme import LINE_STYLES, Theme, label, new_figure
@@ -15,9 +16,7 @@ from lightning_neft.report.plots.theme import LINE_STYLES, Theme, label, new_fig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LONGEST", "Curve", "CurveGroup", "Lines", "mean_curve", "thinned"]
-
-Curve = tuple[tuple[float, float], ...]
+__all__ = ["LONGEST", "CurveGroup", "Lines", "mean_curve", "thinned"]
 
 # Points that a curve is drawn with.
 LONGEST = 200

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightning_neft.evaluation.records import Output
-from lightning_neft.report.arms import Study
+from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Answer, Answers, Exchange, Section
 from lightning_neft.report.difference import differences
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
 
@@ -22,7 +21,7 @@ _LEAD = (
 
 
 @dataclass(frozen=True)
-class _Arm:
+class _Answerer:
     """Whose answers, the group that they are compared in, and the records."""
 
     name: str
@@ -34,7 +33,7 @@ def answers(inputs: Inputs) -> Section | None:
     """Return the section; None without answers."""
     section = Section("answers", "Answers side by side", _LEAD)
     if inputs.answer_files:
-        arms = [_Arm(file.label, "", file.records) for file in inputs.answer_files]
+        arms = [_Answerer(file.label, "", file.records) for file in inputs.answer_files]
         section.blocks.append(_side_by_side("Files of answers", arms, arms[0].name))
     for study in inputs.studies:
         if study_arms := _arms(study):
@@ -43,21 +42,15 @@ def answers(inputs: Inputs) -> Section | None:
     return section if section.blocks else None
 
 
-def _arms(study: Study) -> list[_Arm]:
+def _arms(study: StudyResult) -> list[_Answerer]:
     found = [arm for arm in study.arms if arm.answers]
     seeds = {arm.seed for arm in found}
     return [
-        _Arm(alpha_name(arm.alpha), f"seed {arm.seed}" if len(seeds) > 1 else "", [_output(one) for one in arm.answers])
-        for arm in found
+        _Answerer(alpha_name(arm.alpha), f"seed {arm.seed}" if len(seeds) > 1 else "", arm.answers) for arm in found
     ]
 
 
-def _output(fields: Fields) -> Output:
-    instruction, output = (fields.text(key) or "" for key in ("instruction", "output"))
-    return Output(instruction, output, input=fields.text("input") or "", reference=fields.text("reference"))
-
-
-def _side_by_side(title: str, arms: Sequence[_Arm], baseline: str) -> Answers:
+def _side_by_side(title: str, arms: Sequence[_Answerer], baseline: str) -> Answers:
     keyed = [(arm, dict(_keyed(arm.records))) for arm in arms]
     groups = list(dict.fromkeys(arm.group for arm in arms))
     exchanges = []
@@ -80,7 +73,7 @@ def _keyed(records: Iterable[Output]) -> Iterable[tuple[tuple[str, str, int], Ou
         yield (*record.key, met[record.key]), record
 
 
-def _answers(group: Sequence[tuple[_Arm, Output | None]]) -> list[Answer]:
+def _answers(group: Sequence[tuple[_Answerer, Output | None]]) -> list[Answer]:
     """Answers of one group to one instruction, each beside the first arm's."""
     texts = [None if record is None else record.output for _, record in group]
     first = texts[0]

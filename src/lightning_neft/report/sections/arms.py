@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_neft.common.secrets import mask_text
-from lightning_neft.report.arms import Arm, Study
+from lightning_neft.evaluation.fields import Curve, Fields
+from lightning_neft.evaluation.study_result import ArmResult, ArmState, StudyResult
 from lightning_neft.report.content import Block, Chart, Heading, Section, Table
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import MISSING, alpha_name, count, fixed, share
-from lightning_neft.report.plots.lines import LONGEST, Curve, CurveGroup, Lines
+from lightning_neft.report.plots.lines import LONGEST, CurveGroup, Lines
 
 __all__ = ["arm_table", "curve_charts", "losses", "noise"]
 
@@ -47,12 +47,12 @@ def _measured(caption: str, rows: list[list[str]]) -> Table:
     )
 
 
-def _unfinished(arms: list[Arm]) -> Table:
-    rows = [[arm.name, arm.state, mask_text(arm.error) or MISSING, arm.folder or MISSING] for arm in arms]
+def _unfinished(arms: list[ArmResult]) -> Table:
+    rows = [[arm.name, arm.state, mask_text(arm.error or "") or MISSING, arm.folder or MISSING] for arm in arms]
     return Table("Arms that did not come to their end", ["arm", "state", "why", "folder"], rows, frozenset({1, 2, 3}))
 
 
-def _row(arm: Arm) -> list[str]:
+def _row(arm: ArmResult) -> list[str]:
     gap = None
     if arm.held_out_loss is not None and arm.train_clean_loss is not None:
         gap = arm.held_out_loss - arm.train_clean_loss
@@ -93,7 +93,7 @@ def curve_charts(inputs: Inputs, curves: Sequence[tuple[str, str, str]]) -> list
     return charts
 
 
-def _groups(study: Study, key: str) -> list[CurveGroup]:
+def _groups(study: StudyResult, key: str) -> list[CurveGroup]:
     return [
         CurveGroup(
             alpha_name(alpha),
@@ -104,7 +104,7 @@ def _groups(study: Study, key: str) -> list[CurveGroup]:
     ]
 
 
-def _curves(study: Study, alpha: float, key: str, state: str) -> list[Curve]:
+def _curves(study: StudyResult, alpha: float, key: str, state: ArmState) -> list[Curve]:
     return [curve for arm in study.of_alpha(alpha, state) if (curve := arm.curves.get(key))]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.report.content import Block, Note, Section, Table
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, number
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_neft.report.arms import Study
+from lightning_neft.evaluation.fields import Fields
+from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Block, Chart, Section, Table
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import alpha_name, count, fixed
 from lightning_neft.report.plots.histogram import Histogram
@@ -54,7 +54,7 @@ def _all_groups(inputs: Inputs) -> Iterator[tuple[str, _Group]]:
                 yield split, (result.label, values)
 
 
-def _of_alpha(study: Study, alpha: float, split: str) -> tuple[float, ...]:
+def _of_alpha(study: StudyResult, alpha: float, split: str) -> tuple[float, ...]:
     arms = study.of_alpha(alpha)
     lists = [arm.train_per_sample if split == "train" else arm.held_out_per_sample for arm in arms]
     return tuple(value for values in lists for value in values)

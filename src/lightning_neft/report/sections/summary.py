@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.evaluation.bootstrap import MIN_SEEDS, Interval
-from lightning_neft.report.arms import Comparison, Study
+from lightning_neft.evaluation.bootstrap import MIN_SEEDS
+from lightning_neft.evaluation.study_result import Comparison, StudyResult
 from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, Section
 from lightning_neft.report.difference import finding, metric_name
 from lightning_neft.report.inputs import Inputs
@@ -32,7 +32,7 @@ def summary(inputs: Inputs) -> Section | None:
     return section if section.blocks else None
 
 
-def _of_study(study: Study, several: bool) -> list[Block]:
+def _of_study(study: StudyResult, several: bool) -> list[Block]:
     of = f"{study.label}: " if several else ""
     blocks: list[Block] = []
     for metric, comparisons in _by_metric(study).items():
@@ -41,7 +41,7 @@ def _of_study(study: Study, several: bool) -> list[Block]:
             finding(
                 f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {_seeds(one.n_seeds)}",
                 metric,
-                _interval(one),
+                one.interval,
             )
             for one in comparisons
         ]
@@ -85,7 +85,7 @@ def _seeds(n_seeds: int) -> str:
     return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
 
 
-def _cautions(study: Study, of: str) -> list[Block]:
+def _cautions(study: StudyResult, of: str) -> list[Block]:
     blocks: list[Block] = []
     if study.comparisons and min(one.n_seeds for one in study.comparisons) < MIN_SEEDS:
         blocks.append(
@@ -114,12 +114,8 @@ def _cautions(study: Study, of: str) -> list[Block]:
     return blocks
 
 
-def _by_metric(study: Study) -> dict[str, list[Comparison]]:
+def _by_metric(study: StudyResult) -> dict[str, list[Comparison]]:
     found: dict[str, list[Comparison]] = {}
     for comparison in study.comparisons:
         found.setdefault(comparison.metric, []).append(comparison)
     return found
-
-
-def _interval(comparison: Comparison) -> Interval:
-    return Interval(comparison.difference, comparison.low, comparison.high, comparison.level, comparison.n_seeds)

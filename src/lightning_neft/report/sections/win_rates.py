@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_neft.evaluation.bootstrap import Interval
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.report.content import Block, Chart, Finding, Note, Section, Table
 from lightning_neft.report.difference import finding
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
 from lightning_neft.report.plots.dots import Dot, Dots
