@@ -10,7 +10,7 @@ import pytest
 from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output
 from lightning_neft.evaluation.study_result import ArmResult
-from lightning_neft.study.compare import compare
+from lightning_neft.study.result import compare
 
 
 def arm(alpha: float, seed: int, held_out: list[float], **more: Any) -> ArmResult:

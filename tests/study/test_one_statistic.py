@@ -19,8 +19,8 @@ from lightning_neft.report.sections.arms import arm_table
 from lightning_neft.report.sections.summary import summary
 from lightning_neft.study import measure as module
 from lightning_neft.study.arm import Measures
-from lightning_neft.study.compare import compare
 from lightning_neft.study.plan import Plan
+from lightning_neft.study.result import compare
 
 # Two short samples that the noise makes better, and a long one that it makes worse by less: over samples the noise
 # lowers the loss by 0.1 on average, over tokens it raises it.

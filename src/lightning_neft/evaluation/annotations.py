@@ -19,11 +19,11 @@ from lightning_neft.evaluation.win_rate import (
     win_rate_difference,
 )
 
-__all__ = ["Judged", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
+__all__ = ["AnnotationFile", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class AnnotationFile:
     """The verdicts about one model against one baseline.
 
     Attributes:
@@ -43,7 +43,7 @@ class Judged:
     source: InputFile
 
 
-def read_judged(path: Path) -> Judged:
+def read_judged(path: Path) -> AnnotationFile:
     """Read an annotations file.
 
     Raises:
@@ -54,7 +54,7 @@ def read_judged(path: Path) -> Judged:
     if not pairs:
         raise DataError(f"{path}: none of its {len(found)} records has a preference, so there is nothing to count")
     judges = sorted({item.annotator for item in pairs if item.annotator})
-    return Judged(
+    return AnnotationFile(
         label=name_of_one([item.generator for item in found], path, "annotations (generator_2)", path.stem),
         baseline=name_of_one([item.baseline_generator for item in found], path, "baselines (generator_1)", "baseline"),
         judge=", ".join(judges) or "unknown",
@@ -84,7 +84,7 @@ def win_rate_metrics(pairs: Sequence[Annotation]) -> dict[str, Any]:
     }
 
 
-def win_rate_result(judged: Judged) -> dict[str, Any]:
+def win_rate_result(judged: AnnotationFile) -> dict[str, Any]:
     """Return the result of the kind win_rate."""
     metrics = {
         **win_rate_metrics(judged.pairs),
@@ -95,7 +95,7 @@ def win_rate_result(judged: Judged) -> dict[str, Any]:
     return make_result("win_rate", judged.label, metrics, provenance([judged.source], {}, seed=None))
 
 
-def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, Any]:
+def difference_result(first: AnnotationFile, other: AnnotationFile, seed: int = 0) -> dict[str, Any]:
     """Return the result of the kind win_rate_difference: the other model minus the first.
 
     Args:

@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lightning_neft.report.difference import Difference
-    from lightning_neft.report.plots.theme import Theme
+    from lightning_neft.report.plots.figure import Theme
 
 __all__ = [
     "Answer",
+    "AnsweredPrompt",
     "Answers",
     "Block",
     "Chart",
-    "Exchange",
     "Finding",
     "Findings",
     "Heading",
     "Note",
+    "PageSection",
     "Plot",
-    "Section",
     "Table",
 ]
 
@@ -136,7 +136,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class AnsweredPrompt:
     """An instruction and what the arms answered."""
 
     instruction: str
@@ -159,14 +159,14 @@ class Answers:
     title: str
     baseline: str
     groups: Sequence[str]
-    exchanges: Sequence[Exchange]
+    exchanges: Sequence[AnsweredPrompt]
 
 
 Block = Table | Chart | Note | Heading | Findings | Answers
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of the page.
 
     Attributes:

@@ -7,14 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output, read_outputs
 from lightning_neft.evaluation.result import read_results
 from lightning_neft.evaluation.study_result import StudyResult
+from lightning_neft.report.numbers import alpha_name
 
-__all__ = ["AnswerFile", "Inputs", "Result", "read_inputs"]
+__all__ = ["AnswerFile", "Inputs", "Measured", "Result", "read_inputs"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,33 @@ class AnswerFile:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What was measured on one model, or on all arms with one alpha.
+
+    Attributes:
+        label: Its name.
+        each: The measurements of each arm; a single one for a result.
+    """
+
+    label: str
+    each: Sequence[Fields]
+
+    def values(self, key: str) -> list[float]:
+        """Return a number of each arm that has it."""
+        return [value for fields in self.each if (value := fields.number(key)) is not None]
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean of a number over the arms."""
+        values = self.values(key)
+        return sum(values) / len(values) if values else None
+
+    def per_sample(self, key: str) -> list[float]:
+        """Return what was measured on each sample, of all arms together."""
+        found = (fields.child("per_sample") for fields in self.each)
+        return [value for fields in found if fields for value in fields.numbers(key)]
+
+
+@dataclass(frozen=True)
 class Inputs:
     """All that was read, in the order in which it was given."""
 
@@ -66,6 +95,22 @@ class Inputs:
     def of_kind(self, kind: str) -> list[Result]:
         """Return the results of a kind."""
         return [result for result in self.results if result.kind == kind]
+
+    def measured(self, kind: Literal["text_statistics", "memorization"]) -> list[Measured]:
+        """Return the measurements of a kind: of the studies by alpha, then of the results."""
+        found = []
+        for study in self.studies:
+            of = f"{study.label}, " if len(self.studies) > 1 else ""
+            for alpha in study.alphas:
+                arms = study.of_alpha(alpha)
+                each = [
+                    fields
+                    for arm in arms
+                    if (fields := arm.text_statistics if kind == "text_statistics" else arm.memorization)
+                ]
+                if each:
+                    found.append(Measured(f"{of}{alpha_name(alpha)}", each))
+        return [*found, *(Measured(result.label, [result.fields]) for result in self.of_kind(kind))]
 
 
 def read_inputs(paths: Sequence[Path]) -> Inputs:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft._version import __version__
 from lightning_neft.common.escaping import visible
-from lightning_neft.report.content import Answers, Block, Chart, Findings, Heading, Note, Section, Table
-from lightning_neft.report.plots.render import svg_address
-from lightning_neft.report.plots.theme import DARK, LIGHT
+from lightning_neft.report.content import Answers, Block, Chart, Findings, Heading, Note, PageSection, Table
+from lightning_neft.report.plots.figure import DARK, LIGHT, svg_address
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +51,7 @@ class _View:
     kind: str
 
 
-def render(sections: Sequence[Section], title: str, created: str, sources: str) -> str:
+def render(sections: Sequence[PageSection], title: str, created: str, sources: str) -> str:
     """Return the page.
 
     Args:
@@ -111,7 +110,7 @@ def _environment() -> Environment:
     )
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: PageSection) -> dict[str, Any]:
     views = [_view(block, f"{section.slug}-{index}") for index, block in enumerate(section.blocks, 1)]
     return {"slug": section.slug, "title": section.title, "lead": section.lead, "runs": _runs(views)}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning_neft.common.files import write_bytes, write_text
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
-from lightning_neft.report.content import Chart, Section
+from lightning_neft.report.content import Chart, PageSection
 from lightning_neft.report.inputs import Inputs, read_inputs
 
 __all__ = ["WrittenReport", "write_report"]
@@ -63,8 +63,7 @@ def write_report(
     inputs = read_inputs(paths)
     # Half a second of imports, so only now.
     from lightning_neft.report.page import render
-    from lightning_neft.report.plots.render import png
-    from lightning_neft.report.plots.theme import LIGHT
+    from lightning_neft.report.plots.figure import LIGHT, png
     from lightning_neft.report.sections import make_sections
 
     sections = _with_unique_slugs(make_sections(inputs))
@@ -105,7 +104,7 @@ def _title(inputs: Inputs) -> str:
     return f"Report: {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}"
 
 
-def _with_unique_slugs(sections: Sequence[Section]) -> list[Section]:
+def _with_unique_slugs(sections: Sequence[PageSection]) -> list[PageSection]:
     """Several studies have charts of the same name, and in names from a file may stand what is none of a file."""
     met: dict[str, int] = {}
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lightning_neft.evaluation.bootstrap import paired_interval, verdict
 from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.result import InputFile, make_result, provenance, write_result
-from lightning_neft.evaluation.study_result import ArmResult, StudyResult
+from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
 from lightning_neft.study.arm import RECORD, read_record
-from lightning_neft.study.compare import compare
 from lightning_neft.study.pairing import unpaired
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["study_result", "write_study"]
+__all__ = ["compare", "study_result", "write_study"]
 
 
 def write_study(
@@ -76,3 +78,59 @@ def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
                 else:
                     complete.append(found)
             yield found
+
+
+def _rouge_l(arm: ArmResult) -> Sequence[float]:
+    scores = arm.memorization.child("per_sample") if arm.memorization else None
+    return scores.numbers("rouge_l") if scores else ()
+
+
+# Name of the metric, and its value for each sample of an arm, none where it was not measured.
+_METRICS: dict[str, Callable[[ArmResult], Sequence[float]]] = {
+    "held_out_loss": lambda arm: arm.held_out_per_sample,
+    "train_clean_loss": lambda arm: arm.train_per_sample,
+    "mean_characters": lambda arm: [len(answer.output) for answer in arm.answers],
+    "mean_rouge_l": _rouge_l,
+}
+# Whether longer answers, fewer copies, or a low (perhaps memorised) training loss are good is left to the reader.
+_LOWER_IS_BETTER = ("held_out_loss",)
+
+
+def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
+    """Compare each alpha with the baseline.
+
+    An alpha with a pruned arm is omitted: its remaining seeds are those on which it did well.
+
+    Args:
+        arms: All arms of a study.
+    """
+    complete = {(arm.alpha, arm.seed): arm for arm in arms if arm.state == "complete"}
+    pruned = {arm.alpha for arm in arms if arm.state == "pruned"}
+    comparisons = []
+    for alpha in sorted({alpha for alpha, _ in complete} - pruned - {0}):
+        seeds = sorted(seed for other, seed in complete if other == alpha and (0, seed) in complete)
+        pairs = [(complete[alpha, seed], complete[0, seed]) for seed in seeds]
+        for metric, values_of in _METRICS.items():
+            rows = [(values_of(arm), values_of(baseline)) for arm, baseline in pairs]
+            rows = [(one, other) for one, other in rows if one and other]
+            if sum(len(one) for one, _ in rows) > 1:  # of a single difference there is no interval
+                comparisons.append(_comparison(alpha, metric, rows))
+    return comparisons
+
+
+def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Sequence[float]]]) -> Comparison:
+    differences = np.array([np.subtract(one, other) for one, other in rows])
+    interval = paired_interval(differences)
+    said = verdict(interval, lower_is_better=True)
+    return Comparison(
+        alpha=alpha,
+        baseline=0.0,
+        metric=metric,
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        level=interval.level,
+        n_seeds=len(differences),
+        n_samples=differences.shape[1],
+        verdict=said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
+    )

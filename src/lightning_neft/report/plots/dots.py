@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import MISSING, number
-from lightning_neft.report.plots.theme import Theme, label, new_figure
+from lightning_neft.report.plots.figure import Theme, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

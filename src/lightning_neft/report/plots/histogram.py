@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import count, number, share
-from lightning_neft.report.plots.theme import WIDTH, Theme, label, style
+from lightning_neft.report.plots.figure import WIDTH, Theme, label, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

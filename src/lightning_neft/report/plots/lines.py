@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightning_neft.evaluation.fields import Curve
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import MISSING, number
-from lightning_neft.report.plots.theme import LINE_STYLES, Theme, label, new_figure
+from lightning_neft.report.plots.figure import LINE_STYLES, Theme, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lightning_neft.evaluation.records import Output
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.report.content import Answer, Answers, Exchange, Section
+from lightning_neft.report.content import Answer, AnsweredPrompt, Answers, PageSection
 from lightning_neft.report.difference import differences
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
@@ -29,9 +29,9 @@ class _Answerer:
     records: Sequence[Output]
 
 
-def answers(inputs: Inputs) -> Section | None:
+def answers(inputs: Inputs) -> PageSection | None:
     """Return the section; None without answers."""
-    section = Section("answers", "Answers side by side", _LEAD)
+    section = PageSection("answers", "Answers side by side", _LEAD)
     if inputs.answer_files:
         arms = [_Answerer(file.label, "", file.records) for file in inputs.answer_files]
         section.blocks.append(_side_by_side("Files of answers", arms, arms[0].name))
@@ -61,7 +61,7 @@ def _side_by_side(title: str, arms: Sequence[_Answerer], baseline: str) -> Answe
             for answer in _answers([(arm, records.get(key)) for arm, records in keyed if arm.group == group])
         ]
         first = next(records[key] for _, records in keyed if key in records)
-        exchanges.append(Exchange(key[0], given, key[1], first.reference or ""))
+        exchanges.append(AnsweredPrompt(key[0], given, key[1], first.reference or ""))
     return Answers(title, baseline, [group for group in groups if group], exchanges)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_neft.common.secrets import mask_text
 from lightning_neft.evaluation.fields import Curve, Fields
 from lightning_neft.evaluation.study_result import ArmResult, ArmState, StudyResult
-from lightning_neft.report.content import Block, Chart, Heading, Section, Table
+from lightning_neft.report.content import Block, Chart, Heading, PageSection, Table
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import MISSING, alpha_name, count, fixed, share
 from lightning_neft.report.plots.lines import LONGEST, CurveGroup, Lines
@@ -24,11 +24,11 @@ _LEAD = (
 _COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
 
 
-def arm_table(inputs: Inputs) -> Section | None:
+def arm_table(inputs: Inputs) -> PageSection | None:
     """Return the section; None without a study."""
     if not inputs.studies:
         return None
-    section = Section("arms", "Arms", _LEAD)
+    section = PageSection("arms", "Arms", _LEAD)
     for study in inputs.studies:
         if len(inputs.studies) > 1:
             section.blocks.append(Heading(study.label))
@@ -121,10 +121,10 @@ _CURVES = (
 )
 
 
-def losses(inputs: Inputs) -> Section | None:
+def losses(inputs: Inputs) -> PageSection | None:
     """Return the section; None without curves."""
     charts = curve_charts(inputs, _CURVES)
-    return Section("losses", "Losses over training", _LOSSES_LEAD, charts) if charts else None
+    return PageSection("losses", "Losses over training", _LOSSES_LEAD, charts) if charts else None
 
 
 _NOISE_LEAD = (
@@ -135,7 +135,7 @@ _NOISE_LEAD = (
 _NOISE_CURVES = (("neft/noise_to_signal", "noise to signal", "Noise to signal"),)
 
 
-def noise(inputs: Inputs) -> Section | None:
+def noise(inputs: Inputs) -> PageSection | None:
     """Return the section; None where no arm logged it."""
     charts = curve_charts(inputs, _NOISE_CURVES)
-    return Section("noise", "Noise to signal", _NOISE_LEAD, charts) if charts else None
+    return PageSection("noise", "Noise to signal", _NOISE_LEAD, charts) if charts else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_neft.evaluation.fields import Fields
-from lightning_neft.report.content import Block, Note, Section, Table
+from lightning_neft.report.content import Block, Note, PageSection, Table
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, number
 
@@ -14,7 +14,7 @@ _ERROR = "_stderr"
 _LEAD = "Benchmarks of lm-evaluation-harness, a row for each metric of each task, a column for each model."
 
 
-def capability(inputs: Inputs) -> Section | None:
+def capability(inputs: Inputs) -> PageSection | None:
     """Return the section; None without benchmarks."""
     results = inputs.of_kind("capability")
     if not results:
@@ -34,7 +34,7 @@ def capability(inputs: Inputs) -> Section | None:
     columns = ["task", "metric", *(result.label for result in results)]
     blocks: list[Block] = [Table("Benchmarks, with standard errors", columns, rows, frozenset({1}))]
     blocks.extend(Note(text, is_warning=True) for result in results if (text := _caution(result)))
-    return Section("capability", "Benchmarks", _LEAD, blocks)
+    return PageSection("capability", "Benchmarks", _LEAD, blocks)
 
 
 def _is_error(metric: str) -> bool:

@@ -1,4 +1,4 @@
-"""Losses without noise, sample by sample: training against held-out."""
+"""Overfitting: losses of training and held-out samples without noise, and answers that copy the training data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.report.content import Block, Chart, Section, Table
+from lightning_neft.report.content import Block, Chart, PageSection, Table
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.numbers import alpha_name, count, fixed
+from lightning_neft.report.numbers import alpha_name, count, fixed, share
 from lightning_neft.report.plots.histogram import Histogram
 
-__all__ = ["overfitting"]
+__all__ = ["memorization", "overfitting"]
 
 _LEAD = (
     "Mean loss over a sample's trained tokens, noise off. A model that has learnt its training samples by heart has "
@@ -20,7 +20,7 @@ _LEAD = (
 _Group = tuple[str, tuple[float, ...]]
 
 
-def overfitting(inputs: Inputs) -> Section | None:
+def overfitting(inputs: Inputs) -> PageSection | None:
     """Return the section; None without losses of samples."""
     results = inputs.of_kind("clean_loss")
     blocks: list[Block] = []
@@ -37,7 +37,7 @@ def overfitting(inputs: Inputs) -> Section | None:
         plot = Histogram("loss of a sample", groups, (min(all_values), max(all_values)))
         name = _name(split)
         blocks.append(Chart(f"clean-loss-{name}", f"Losses of {name} samples", plot))
-    return Section("overfitting", "Overfitting", _LEAD, blocks) if blocks else None
+    return PageSection("overfitting", "Overfitting", _LEAD, blocks) if blocks else None
 
 
 def _all_groups(inputs: Inputs) -> Iterator[tuple[str, _Group]]:
@@ -74,3 +74,41 @@ def _rows(result: Result) -> list[list[str]]:
         [result.label, _name(split), fixed(fields.number("mean_loss")), count(fields.number("n_samples"))]
         for split, fields in _splits(result)
     ]
+
+
+_COPIES_LEAD = (
+    "Greedy answers to training prompts beside the training answers: 1 is a copy, to the word. Samples of all seeds "
+    "are taken together."
+)
+_SCORES = (("rouge_l", "ROUGE-L"), ("bleu_4", "BLEU-4"))
+
+
+def memorization(inputs: Inputs) -> PageSection | None:
+    """Return the section; None without such measurements."""
+    found = inputs.measured("memorization")
+    if not found:
+        return None
+    # Samples count as near-copies by ROUGE-L.
+    threshold = found[0].mean("near_copy_threshold") or 0.9
+    blocks: list[Block] = []
+    for key, name in _SCORES:
+        groups = [(item.label, values) for item in found if (values := item.per_sample(key))]
+        if groups:
+            mark = (threshold, f"near-copies above {threshold:g}") if key == "rouge_l" else None
+            # BLEU is told in percent by some libraries.
+            top = 1.0 if max(max(values) for _, values in groups) <= 1 else 100.0
+            slug, title = key.replace("_", "-"), f"{name} of answers to training prompts"
+            blocks.append(Chart(f"memorization-{slug}", title, Histogram(name, groups, (0.0, top), mark)))
+    rows = [
+        [
+            item.label,
+            fixed(item.mean("mean_rouge_l")),
+            fixed(item.mean("mean_bleu_4")),
+            share(item.mean("near_copy_share")),
+            count(item.mean("n_total")),
+        ]
+        for item in found
+    ]
+    columns = ["answers of", "ROUGE-L", "BLEU-4", f"near-copies (above {threshold:g})", "samples each"]
+    blocks.append(Table("Memorisation (mean over the seeds)", columns, rows))
+    return PageSection("memorization", "Memorisation", _COPIES_LEAD, blocks)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning_neft.common.secrets import mask
-from lightning_neft.report.content import Block, Heading, Section, Table
+from lightning_neft.report.content import Block, Heading, PageSection, Table
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
 
@@ -17,7 +17,7 @@ __all__ = ["provenance"]
 _LEAD = "This page was made from the files below; each says itself how it was made. Secrets are left out."
 
 
-def provenance(inputs: Inputs) -> Section:
+def provenance(inputs: Inputs) -> PageSection:
     """Return the section, which every page has."""
     rows = [
         *(
@@ -30,7 +30,7 @@ def provenance(inputs: Inputs) -> Section:
     blocks: list[Block] = [Table("Files of this report", columns, rows, frozenset({1, 2, 3, 4}))]
     for result in inputs.results:
         blocks.extend(_of_result(result))
-    return Section("provenance", "Provenance", _LEAD, blocks)
+    return PageSection("provenance", "Provenance", _LEAD, blocks)
 
 
 def _of_result(result: Result) -> Iterable[Block]:

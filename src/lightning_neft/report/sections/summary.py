@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS
 from lightning_neft.evaluation.study_result import Comparison, StudyResult
-from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, Section
+from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, PageSection
 from lightning_neft.report.difference import finding, metric_name
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
@@ -22,9 +22,9 @@ _LEAD = (
 )
 
 
-def summary(inputs: Inputs) -> Section | None:
+def summary(inputs: Inputs) -> PageSection | None:
     """Return the summary; None where nothing was compared."""
-    section = Section("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
+    section = PageSection("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
     for study in inputs.studies:
         section.blocks.extend(_of_study(study, several=len(inputs.studies) > 1))
     if found := win_rate_findings(inputs):

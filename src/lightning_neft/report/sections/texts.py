@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.report.content import Block, Chart, Note, Section, Table
-from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.content import Block, Chart, Note, PageSection, Table
+from lightning_neft.report.inputs import Inputs, Measured, Result
 from lightning_neft.report.numbers import MISSING, count, fixed, share
 from lightning_neft.report.plots.dots import Dot, Dots
-from lightning_neft.report.sections.measured import Measured, measured
 
 __all__ = ["texts"]
 
@@ -48,9 +47,9 @@ _COLUMNS = (
 )
 
 
-def texts(inputs: Inputs) -> Section | None:
+def texts(inputs: Inputs) -> PageSection | None:
     """Return the section; None without statistics of answers."""
-    found = measured(inputs, "text_statistics")
+    found = inputs.measured("text_statistics")
     blocks: list[Block] = []
     for key, slug, title, what in _CHARTS:
         rows = [_dot(item, key) for item in found if item.values(key)]
@@ -62,7 +61,7 @@ def texts(inputs: Inputs) -> Section | None:
         blocks.append(Note(_UNLIKE, is_warning=True))
     for result in inputs.of_kind("length_ablation"):
         blocks.extend(_ablation(result))
-    return Section("texts", "Length and repetition", _LEAD, blocks) if blocks else None
+    return PageSection("texts", "Length and repetition", _LEAD, blocks) if blocks else None
 
 
 def _dot(item: Measured, key: str) -> Dot:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.evaluation.fields import Fields
-from lightning_neft.report.content import Block, Chart, Finding, Note, Section, Table
+from lightning_neft.report.content import Block, Chart, Finding, Note, PageSection, Table
 from lightning_neft.report.difference import finding
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
@@ -42,10 +42,10 @@ def win_rate_findings(inputs: Inputs) -> list[Finding]:
     return found
 
 
-def win_rates(inputs: Inputs) -> Section | None:
+def win_rates(inputs: Inputs) -> PageSection | None:
     """Return the section; None without win rates."""
     blocks = [*_of_rates(inputs.of_kind("win_rate")), *_of_differences(inputs.of_kind("win_rate_difference"))]
-    return Section("win-rates", "Win rates", _LEAD, blocks) if blocks else None
+    return PageSection("win-rates", "Win rates", _LEAD, blocks) if blocks else None
 
 
 def _of_rates(results: Sequence[Result]) -> list[Block]:

@@ -1,7 +1,10 @@
-"""Colours and axes of all plots: on light and on dark, told apart without colour vision too."""
+"""How every plot looks, on a light and on a dark page and without colour vision, and how it is saved as SVG or PNG."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "style"]
+    from lightning_neft.report.content import Plot
 
+__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "png", "style", "svg_address"]
+
+_DOTS_PER_INCH = 200
 # Inches; on a phone of 360 pixels its text is still read.
 WIDTH = 4.4
 _FONT_SIZE = 10.0
@@ -91,3 +97,32 @@ def style(axes: Axes, theme: Theme) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(theme.text)
         axis.label.set_fontsize(_FONT_SIZE)
+
+
+def svg_address(plot: Plot, theme: Theme) -> str:
+    """Return a plot as a data: address of an SVG picture, in which a browser runs nothing."""
+    return f"data:image/svg+xml;base64,{b64encode(_saved(plot, theme, 'svg')).decode('ascii')}"
+
+
+def png(plot: Plot, theme: Theme) -> bytes:
+    """Return a plot as a PNG file."""
+    return _saved(plot, theme, "png")
+
+
+def _saved(plot: Plot, theme: Theme, kind: str) -> bytes:
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # Ids in the SVG come from its own content, texts are shapes: it looks the same wherever it is opened.
+    options = {"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        # Signs that the font lacks are drawn as boxes; the table below the plot has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        plot.draw(theme).savefig(
+            buffer,
+            format=kind,
+            dpi=_DOTS_PER_INCH,
+            transparent=kind == "svg",
+            metadata={"Date": None} if kind == "svg" else {},
+        )
+    return buffer.getvalue()
