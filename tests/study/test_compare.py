@@ -17,7 +17,7 @@ def arm(alpha: float, seed: int, held_out: list[float], **more: Any) -> ArmResul
     return ArmResult(alpha, seed, "complete", held_out_per_sample=held_out, **more)
 
 
-def test_differences_are_taken_sample_by_sample_against_the_baseline_of_the_same_seed() -> None:
+def test_differences_are_paired_by_seed_and_sample() -> None:
     # Unpaired, the seeds' own levels (1 and 5) would drown the difference of 0.1.
     arms = [
         arm(0.0, 0, [1.0, 2.0, 3.0]),
@@ -35,7 +35,7 @@ def test_differences_are_taken_sample_by_sample_against_the_baseline_of_the_same
     assert found.verdict.startswith("better: lower by 0.1")
 
 
-def test_an_interval_that_holds_zero_is_no_evidence() -> None:
+def test_an_interval_that_includes_zero_is_no_evidence() -> None:
     (found,) = compare(
         [arm(0.0, seed, [1.0, 1.0, 1.0, 1.0]) for seed in range(3)]
         + [arm(5.0, seed, [0.8, 1.3, 0.9, 1.1]) for seed in range(3)]
@@ -46,7 +46,7 @@ def test_an_interval_that_holds_zero_is_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "count"), [(1, "1 seed"), (2, "2 seeds")])
-def test_fewer_than_three_seeds_give_no_verdict_however_clear_the_interval(seeds: int, count: str) -> None:
+def test_a_clear_interval_of_few_seeds_gives_no_verdict(seeds: int, count: str) -> None:
     arms = [arm(0.0, seed, [1.0, 2.0, 3.0]) for seed in range(seeds)]
     arms += [arm(5.0, seed, [0.5, 1.5001, 2.4999], answers=[]) for seed in range(seeds)]
     (found,) = compare(arms)
@@ -54,7 +54,7 @@ def test_fewer_than_three_seeds_give_no_verdict_however_clear_the_interval(seeds
     assert found.verdict == f"no verdict from {count}, use 3 or more (-0.5, 95 % interval -0.5 to -0.5)"
 
 
-def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse() -> None:
+def test_lengths_and_copies_are_neither_better_nor_worse() -> None:
     def texts(length: int) -> list[Output]:
         return [Output("", "x" * int(length + extra)) for extra in (0, length / 10)]
 
@@ -76,7 +76,7 @@ def test_lengths_copies_and_training_losses_differ_without_being_better_or_worse
     assert found["train_clean_loss"].verdict.startswith("higher by 0.205")
 
 
-def test_seeds_without_a_pair_are_left_out() -> None:
+def test_seeds_without_a_pair_are_omitted() -> None:
     arms = [
         arm(0.0, 0, [1.0, 2.0]),
         arm(5.0, 0, [2.0, 3.0]),
@@ -87,7 +87,7 @@ def test_seeds_without_a_pair_are_left_out() -> None:
     assert (found.n_seeds, found.difference) == (1, 1.0)
 
 
-def test_an_alpha_of_which_an_arm_was_given_up_is_not_compared() -> None:
+def test_an_alpha_with_a_pruned_arm_is_not_compared() -> None:
     # Otherwise the seeds on which it did well would speak for it.
     arms = [
         arm(0.0, 0, [1.0, 2.0]),

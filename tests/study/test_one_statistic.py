@@ -52,7 +52,7 @@ def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return make_result("study", "r", metrics, provenance([], {}, None))
 
 
-def test_losses_of_arms_and_their_difference_are_means_over_samples(result: dict[str, Any]) -> None:
+def test_losses_and_their_difference_are_means_over_samples(result: dict[str, Any]) -> None:
     by_tokens = [sum(map(lambda one, n: one * n, losses, TOKENS)) / sum(TOKENS) for losses in (PLAIN, NOISY)]
     assert by_tokens[1] > by_tokens[0]  # the other sign
     losses = {(arm["alpha"], arm["seed"]): arm["held_out_loss"] for arm in result["arms"]}

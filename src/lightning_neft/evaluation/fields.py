@@ -28,7 +28,7 @@ class Fields:
         (1.0, None, 3.0)
         >>> fields.text("mean")
         Traceback (most recent call last):
-        lightning_neft.errors.DataError: a.json: mean is 1, where a text is expected
+        lightning_neft.errors.DataError: a.json: mean is 1, where a string is expected
     """
 
     def __init__(self, data: Mapping[str, Any], where: str) -> None:
@@ -43,17 +43,17 @@ class Fields:
         return float(found) if found is not None and math.isfinite(found) else None
 
     def needed(self, key: str) -> float:
-        """Return a number that has to be there."""
+        """Return a required number."""
         found = self.number(key)
         if found is None:
-            raise DataError(f"{self.where}: {key} is {self.data.get(key)!r}, it has to be a number")
+            raise DataError(f"{self.where}: {key} is {self.data.get(key)!r}, it must be a number")
         return found
 
     def text(self, key: str) -> str | None:
         """Return a text."""
         found = self.data.get(key)
         if found is not None and not isinstance(found, str):
-            raise self._wrong(key, "a text")
+            raise self._wrong(key, "a string")
         return found
 
     def numbers(self, key: str) -> tuple[float, ...]:

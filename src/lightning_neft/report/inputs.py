@@ -1,4 +1,4 @@
-"""What a report is made from: results of evaluate and study, and files of answers."""
+"""The inputs of a report: results of evaluate and study, and answer files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Result:
     """A result and the file that it was read from.
 
     Attributes:
-        name: The file, by as much of its path as tells it from the others.
+        name: The file, with as much of its path as makes it unique.
         sha256: Of the file.
         kind: As in the result.
         label: Name of the model or arm that was measured.
         fields: The whole result.
-        provenance: Where it comes from.
+        provenance: Its provenance.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Result:
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """A file of answers in AlpacaEval's form.
+    """An answer file in AlpacaEval's format.
 
     Attributes:
         name: The file, as in `Result`.
         sha256: Of the file.
-        label: Its generator, and its name where two files have the same one.
+        label: Its generator, and its name if two files have the same generator.
         records: Its answers.
     """
 
@@ -59,7 +59,7 @@ class AnswerFile:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one model, or on all arms with one alpha.
+    """The measurements of one model, or of all arms with one alpha.
 
     Attributes:
         label: Its name.
@@ -86,7 +86,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that was read, in the order in which it was given."""
+    """All inputs in the given order."""
 
     results: Sequence[Result]
     answer_files: Sequence[AnswerFile]
@@ -114,7 +114,7 @@ class Inputs:
 
 
 def read_inputs(paths: Sequence[Path]) -> Inputs:
-    """Read results and files of answers; which of them a file is, it says itself.
+    """Read results and answer files, which are recognised by their content.
 
     Raises:
         DataError: A file cannot be read, or is neither.
@@ -135,7 +135,7 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
 
 def _read(path: Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path} is no regular file; give a file that evaluate, study or generate wrote")
+        raise DataError(f"{path} is not a regular file; give a file that evaluate, study or generate wrote")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -158,7 +158,7 @@ def _results(path: Path, name: str, sha256: str) -> list[Result]:
 
 
 def _holds_answers(content: bytes) -> bool:
-    """Whether it is an array, or JSON Lines of answers; a result is one object."""
+    """Return whether it is an array or JSON Lines of answers; a result is one object."""
     content = content.lstrip()
     if content[:1] == b"[":
         return True
@@ -178,7 +178,7 @@ def _labelled(files: Sequence[tuple[str, str, list[Output]]]) -> list[AnswerFile
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the end of each path that no other has: folders above it are nobody's business."""
+    """Return the shortest unique end of each path: parent folders are private."""
     parts = [path.resolve().parts for path in paths]
     names = []
     for own in parts:

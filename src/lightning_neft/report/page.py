@@ -1,4 +1,4 @@
-"""The page: sections in HTML, with a policy under which a browser runs this page's own script and nothing else."""
+"""The page: sections in HTML, with a policy that lets a browser run only the page's own script."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def render(sections: Sequence[PageSection], title: str, created: str, sources: s
     Args:
         sections: What it shows.
         title: Its title.
-        created: When it was made, for people.
-        sources: Digest of the paths of what it is made from, by which it is known when it is written again.
+        created: When it was made, as text.
+        sources: Digest of the input paths; identifies the page when it is written again.
     """
     from markupsafe import Markup
 
-    # Our own files, the only texts that are not escaped.
+    # The package's own files, the only texts that are not escaped.
     style, script = Markup(_own("style.css")), Markup(_own("script.js"))
     return (
         _environment()
@@ -116,7 +116,7 @@ def _section(section: PageSection) -> dict[str, Any]:
 
 
 def _runs(views: Sequence[_Drawn | _View]) -> list[list[_Drawn | _View]]:
-    """Charts that follow one another stand side by side where there is room."""
+    """Group consecutive charts, which are shown side by side if there is room."""
     runs: list[list[_Drawn | _View]] = []
     for view in views:
         if runs and view.kind == "chart" == runs[-1][-1].kind:

@@ -1,4 +1,4 @@
-"""`Fingerprint`: proof that two arms saw the same batches in the same order, from the same weights."""
+"""`Fingerprint`: proof that two arms saw the same batches in the same order, starting from the same weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SEEN = ("input_ids", "labels")
 
 
 class Fingerprint(pl.Callback):
-    """Keeps a running checksum of the training batches, and one of the trainable weights before the first.
+    """Keeps a running checksum of the training batches, and one of the trainable weights before the first batch.
 
-    Both are integers modulo 2 ** 64, made on the device without waiting for it. They are part of the checkpoint, so
-    that a resumed run ends with those of the unbroken one. Of several ranks each keeps its own.
+    Both are integers modulo 2 ** 64, computed on the device without synchronising. They are saved in the checkpoint, so
+    a resumed run ends with those of the uninterrupted one. Each rank keeps its own.
 
     >>> Fingerprint().digests()
     {'data': '0000000000000000', 'weights': None}

@@ -1,4 +1,4 @@
-"""The result of a study: what its arms left behind, and their comparisons, as one file."""
+"""The result of a study: the records of its arms and their comparisons with the baseline of the same seed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def write_study(
     inputs: Sequence[InputFile],
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the result of a study as it stands now, and return it.
+    """Write the current result of a study, and return it.
 
     Args:
         path: The file.
-        plan: The plan, which says where the arms are.
+        plan: The plan, with the folders of the arms.
         recipe: Name of the recipe.
-        jobs: What the storage says.
-        inputs: The files that the arms come from.
+        jobs: The state of the jobs.
+        inputs: The input files of the arms.
         settings: The options that its numbers depend on.
     """
     result = study_result(plan, recipe, jobs, inputs, settings)
@@ -47,9 +47,9 @@ def write_study(
 def study_result(
     plan: Plan, recipe: str, jobs: Sequence[JobState], inputs: Sequence[InputFile], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the result of a study as it stands now; see `write_study`.
+    """Return the current result of a study; see `write_study`.
 
-    An arm that is no pair with the baseline of its seed counts as failed.
+    An arm that does not pair with the other arms of its seed counts as failed.
     """
     arms = list(_arms(plan, jobs))
     study = StudyResult(recipe, recipe, arms, compare(arms))
@@ -113,7 +113,7 @@ def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
         for metric, values_of in _METRICS.items():
             rows = [(values_of(arm), values_of(baseline)) for arm, baseline in pairs]
             rows = [(one, other) for one, other in rows if one and other]
-            if sum(len(one) for one, _ in rows) > 1:  # of a single difference there is no interval
+            if sum(len(one) for one, _ in rows) > 1:  # a single difference has no interval
                 comparisons.append(_comparison(alpha, metric, rows))
     return comparisons
 

@@ -30,19 +30,19 @@ PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'
 KEY = "sk-planted-1234567890"
 
 
-def test_nobody_asks_before_the_time_that_retry_after_names(judge_at: JudgeAt, waits: list[float]) -> None:
+def test_no_request_is_sent_before_the_time_in_retry_after(judge_at: JudgeAt, waits: list[float]) -> None:
     server = JudgeServer(["429"])
     server.retry_after = "17"
     with running(server):
-        assert judge_at(server).ask(PROMPT, "key", 0).text == "A"
+        assert judge_at(server, timeout=10).ask(PROMPT, "key", 0).text == "A"
     # The clock stands still while the test waits, so that the second wait is the whole pause.
     assert waits == [Backoff().seconds("key", 0), pytest.approx(17, abs=0.5)]
 
 
-def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:
+def test_waits_double_and_are_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:
     for _ in range(2):
         with running(JudgeServer(["500"] * 4)) as server:
-            judge_at(server).ask(PROMPT, "key", 0)
+            judge_at(server, timeout=10).ask(PROMPT, "key", 0)
     assert waits[:4] == waits[4:]
     assert all(2**index / 2 <= seconds <= 2**index for index, seconds in enumerate(waits[:4]))
     assert Backoff(seed=1).seconds("key", 0) != waits[0] == Backoff(seed=0).seconds("key", 0)
@@ -147,14 +147,14 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("part", ["\r\nX-Evil: 1", "\n", "\t", " ", "\x00", "\x7f", "\u2028", "\udcff", "\u00e9"])
 @pytest.mark.parametrize("url", ["http://host{}/v1", "http://host/v1{}", "{}http://host/v1", "http://u:secret{}@host"])
-def test_an_address_of_more_than_one_line_is_refused_and_not_repeated(url: str, part: str) -> None:
+def test_an_address_of_several_lines_is_refused_unquoted(url: str, part: str) -> None:
     with pytest.raises(ConfigError, match="a line break or another character not allowed in an address") as raised:
         check_url(url.format(part))
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-first\r\nX-Evil: 1", "sk first", "sk-\u00e9", "sk-\x07"])
-def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_unfit_for_a_header_is_refused_unquoted(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", key)
     with pytest.raises(ConfigError, match="variable MINE must be one line of visible ASCII characters") as raised:
         read_key("MINE", DEFAULT_URL)
@@ -182,7 +182,7 @@ def completion(content: object, **usage: object) -> dict[str, Any]:
         ({**completion("\ud800A\x1b[2J"), "usage": {}}, "\ud800A\x1b[2J", (None, None)),
     ],
 )
-def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
+def test_content_must_be_text_and_counts_must_be_numbers(
     answer: object, text: str, counted: tuple[int | None, int | None], judge_at: JudgeAt, ledger: Ledger
 ) -> None:
     server = JudgeServer()
@@ -212,7 +212,7 @@ def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_is_no_completion_is_a_fault(answer: object, reason: str, judge_at: JudgeAt) -> None:
+def test_an_answer_that_is_not_a_completion_is_a_fault(answer: object, reason: str, judge_at: JudgeAt) -> None:
     server = JudgeServer()
     server.raw = answer if isinstance(answer, str) and answer != "A" else json.dumps(answer)
     with running(server), pytest.raises(ModelError, match=f"in 1 attempts, the last one: {reason}"):
@@ -220,7 +220,7 @@ def test_what_is_no_completion_is_a_fault(answer: object, reason: str, judge_at:
 
 
 @pytest.mark.parametrize("fault", ["drip", "drip_head"])
-def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_another(fault: str, judge_at: JudgeAt) -> None:
+def test_an_answer_byte_by_byte_gets_no_extra_time(fault: str, judge_at: JudgeAt) -> None:
     with running(JudgeServer([fault])) as server:
         start = time.monotonic()
         judge = judge_at(server, timeout=0.5)

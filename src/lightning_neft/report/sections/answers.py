@@ -1,4 +1,4 @@
-"""Answers side by side: of files of answers, and of a study's arms seed by seed."""
+"""Answers side by side: of answer files, and of a study's arms seed by seed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lightning_neft.report.numbers import alpha_name
 __all__ = ["answers"]
 
 _LEAD = (
-    "Each answer beside the first one to the same instruction. Words that it has and the first one has not are "
-    "underlined, words that it lacks are struck out; answers that have little in common are left unmarked."
+    "Each answer is compared with the first one to the same instruction. Added words are underlined, missing words are "
+    "struck out; answers with little in common are not marked."
 )
 
 
 @dataclass(frozen=True)
 class _Answerer:
-    """Whose answers, the group that they are compared in, and the records."""
+    """Who answered, the group for comparisons, and the answers."""
 
     name: str
     group: str
@@ -34,7 +34,7 @@ def answers(inputs: Inputs) -> PageSection | None:
     section = PageSection("answers", "Answers side by side", _LEAD)
     if inputs.answer_files:
         arms = [_Answerer(file.label, "", file.records) for file in inputs.answer_files]
-        section.blocks.append(_side_by_side("Files of answers", arms, arms[0].name))
+        section.blocks.append(_side_by_side("Answer files", arms, arms[0].name))
     for study in inputs.studies:
         if study_arms := _arms(study):
             title = f"Arms of {study.label}"
@@ -66,7 +66,7 @@ def _side_by_side(title: str, arms: Sequence[_Answerer], baseline: str) -> Answe
 
 
 def _keyed(records: Iterable[Output]) -> Iterable[tuple[tuple[str, str, int], Output]]:
-    """Records by instruction, input, and how often the two were met before."""
+    """Records by instruction, input, and how often the two occurred before."""
     met: dict[tuple[str, str], int] = {}
     for record in records:
         met[record.key] = met.get(record.key, -1) + 1
@@ -74,7 +74,7 @@ def _keyed(records: Iterable[Output]) -> Iterable[tuple[tuple[str, str, int], Ou
 
 
 def _answers(group: Sequence[tuple[_Answerer, Output | None]]) -> list[Answer]:
-    """Answers of one group to one instruction, each beside the first arm's."""
+    """Answers of one group to one instruction, each compared with the first arm's."""
     texts = [None if record is None else record.output for _, record in group]
     first = texts[0]
     return [

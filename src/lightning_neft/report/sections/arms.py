@@ -1,4 +1,4 @@
-"""The sections on a study's arms: table, curves, losses, noise to signal."""
+"""The sections on a study's arms: table, losses, noise to signal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["arm_table", "curve_charts", "losses", "noise"]
 
 
 _LEAD = (
-    "Arms with one seed are the same run but for the noise: same data order, initialisation and dropout. Losses are of "
-    "the model without noise, a mean in which each sample weighs the same, as in the differences; the gap is held-out "
-    "loss minus training loss."
+    "Arms with the same seed differ only in the noise: same data order, initialisation and dropout. Losses are "
+    "measured without noise and averaged over samples, each with the same weight, as in the differences. The gap is "
+    "held-out loss minus training loss."
 )
 
 _COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
@@ -40,7 +40,7 @@ def arm_table(inputs: Inputs) -> PageSection | None:
 
 
 def _measured(caption: str, rows: list[list[str]]) -> Table:
-    """A table without the columns that nothing was measured for."""
+    """A table without the columns that have no values."""
     kept = [index for index in range(len(_COLUMNS)) if any(row[index] != MISSING for row in rows)]
     return Table(
         caption, [_COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in rows], frozenset({1})
@@ -49,7 +49,7 @@ def _measured(caption: str, rows: list[list[str]]) -> Table:
 
 def _unfinished(arms: list[ArmResult]) -> Table:
     rows = [[arm.name, arm.state, mask_text(arm.error or "") or MISSING, arm.folder or MISSING] for arm in arms]
-    return Table("Arms that did not come to their end", ["arm", "state", "why", "folder"], rows, frozenset({1, 2, 3}))
+    return Table("Arms that did not finish", ["arm", "state", "why", "folder"], rows, frozenset({1, 2, 3}))
 
 
 def _row(arm: ArmResult) -> list[str]:
@@ -109,9 +109,9 @@ def _curves(study: StudyResult, alpha: float, key: str, state: ArmState) -> list
 
 
 _LOSSES_LEAD = (
-    "Thick: the mean over the seeds; thin: each seed. Dotted with a cross: an arm that failed or was stopped, not part "
-    "of a mean. The training loss of arms with noise is measured under that noise, so it is higher for that reason "
-    "alone; the clean one is of the same batches without it."
+    "Thick lines: mean over the seeds; thin lines: each seed. Dotted lines with a cross: arms that failed or were "
+    "stopped, not part of a mean. The training loss of arms with noise includes that noise, which alone raises it; the "
+    "clean loss is measured on the same batches without it."
 )
 
 _CURVES = (
@@ -128,8 +128,8 @@ def losses(inputs: Inputs) -> PageSection | None:
 
 
 _NOISE_LEAD = (
-    "Root mean square of the noise over that of the embeddings it was added to. The same alpha is weak noise on one "
-    "model and strong noise on another: this ratio tells which."
+    "Root mean square of the noise divided by that of the embeddings it was added to. The same alpha is weak noise on "
+    "one model and strong noise on another; this ratio shows which."
 )
 
 _NOISE_CURVES = (("neft/noise_to_signal", "noise to signal", "Noise to signal"),)

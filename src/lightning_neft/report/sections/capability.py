@@ -11,7 +11,7 @@ __all__ = ["capability"]
 
 # End of the name of a metric's standard error.
 _ERROR = "_stderr"
-_LEAD = "Benchmarks of lm-evaluation-harness, a row for each metric of each task, a column for each model."
+_LEAD = "Benchmarks of lm-evaluation-harness: one row per metric of each task, one column per model."
 
 
 def capability(inputs: Inputs) -> PageSection | None:
@@ -52,4 +52,4 @@ def _caution(result: Result) -> str:
     limit = settings.number("limit") if settings else None
     if limit is None:
         return ""
-    return f"{result.label}: the first {limit:.0f} documents of each task alone; do not compare with published numbers."
+    return f"{result.label}: only the first {limit:.0f} documents of each task; do not compare with published numbers."

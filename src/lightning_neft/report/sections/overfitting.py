@@ -14,8 +14,8 @@ from lightning_neft.report.plots.histogram import Histogram
 __all__ = ["memorization", "overfitting"]
 
 _LEAD = (
-    "Mean loss over a sample's trained tokens, noise off. A model that has learnt its training samples by heart has "
-    "low losses on them and higher ones on held-out samples. Samples of all seeds of a study are taken together."
+    "Mean loss over a sample's trained tokens, noise off. A model that has memorised its training samples has low "
+    "losses on them and higher ones on held-out samples. Samples of all seeds of a study are pooled."
 )
 _Group = tuple[str, tuple[float, ...]]
 
@@ -33,7 +33,7 @@ def overfitting(inputs: Inputs) -> PageSection | None:
         splits.setdefault(split, []).append(group)
     all_values = [value for groups in splits.values() for _, values in groups for value in values]
     for split, groups in splits.items():
-        # On the same axis, so that training and held-out samples can be compared.
+        # A common axis makes training and held-out samples comparable.
         plot = Histogram("loss of a sample", groups, (min(all_values), max(all_values)))
         name = _name(split)
         blocks.append(Chart(f"clean-loss-{name}", f"Losses of {name} samples", plot))
@@ -77,8 +77,8 @@ def _rows(result: Result) -> list[list[str]]:
 
 
 _COPIES_LEAD = (
-    "Greedy answers to training prompts beside the training answers: 1 is a copy, to the word. Samples of all seeds "
-    "are taken together."
+    "Greedy answers to training prompts, compared with the training answers: 1 is a word-for-word copy. Samples of all "
+    "seeds are pooled."
 )
 _SCORES = (("rouge_l", "ROUGE-L"), ("bleu_4", "BLEU-4"))
 
@@ -95,7 +95,7 @@ def memorization(inputs: Inputs) -> PageSection | None:
         groups = [(item.label, values) for item in found if (values := item.per_sample(key))]
         if groups:
             mark = (threshold, f"near-copies above {threshold:g}") if key == "rouge_l" else None
-            # BLEU is told in percent by some libraries.
+            # Some libraries report BLEU in percent.
             top = 1.0 if max(max(values) for _, values in groups) <= 1 else 100.0
             slug, title = key.replace("_", "-"), f"{name} of answers to training prompts"
             blocks.append(Chart(f"memorization-{slug}", title, Histogram(name, groups, (0.0, top), mark)))

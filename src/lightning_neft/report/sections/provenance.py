@@ -1,4 +1,4 @@
-"""Where the numbers come from: files with their hashes, versions, settings, seeds, commands."""
+"""The provenance of the numbers: files with their hashes, versions, settings and seeds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lightning_neft.report.numbers import MISSING, count
 
 __all__ = ["provenance"]
 
-_LEAD = "This page was made from the files below; each says itself how it was made. Secrets are left out."
+_LEAD = "This page was made from the files below, with the settings and versions that they record. Secrets are masked."
 
 
 def provenance(inputs: Inputs) -> PageSection:
-    """Return the section, which every page has."""
+    """Return the section; every page has it."""
     rows = [
         *(
             [one.name, one.kind.replace("_", " "), one.label, _text(one.provenance.data.get("created")), one.sha256]

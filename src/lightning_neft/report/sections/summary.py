@@ -1,4 +1,4 @@
-"""The summary: what was compared, and what the intervals tell."""
+"""The summary: each comparison with its interval and verdict."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lightning_neft.report.sections.win_rates import win_rate_findings
 
 __all__ = ["summary"]
 
-_PAIRED = "Differences between arms are to the baseline, pair by pair: same seed, same samples. "
+_PAIRED = "Differences between arms are taken from the baseline in pairs: same seed, same samples. "
 _LEAD = (
-    "Where an interval holds 0 there is no evidence of a difference, whatever the mean is; that is no evidence that "
+    "If an interval includes 0, there is no evidence of a difference, whatever the mean; this does not prove that "
     "there is none."
 )
 
@@ -51,7 +51,9 @@ def _of_study(study: StudyResult, several: bool) -> list[Block]:
         plot = Dots(f"difference in {name}", rows, (0.0, "none"))
         blocks.append(Chart(f"difference-{metric.replace('_', '-')}", title, plot, _basis(comparisons)))
     if not blocks:
-        blocks.append(Note(f"{of}Nothing was compared: that takes a baseline and an alpha that came to their end."))
+        blocks.append(
+            Note(f"{of}Nothing was compared: a comparison needs a finished baseline and another finished alpha.")
+        )
     blocks.extend(_cautions(study, of))
     return blocks
 
@@ -59,7 +61,7 @@ def _of_study(study: StudyResult, several: bool) -> list[Block]:
 def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Finding]) -> str:
     alphas: dict[str, list[str]] = {}
     for one, item in zip(comparisons, found, strict=True):
-        alphas.setdefault(item.tells, []).append(alpha_name(one.alpha))
+        alphas.setdefault(item.verdict, []).append(alpha_name(one.alpha))
     name = name[0].upper() + name[1:]
     if len(alphas) == 1 and "no evidence" in alphas:
         return f"{name}: no evidence of a difference at any alpha"
@@ -70,7 +72,7 @@ def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Find
         "no evidence": "no evidence of a difference",
         "no verdict": f"no verdict from fewer than {MIN_SEEDS} seeds",
     }
-    parts = [f"{said} with {', '.join(alphas[tells])}" for tells, said in words.items() if tells in alphas]
+    parts = [f"{said} with {', '.join(alphas[verdict])}" for verdict, said in words.items() if verdict in alphas]
     return f"{name}: {'; '.join(parts)}"
 
 
@@ -90,8 +92,7 @@ def _cautions(study: StudyResult, of: str) -> list[Block]:
     if study.comparisons and min(one.n_seeds for one in study.comparisons) < MIN_SEEDS:
         blocks.append(
             Note(
-                f"{of}Fewer than {MIN_SEEDS} seeds give no verdict: how much another seed would change the difference "
-                "is not known.",
+                f"{of}Fewer than {MIN_SEEDS} seeds give no verdict: the spread between seeds is not known well enough.",
                 is_warning=True,
             )
         )
@@ -100,17 +101,15 @@ def _cautions(study: StudyResult, of: str) -> list[Block]:
         blocks.append(
             Note(
                 f"{of}These are {n_comparisons} comparisons, not corrected for their number: "
-                f"about one in {one_in} shows a difference by chance where there is none."
+                f"about one in {one_in} shows a difference by chance alone."
             )
         )
     compared = {alpha for one in study.comparisons for alpha in (one.alpha, one.baseline)}
-    if compared and (left_out := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
-        blocks.append(Note(f"{of}Not compared: {', '.join(left_out)}.", is_warning=True))
+    if compared and (omitted := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
+        blocks.append(Note(f"{of}Not compared: {', '.join(omitted)}.", is_warning=True))
     if unfinished := study.in_state("failed", "pruned", "waiting"):
         arms = "; ".join(f"{arm.name} ({arm.state})" for arm in unfinished)
-        blocks.append(
-            Note(f"{of}{len(unfinished)} of {len(study.arms)} arms did not come to their end: {arms}.", is_warning=True)
-        )
+        blocks.append(Note(f"{of}{len(unfinished)} of {len(study.arms)} arms did not finish: {arms}.", is_warning=True))
     return blocks
 
 
