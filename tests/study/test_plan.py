@@ -18,7 +18,7 @@ from lightning_neft.study.plan import Arm, Plan, Search, parse_alphas, parse_sea
         ("0,nan", "--alphas '0,nan': 'nan' is not a number of 0 or more; use the form 0,5,10,15"),
         ("0,,5", "--alphas '0,,5': '' is not a number of 0 or more; use the form 0,5,10,15"),
         ("0,5,5.0", "--alphas '0,5,5.0': a value is repeated; give each one once"),
-        ("5,10", "--alphas '5,10': 0, the baseline of all comparisons, is missing; give 0,5,10"),
+        ("5,10", "--alphas '5,10': 0 is missing, the baseline of all comparisons; give 0,5,10"),
     ],
 )
 def test_a_wrong_list_of_alphas_is_named(text: str, message: str) -> None:

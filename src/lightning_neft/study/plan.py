@@ -155,7 +155,7 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     if len(set(alphas)) < len(alphas):
         raise ConfigError(f"--alphas {text!r}: a value is repeated; give each one once")
     if 0 not in alphas:
-        raise ConfigError(f"--alphas {text!r}: 0, the baseline of all comparisons, is missing; give 0,{text}")
+        raise ConfigError(f"--alphas {text!r}: 0 is missing, the baseline of all comparisons; give 0,{text}")
     return tuple(sorted(alphas))
 
 

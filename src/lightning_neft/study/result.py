@@ -18,7 +18,7 @@ from lightning_neft.study.pairing import unpaired
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["compare", "study_result", "write_study"]
+__all__ = ["compare", "write_study"]
 
 
 def write_study(
@@ -31,6 +31,8 @@ def write_study(
 ) -> dict[str, Any]:
     """Write the current result of a study, and return it.
 
+    An arm that does not pair with the other arms of its seed counts as failed.
+
     Args:
         path: The file.
         plan: The plan, with the folders of the arms.
@@ -39,21 +41,11 @@ def write_study(
         inputs: The input files of the arms.
         settings: The options that its numbers depend on.
     """
-    result = study_result(plan, recipe, jobs, inputs, settings)
-    write_result(path, result)
-    return result
-
-
-def study_result(
-    plan: Plan, recipe: str, jobs: Sequence[JobState], inputs: Sequence[InputFile], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the current result of a study; see `write_study`.
-
-    An arm that does not pair with the other arms of its seed counts as failed.
-    """
     arms = list(_arms(plan, jobs))
     study = StudyResult(recipe, recipe, arms, compare(arms))
-    return make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None))
+    result = make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None))
+    write_result(path, result)
+    return result
 
 
 def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
