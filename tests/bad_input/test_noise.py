@@ -61,16 +61,16 @@ CASES = [
         ("neftune.alpha: got 'inf'",),
     ),
     Case("preview: alpha is negative", "preview --config=quickstart --neftune.alpha=-2", ("alpha=-2",)),
-    Case("study: alpha is NaN", "study --alphas=0,nan", ("--alphas '0,nan'", "'nan' is no number from 0 on")),
-    Case("study: alpha is negative", "study --alphas=0,-5", ("'-5' is no number from 0 on",)),
-    Case("study: alpha is infinite", "study --alphas=0,inf", ("'inf' is no number from 0 on",)),
-    Case("study: alphas are text", "study --alphas=zero,five", ("'zero' is no number from 0 on",)),
-    Case("study: no alphas", "study --alphas=", ("--alphas ''", "give such as 0,5,10,15")),
-    Case("study: an alpha twice", "study --alphas=0,5,5.0", ("a value is there twice",)),
+    Case("study: alpha is NaN", "study --alphas=0,nan", ("--alphas '0,nan'", "'nan' is not a number of 0 or more")),
+    Case("study: alpha is negative", "study --alphas=0,-5", ("'-5' is not a number of 0 or more",)),
+    Case("study: alpha is infinite", "study --alphas=0,inf", ("'inf' is not a number of 0 or more",)),
+    Case("study: alphas are text", "study --alphas=zero,five", ("'zero' is not a number of 0 or more",)),
+    Case("study: no alphas", "study --alphas=", ("--alphas ''", "use the form 0,5,10,15")),
+    Case("study: an alpha twice", "study --alphas=0,5,5.0", ("a value is repeated",)),
     Case("study: no baseline", "study --alphas=5,10", ("0 is missing", "give 0,5,10")),
     Case("study: search downwards", "study --search=20,1", ("--search '20,1'", "the smallest and the largest alpha")),
     Case("study: search of one end", "study --search=5", ("--search '5'",)),
-    Case("study: search of NaN", "study --search=nan,5", ("'nan' is no number from 0 on",)),
+    Case("study: search of NaN", "study --search=nan,5", ("'nan' is not a number of 0 or more",)),
 ]
 
 

@@ -62,7 +62,7 @@ OUTPUTS_FILES = [
     ),
     outputs("answers without a question", _without(OUTPUTS, "instruction"), "o.json, record 2 has no 'instruction'"),
     outputs(
-        "an answer that is a number", _with(OUTPUTS, output=5), "o.json, record 2: 'output' is 5, it has to be a text"
+        "an answer that is a number", _with(OUTPUTS, output=5), "o.json, record 2: 'output' is 5, it must be a string"
     ),
     outputs("an answer that is null", _with(OUTPUTS, output=None), "o.json, record 2: 'output' is None"),
     outputs("an answer that is a list", _with(OUTPUTS, output=["a"]), "o.json, record 2: 'output' is ['a']"),
@@ -110,7 +110,7 @@ OUTPUTS_FILES = [
         "none of its 1 records has a preference",
     ),
     annotations(
-        "a preference of 3", _with(ANNOTATIONS, preference=3), "a.json, record 2: 'preference' is 3", "it has to be 1"
+        "a preference of 3", _with(ANNOTATIONS, preference=3), "a.json, record 2: 'preference' is 3", "it must be 1"
     ),
     annotations("a preference below 0", _with(ANNOTATIONS, preference=-1), "a.json, record 2: 'preference' is -1"),
     annotations("a preference of text", _with(ANNOTATIONS, preference="2"), "a.json, record 2: 'preference' is '2'"),
@@ -256,7 +256,7 @@ EVALUATE = [
     option(
         "a judge at a file",
         _JUDGE.replace("http://127.0.0.1:9/v1", "file:///etc/passwd"),
-        "'file:///etc/passwd' is no address of a judge",
+        "'file:///etc/passwd' is not a judge's address",
         base__json=_BASE,
     ),
     option("a judge at no port", _JUDGE.replace("127.0.0.1:9", "127.0.0.1:99999"), "99999", base__json=_BASE),

@@ -126,7 +126,7 @@ def test_a_win_rate_is_shown_raw_and_at_equal_length(folder: Path, capsys: pytes
 def test_a_rate_at_equal_length_that_cannot_be_is_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = annotations(folder, "alpha5", [1, 1, 1, 2, 2, 2])
     assert main(["evaluate", "--annotations", path]) == 0
-    assert "no rate at equal length: the difference in length tells" in " ".join(capsys.readouterr().out.split())
+    assert "no rate at equal length: the difference in length separates" in " ".join(capsys.readouterr().out.split())
     result = read_result(Path("results/alpha5-win_rate.json"))
     assert result["length_controlled_win_rate"] is None
     assert result["win_rate"] == 50

@@ -88,7 +88,7 @@ def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.Ca
             "--max-new-tokens 9 is less than the 250 tokens",
         ),
         (["--ablation", "--prompts", "prompts.json", "--limit", "0"], "--limit must be 1 or more, got 0"),
-        (["--tasks", "none.yaml", "--model", "tiny"], "--tasks: there is no file 'none.yaml'"),
+        (["--tasks", "none.yaml", "--model", "tiny"], "--tasks: the file 'none.yaml' does not exist"),
         (["--tasks", "none.yaml", "--model", "tiny", "--template", "alpaca"], "does not go with --tasks"),
         (["--tasks", "none.yaml", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
     ],

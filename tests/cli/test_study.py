@@ -293,7 +293,7 @@ def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: li
             ["--alphas=0,5", "--out=data.json"],
             "--out data.json: data.json is a file; give a folder",
         ),
-        (["--alphas=0,5", "--storage=nonsense"], "that is no URL of a database"),
+        (["--alphas=0,5", "--storage=nonsense"], "it is not a database URL"),
         (["--alphas=0,5", "--data.source=missing.json"], "missing.json"),
         (["--alphas=0,5", "--data.val_size=0", "--data.source=data.json"], "study compares losses on held-out samples"),
         (["--alphas=0,5", "--model.learning_rat=1"], "did you mean model.learning_rate?"),

@@ -96,7 +96,7 @@ def test_the_harness_keeps_its_log_level(model: Any, task: str) -> None:
 
 
 def test_a_missing_file_is_said_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match=r"--tasks: there is no file 'nowhere.yaml'"):
+    with pytest.raises(ConfigError, match=r"--tasks: the file 'nowhere.yaml' does not exist"):
         capability(torch.nn.Linear(1, 1), None, ["nowhere.yaml"])  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def test_a_file_of_a_task_runs_code_only_if_it_is_trusted(trusted: bool, model: 
     if trusted:
         capability(model, load_tokenizer("tiny"), [task], limit=1, trust_remote_code=True)
     else:
-        with pytest.raises(ConfigError, match=r"toy.yaml can run Python code .* give --trust-remote-code if you trust"):
+        with pytest.raises(ConfigError, match=r"toy.yaml can run Python code .* add --trust-remote-code if you trust"):
             capability(model, load_tokenizer("tiny"), [task], limit=1)
     assert (tmp_path / "ran").exists() == trusted
 

@@ -62,7 +62,7 @@ def test_each_sample_has_the_loss_that_it_has_alone(split: Any, module: CausalLM
     assert found.tokens == [int((store[index].labels != IGNORED).sum()) for index in range(len(store))]
 
 
-def test_the_mean_over_held_out_samples_is_the_models_own_val_loss(module: CausalLM, data: TextData) -> None:
+def test_the_mean_over_held_out_samples_equals_val_loss(module: CausalLM, data: TextData) -> None:
     (logged,) = trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
     found = clean_losses(module, data, "held_out")
     assert found.mean_loss == pytest.approx(logged["val/loss"], rel=1e-5)
@@ -70,7 +70,7 @@ def test_the_mean_over_held_out_samples_is_the_models_own_val_loss(module: Causa
     assert found.mean_loss != pytest.approx(sum(found.per_sample) / len(found.per_sample), rel=1e-3)
 
 
-def test_after_a_fit_there_is_no_noise_and_no_dropout_in_it_and_nothing_is_moved(data: TextData) -> None:
+def test_it_has_no_noise_or_dropout_and_moves_no_random_state(data: TextData) -> None:
     module = CausalLM("tiny", learning_rate=1e-3)
     trainer(max_steps=1, limit_val_batches=0, callbacks=[NEFTune(alpha=500)]).fit(module, datamodule=data)
     for item in module.modules():

@@ -31,7 +31,7 @@ def test_the_variants_are_those_of_the_paper() -> None:
     }
 
 
-def test_the_sentence_ends_the_last_instruction_and_nothing_else_changes() -> None:
+def test_only_the_end_of_the_last_instruction_changes() -> None:
     asked = Conversation(
         (
             Message("user", "Hi."),

@@ -20,7 +20,7 @@ def test_a_text_worked_out_by_hand() -> None:
     assert found.log_diversity == pytest.approx(-math.log(0.2))
 
 
-def test_the_paper_leaves_out_the_last_ngram_and_divides_by_100_once_more() -> None:
+def test_the_paper_drops_the_last_ngram_and_divides_by_100() -> None:
     # Without its last 2-gram, to-be, nothing repeats.
     found = paper_diversity(["to", "be", "or", "not", "to", "be"])
     assert found is not None

@@ -50,8 +50,8 @@ def test_outputs_are_read_from_a_list_and_from_lines(tmp_path: Path) -> None:
         ("[1]", "record 1"),
         ('[{"instruction": "a"', "line 1"),
         ('[{"instruction": "a", "output": "b"}, {"instruction": "c"}]', "record 2 has no 'output'; its keys are"),
-        ('[{"instruction": "a", "output": null}]', "record 1: 'output' is None, it has to be a text"),
-        ('[{"instruction": 3, "output": "b"}]', "record 1: 'instruction' is 3, it has to be a text"),
+        ('[{"instruction": "a", "output": null}]', "record 1: 'output' is None, it must be a string"),
+        ('[{"instruction": 3, "output": "b"}]', "record 1: 'instruction' is 3, it must be a string"),
         (
             '[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "c"}]',
             "record 2 has the same instruction as .*record 1: 'a'; keep one",
@@ -85,7 +85,7 @@ def test_a_preference_that_is_not_a_number_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preference", [3, -1, 0.5, "2", True, [1]])
 def test_other_preferences_are_refused(preference: Any, tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", [annotation(0, 1), annotation(1, preference)])
-    with pytest.raises(DataError, match=r"record 2: 'preference' is .*, it has to be 1 \(output_1 won\), 2"):
+    with pytest.raises(DataError, match=r"record 2: 'preference' is .*, it must be 1 \(output_1 won\), 2"):
         read_annotations(path)
 
 
@@ -112,7 +112,7 @@ def test_the_length_is_that_of_the_model_minus_the_baselines(tmp_path: Path) -> 
     assert win_rate_result(read_judged(written(tmp_path / "a.json", records)))["length_effect"] > 1
 
 
-def test_files_of_several_models_and_without_verdicts_are_refused(tmp_path: Path) -> None:
+def test_files_of_several_models_or_no_verdicts_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", [annotation(0, 1), annotation(1, 1, generator_2="alpha10")])
     with pytest.raises(DataError, match=r"holds annotations \(generator_2\) of several models \('alpha10', 'alpha5'\)"):
         read_judged(path)

@@ -41,7 +41,7 @@ def test_an_input_is_told_by_hash_and_name_without_its_folder(tmp_path: Path) ->
     ("text", "message"),
     [
         ("{", "is not a result: not JSON"),
-        ("[1]", "is not a result: it holds a list where an object is to be"),
+        ("[1]", "is not a result: it is a list, it must be an object"),
         (json.dumps(_result(schema="x/2")), "schema is 'x/2', it can be lightning_neft.result/1"),
         (json.dumps(_result(kind="loss")), "kind is 'loss', it can be text_statistics"),
         (json.dumps(_result(label=None)), "label is None"),

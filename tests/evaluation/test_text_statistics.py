@@ -35,13 +35,13 @@ def test_numbers_worked_out_by_hand() -> None:
     assert found["per_sample"]["repetition_2"] == [pytest.approx(0.2), None, None, 0]
 
 
-def test_the_same_ngram_in_two_texts_counts_once_among_the_distinct() -> None:
+def test_an_ngram_in_two_texts_counts_as_one_distinct_ngram() -> None:
     assert statistics_of(["a b", "a b"])["distinct_2"] == 0.5
     # A word with a blank inside there is not, so that these are two.
     assert statistics_of(["ab c", "a bc"])["distinct_2"] == 1
 
 
-def test_the_first_words_decide_diversity_and_whole_texts_the_length() -> None:
+def test_diversity_uses_the_first_words_and_length_all_words() -> None:
     # The first five words repeat nothing, the rest does; the second text is too short.
     found = statistics_of(["a b c d e a b c d e", "a b c d"], first_k_tokens=5)
     assert (found["n_total"], found["n_short"], found["n_without_diversity"]) == (2, 1, 1)

@@ -45,7 +45,7 @@ def _drawn(rate: float, effect: float, count: int, seed: int) -> tuple[np.ndarra
     return (random.random(count) < expit(logits)).astype(float), lengths
 
 
-def test_the_rate_at_equal_length_is_found_although_the_judge_likes_length() -> None:
+def test_the_rate_at_equal_length_is_free_of_length_bias() -> None:
     wins, lengths = _drawn(0.4, 2.0, 20_000, seed=1)
     found = length_controlled_win_rate(wins, lengths)
     assert win_rate(wins).win_rate > 50
@@ -79,10 +79,10 @@ def test_draws_are_half_a_win_and_half_a_loss() -> None:
 @pytest.mark.parametrize(
     ("wins", "lengths", "reason"),
     [
-        ([0, 0, 1, 1], [-2, -1, 1, 2], "tells all wins from all losses"),
-        ([1, 1, 0, 0], [-2, -1, 1, 2], "tells all wins from all losses"),
+        ([0, 0, 1, 1], [-2, -1, 1, 2], "separates all wins from all losses"),
+        ([1, 1, 0, 0], [-2, -1, 1, 2], "separates all wins from all losses"),
         # They touch at one length, where there are both: the solution is still at infinity.
-        ([0, 0, 1, 1], [-2, 0, 0, 2], "tells all wins from all losses"),
+        ([0, 0, 1, 1], [-2, 0, 0, 2], "separates all wins from all losses"),
         ([1, 1, 1], [-1, 0, 1], "there is no loss"),
         ([0, 0, 0], [-1, 0, 1], "there is no win"),
         ([1, 0, 1, 0], [5, 5, 5, 5], "fewer than three values"),
@@ -108,7 +108,7 @@ def test_differences_are_paired() -> None:
         win_rate_difference([1, 0], [1, 0, 0])
 
 
-def test_the_interval_of_a_difference_at_equal_length_is_that_of_its_spread() -> None:
+def test_the_interval_at_equal_length_matches_the_spread() -> None:
     """Two models of one judge and the same instructions, hard and easy ones for both."""
     differences, widths = [], []
     for seed in range(200):
@@ -138,7 +138,7 @@ def test_a_difference_at_equal_length_needs_both_rates() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 12, 60])
-def test_the_interval_at_equal_length_has_the_correction_for_two_coefficients(count: int) -> None:
+def test_the_interval_is_corrected_for_two_coefficients(count: int) -> None:
     """Restated: sandwich estimator of both fits together, times n / (n - 2), with Student's quantile."""
     random = np.random.default_rng(count)
     fits, given = [], []

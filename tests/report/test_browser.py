@@ -65,7 +65,7 @@ def focused(browser: WebDriver) -> str:
     return browser.execute_script("return document.activeElement.id || document.activeElement.textContent.trim()")
 
 
-def test_it_loads_from_disk_without_an_error_and_runs_nothing_of_strangers(opened: WebDriver) -> None:
+def test_it_loads_from_disk_and_runs_no_foreign_script(opened: WebDriver) -> None:
     assert opened.get_log("browser") == []
     assert "taken" not in opened.title
     pictures = opened.execute_script(
@@ -75,7 +75,7 @@ def test_it_loads_from_disk_without_an_error_and_runs_nothing_of_strangers(opene
     assert all(complete and width > 0 and address == "data:" for complete, width, address in pictures)
 
 
-def test_the_policy_stops_a_script_and_a_style_that_are_not_its_own(opened: WebDriver) -> None:
+def test_the_policy_stops_foreign_scripts_and_styles(opened: WebDriver) -> None:
     opened.execute_script(
         "const one = document.createElement('script'); one.textContent = 'document.title = \"taken\"';"
         "document.body.append(one); document.body.setAttribute('style', 'display: none')"
@@ -85,7 +85,7 @@ def test_the_policy_stops_a_script_and_a_style_that_are_not_its_own(opened: WebD
     assert sum("Content Security Policy" in message for message in messages) == 2
 
 
-def test_only_the_first_answers_are_shown_until_more_are_asked_for(opened: WebDriver) -> None:
+def test_more_answers_are_shown_on_request(opened: WebDriver) -> None:
     assert count(opened) == "40 of 40 instructions, the first 25 are shown"
     assert len(shown(opened)) == 25
     opened.execute_script("document.querySelector('[data-more]').focus()")

@@ -14,7 +14,7 @@ from lightning_neft.report.inputs import read_inputs
 from report.example import answer_file, study, text_statistics, write
 
 
-def test_results_and_answers_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+def test_results_and_answers_are_recognised_by_content(tmp_path: Path) -> None:
     one = write(tmp_path / "one.json", text_statistics("alpha5"))
     two = answer_file(tmp_path / "two.json", "alpha5", [("q", "a")])
     inputs = read_inputs([two, one])
@@ -23,7 +23,7 @@ def test_results_and_answers_are_told_apart_by_what_they_hold(tmp_path: Path) ->
     assert inputs.results[0].sha256 == hashlib.sha256(one.read_bytes()).hexdigest()
 
 
-def test_results_that_were_printed_together_are_read_as_if_they_had_been_written_apart(tmp_path: Path) -> None:
+def test_results_printed_together_are_read_one_by_one(tmp_path: Path) -> None:
     together = tmp_path / "printed.json"
     both = [text_statistics("alpha0"), text_statistics("alpha5")]
     together.write_text(json.dumps({"results": both}), encoding="utf-8")
@@ -36,7 +36,7 @@ def test_results_that_were_printed_together_are_read_as_if_they_had_been_written
         read_inputs([together])
 
 
-def test_files_of_the_same_name_and_generator_get_labels_that_differ(tmp_path: Path) -> None:
+def test_files_of_the_same_name_get_different_labels(tmp_path: Path) -> None:
     paths = []
     for folder in ("alpha0", "alpha5"):
         (tmp_path / folder).mkdir()
@@ -81,14 +81,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda arm: arm.update(alpha="five"), "arms[0]: alpha is 'five', where a number is expected"),
-        (lambda arm: arm.pop("seed"), "arms[0]: seed is None, it has to be a number"),
+        (lambda arm: arm.pop("seed"), "arms[0]: seed is None, it must be a number"),
         (lambda arm: arm.update(state="fine"), "arms[0]: state is 'fine', it can be complete"),
         (lambda arm: arm.update(curves=[1]), "arms[0]: curves is [1], where an object is expected"),
         (lambda arm: arm["curves"].update({"val/loss": [[1]]}), "val/loss is [[1]], where a list of [step, value]"),
         (lambda arm: arm.update(answers=[3]), "arms[0]: answers is [3], where a list of objects is expected"),
     ],
 )
-def test_a_study_that_is_not_as_it_should_be_is_named_by_key(tmp_path: Path, change, message: str) -> None:
+def test_a_broken_study_is_reported_by_key(tmp_path: Path, change, message: str) -> None:
     result = study()
     change(result["arms"][0])
     path = tmp_path / "study.json"

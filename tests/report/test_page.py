@@ -69,7 +69,7 @@ def test_the_page_has_a_section_for_all_that_there_are_data_for(everything: Node
     assert [node.attributes["id"] for node in everything.all("section")] == [*ALL, "provenance"]
 
 
-def test_a_section_without_data_is_left_out(tmp_path: Path) -> None:
+def test_a_section_without_data_is_omitted(tmp_path: Path) -> None:
     page = page_of(tmp_path, write(tmp_path / "a.json", text_statistics()))
     assert [node.attributes["id"] for node in page.all("section")] == ["texts", "provenance"]
 
@@ -96,8 +96,8 @@ def test_other_kinds_have_their_tables(tmp_path: Path) -> None:
     assert ["gsm8k", "exact_match,strict", "0.25 ± 0.12"] in cells
     assert ["long", "20.0"] in cells
     assert not any("stderr" in cell for row in cells for cell in row)
-    assert "the first 5 documents of each task alone" in page.text
-    assert 'long: "Write <more>"; late: no end within the first 250 tokens.' in page.text
+    assert "only the first 5 documents of each task" in page.text
+    assert 'long: "Write <more>"; late: at least 250 tokens.' in page.text
 
 
 def test_a_study_shows_how_the_losses_of_its_samples_are_spread(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_study_shows_how_the_losses_of_its_samples_are_spread(tmp_path: Path) 
     ]
 
 
-def test_a_difference_of_win_rates_is_shown_raw_and_length_controlled(tmp_path: Path) -> None:
+def test_win_rate_differences_are_raw_and_length_controlled(tmp_path: Path) -> None:
     """A page of such a result alone: the judge's liking for length must not pass for a better model."""
     page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a")))
     assert [node.attributes["id"] for node in page.all("section")] == ["summary", "win-rates", "provenance"]
@@ -136,20 +136,20 @@ def test_a_difference_without_a_length_controlled_one_says_why(tmp_path: Path) -
     assert len([item for item in page.all("li") if item.all("bdi")]) == 1
 
 
-def test_statistics_of_first_words_are_not_mixed_with_others_without_a_word(tmp_path: Path) -> None:
+def test_mixing_first_word_statistics_is_a_warning(tmp_path: Path) -> None:
     whole, first = text_statistics("whole"), text_statistics("first")
     first |= {"first_k_tokens": 50, "n_short": 7}
     paths = [write(tmp_path / f"{one['label']}.json", one) for one in (whole, first)]
     page = page_of(tmp_path, *paths)
     rows = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
     head = next(row for row in rows if row[0] == "answers of")
-    assert head[-2:] == ["of the first words", "shorter, left out"]
+    assert head[-2:] == ["of the first words", "shorter, omitted"]
     assert [row[-2:] for row in rows if row[0] in ("whole", "first") and len(row) == len(head)] == [
         ["—", "—"],
         ["50", "7"],
     ]
-    assert "such rows are not to be compared" in page.text
-    assert "not to be compared" not in page_of(tmp_path, paths[1]).text
+    assert "do not compare such rows" in page.text
+    assert "do not compare" not in page_of(tmp_path, paths[1]).text
 
 
 def test_headings_are_in_order_and_landmarks_are_there(everything: Node) -> None:
@@ -172,7 +172,7 @@ def test_ids_are_unique_and_what_refers_to_one_finds_it(everything: Node) -> Non
             assert node.attributes["href"].removeprefix("#") in ids
 
 
-def test_every_control_has_a_label_and_every_table_can_be_scrolled_by_keyboard(everything: Node) -> None:
+def test_controls_have_labels_and_tables_scroll_by_keyboard(everything: Node) -> None:
     labelled = {node.attributes["for"] for node in everything.all("label")}
     controls = everything.all("input", "select")
     assert controls
@@ -194,7 +194,7 @@ def test_every_plot_has_words_data_and_a_dark_form(everything: Node) -> None:
         assert figure.all("details")[0].all("table")[0].all("td")
 
 
-def test_the_policy_allows_this_script_and_this_style_and_nothing_else(everything: Node) -> None:
+def test_the_policy_allows_only_this_script_and_style(everything: Node) -> None:
     policy = next(node for node in everything.all("meta") if "http-equiv" in node.attributes).attributes["content"]
 
     def sha(node: Node) -> str:
@@ -270,7 +270,7 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
     assert "[U+D800] x" in page_of(tmp_path, path).text
 
 
-def test_secrets_of_settings_errors_and_addresses_are_left_out(tmp_path: Path) -> None:
+def test_secrets_of_settings_errors_and_addresses_are_masked(tmp_path: Path) -> None:
     settings = {
         "judge": {"api_key": "hunter2"},
         "storage": "postgresql://me:hunter2@db/x",
@@ -322,7 +322,7 @@ def test_the_same_instruction_twice_in_a_study_stays_two(tmp_path: Path) -> None
     assert [node.text for node in page.all("dd")] == ["first", "second"]
 
 
-def test_pictures_lie_beside_the_page_and_two_studies_do_not_share_them(tmp_path: Path) -> None:
+def test_each_study_has_its_own_pictures_next_to_the_page(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{label}.json", study(label=label)) for label in ("one", "two")]
     written = write_report(paths, tmp_path / "both.html")
     assert written.page == tmp_path / "both.html"

@@ -10,10 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from lightning_neft.report.plots.dots import Dot, Dots
+from lightning_neft.report.plots.figure import DARK, LIGHT, Theme, png, svg_address
 from lightning_neft.report.plots.histogram import Histogram
 from lightning_neft.report.plots.lines import CurveGroup, Lines, mean_curve, thinned
-from lightning_neft.report.plots.render import png, svg_address
-from lightning_neft.report.plots.theme import DARK, LIGHT, Theme
 from report.contrast import contrast
 
 STRANGE = (
@@ -57,7 +56,7 @@ def test_a_long_curve_keeps_its_mean_when_it_is_thinned() -> None:
     assert short[-1] == (1000, 998.0)
 
 
-def test_the_table_of_a_long_curve_has_its_ends_and_says_that_it_leaves_steps_out() -> None:
+def test_the_table_of_a_long_curve_says_that_it_omits_steps() -> None:
     table = Lines("loss", [CurveGroup("a", [tuple((step, 1.0) for step in range(150))])]).table("Loss")
     assert len(table.rows) == 40
     assert (table.rows[0][0], table.rows[-1][0]) == ("0", "149")
@@ -92,7 +91,7 @@ def test_texts_of_strangers_are_drawn_and_nothing_more() -> None:
         assert not re.search(r"\son\w+=|href=\"(?!#|http://www\.w3\.org|https?://)", picture)
 
 
-def test_the_same_data_give_the_same_bytes_and_leave_matplotlib_as_it_was() -> None:
+def test_the_same_data_give_the_same_bytes() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)

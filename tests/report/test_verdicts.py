@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.report.arms import read_study
+from lightning_neft.evaluation.fields import Fields
+from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Finding, Findings, Note
 from lightning_neft.report.difference import finding
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.summary import summary
 from report.example import study, win_rate
@@ -19,7 +19,7 @@ def inputs_of(*results: dict) -> Inputs:
         Result("a.json", "0", one["kind"], one["label"], Fields(one, "a.json"), Fields(one["provenance"], "a.json"))
         for one in results
     ]
-    return Inputs(read, [], [read_study(one.fields) for one in read if one.kind == "study"])
+    return Inputs(read, [], [StudyResult.read(one.fields) for one in read if one.kind == "study"])
 
 
 def blocks_of(kind: type, *results: dict) -> list:
@@ -35,7 +35,7 @@ def findings(*results: dict) -> list[Finding]:
 @pytest.mark.parametrize("ends", [(-0.1, 0.1), (-0.3, 0.0), (0.0, 0.3), (0.0, 0.0), (-1e-9, 5.0), (2.0, 2.0)])
 def test_an_interval_that_holds_or_touches_zero_is_no_evidence(ends: tuple[float, float]) -> None:
     found = finding("alpha 5", "held_out_loss", Interval(sum(ends) / 2, *ends, 0.95))
-    assert found.tells == "no evidence"
+    assert found.verdict == "no evidence"
     assert found.sentence.startswith("no evidence of a difference")
 
 
@@ -54,11 +54,11 @@ def test_an_interval_that_holds_or_touches_zero_is_no_evidence(ends: tuple[float
 def test_the_word_is_that_of_the_metric(metric: str, sign: int, tells: str) -> None:
     low, high = sorted((sign * 1.0, sign * 3.0))
     found = finding("alpha 5", metric, Interval(sign * 2.0, low, high, 0.95))
-    assert found.tells == tells
+    assert found.verdict == tells
     assert found.sentence == f"{'lower' if sign < 0 else 'higher'} by 2 (95 % interval 1 to 3)"
 
 
-def test_the_headline_names_each_alpha_where_its_interval_puts_it() -> None:
+def test_the_headline_lists_each_alpha_under_its_verdict() -> None:
     result = study(alphas=(0, 1, 5, 15), intervals=((-0.2, -0.3, -0.1), (0.1, -0.1, 0.3), (0.2, 0.1, 0.3)))
     (block,) = blocks_of(Findings, result)
     assert block.headline == (
@@ -82,7 +82,7 @@ def test_fewer_than_three_seeds_give_no_verdict(seeds: tuple[int, ...]) -> None:
     result = study(seeds=seeds, intervals=((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3)))
     (block,) = blocks_of(Findings, result)
     assert block.headline == "Held-out loss: no verdict from fewer than 3 seeds with alpha 5, alpha 15"
-    assert [item.tells for item in block.findings] == ["no verdict", "no verdict"]
+    assert [item.verdict for item in block.findings] == ["no verdict", "no verdict"]
     few = "1 seed" if len(seeds) == 1 else "2 seeds"
     assert block.findings[0].sentence == f"no verdict from {few}, use 3 or more (-0.2, 95 % interval -0.3 to -0.1)"
     assert any("Fewer than 3 seeds" in note.text and note.is_warning for note in blocks_of(Note, result))
@@ -92,7 +92,7 @@ def test_fewer_than_three_seeds_give_no_verdict(seeds: tuple[int, ...]) -> None:
 def test_each_finding_says_how_many_seeds_it_is_of() -> None:
     result = study(seeds=(0, 1, 2))
     result["comparisons"][0]["n_seeds"] = 1
-    assert [(item.subject, item.tells) for item in findings(result)] == [
+    assert [(item.subject, item.verdict) for item in findings(result)] == [
         ("alpha 5 against alpha 0, 1 seed", "no verdict"),
         ("alpha 15 against alpha 0, 3 seeds", "no evidence"),
     ]
@@ -108,18 +108,18 @@ def test_arms_and_alphas_that_are_missing_are_named() -> None:
     texts = [note.text for note in blocks_of(Note, result) if note.is_warning]
     assert texts == [
         "Not compared: alpha 15.",
-        "1 of 9 arms did not come to their end: alpha 15, seed 1 (failed).",
+        "1 of 9 arms did not finish: alpha 15, seed 1 (failed).",
     ]
 
 
-def test_a_study_without_comparisons_says_that_nothing_was_compared() -> None:
+def test_a_study_without_comparisons_says_so() -> None:
     result = study(alphas=(0,), intervals=())
     assert any("Nothing was compared" in note.text for note in blocks_of(Note, result))
 
 
 def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
     def tells(rate: float, error: float) -> list[str]:
-        return [item.tells for item in findings(win_rate(rate=rate, error=error))]
+        return [item.verdict for item in findings(win_rate(rate=rate, error=error))]
 
     # The length-controlled rate of the example is 3 above the raw one.
     assert tells(26.46, 1.54) == ["worse", "worse"]
@@ -135,6 +135,6 @@ def test_a_win_rate_without_standard_error_gives_no_verdict(error: float | None)
 
 def test_few_pairs_make_a_win_rate_less_certain() -> None:
     few = win_rate(rate=45.0, error=2.0)
-    assert [item.tells for item in findings(few)] == ["worse", "no evidence"]
+    assert [item.verdict for item in findings(few)] == ["worse", "no evidence"]
     # Student's quantile with 3 degrees of freedom is 3.18: 45 +- 6.4.
-    assert [item.tells for item in findings(few | {"n_total": 4})] == ["no evidence", "no evidence"]
+    assert [item.verdict for item in findings(few | {"n_total": 4})] == ["no evidence", "no evidence"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_neft.study.measure import read_curves
 
 
-def test_a_run_that_went_on_has_one_curve_without_doubled_steps(tmp_path: Path) -> None:
+def test_a_resumed_run_has_one_curve_without_repeated_steps(tmp_path: Path) -> None:
     # version_10 comes after version_2: by number, not by name.
     for version, rows in (("2", ["1,3.0,", "2,2.5,4.0", "3,2.0,"]), ("10", ["3,1.9,", "4,1.5,3.5"])):
         folder = tmp_path / f"version_{version}"

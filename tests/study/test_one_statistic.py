@@ -11,16 +11,16 @@ import pytest
 
 from lightning_neft.cli.study_display import Display
 from lightning_neft.evaluation.clean_loss import CleanLosses
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.result import make_result, provenance
-from lightning_neft.report.arms import read_study
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.arms import arm_table
 from lightning_neft.report.sections.summary import summary
 from lightning_neft.study import measure as module
 from lightning_neft.study.arm import Measures
-from lightning_neft.study.compare import compare
 from lightning_neft.study.plan import Plan
+from lightning_neft.study.result import compare
 
 # Two short samples that the noise makes better, and a long one that it makes worse by less: over samples the noise
 # lowers the loss by 0.1 on average, over tokens it raises it.
@@ -47,12 +47,12 @@ def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             measured = module.measure(empty, empty, empty, Measures(answers=0, max_new_tokens=1, memorization=0))
             folder = f"arms/alpha-{alpha:g}-seed-{seed}"
             more = {"state": "complete", "error": None, "seconds": 1.0, "folder": folder, "curves": {}}
-            arms.append({"alpha": alpha, "seed": seed, **more, **measured})
-    metrics = {"recipe": "r", "alphas": [0.0, 5.0], "seeds": [*SEEDS], "arms": arms, "comparisons": compare(arms)}
+            arms.append(ArmResult.read(Fields({"alpha": alpha, "seed": seed, **more, **measured}, "arm.json")))
+    metrics = StudyResult("r", "r", arms, compare(arms)).metrics()
     return make_result("study", "r", metrics, provenance([], {}, None))
 
 
-def test_losses_of_arms_and_their_difference_are_means_over_samples(result: dict[str, Any]) -> None:
+def test_losses_and_their_difference_are_means_over_samples(result: dict[str, Any]) -> None:
     by_tokens = [sum(map(lambda one, n: one * n, losses, TOKENS)) / sum(TOKENS) for losses in (PLAIN, NOISY)]
     assert by_tokens[1] > by_tokens[0]  # the other sign
     losses = {(arm["alpha"], arm["seed"]): arm["held_out_loss"] for arm in result["arms"]}
@@ -77,7 +77,7 @@ def test_the_terminal_and_the_page_show_that_statistic(
     assert "-0.1" in printed
     fields = Fields(result, "study.json")
     read = [Result("study.json", "0", "study", "r", fields, Fields(result["provenance"], "study.json"))]
-    inputs = Inputs(read, [], [read_study(fields)])
+    inputs = Inputs(read, [], [StudyResult.read(fields)])
     section = arm_table(inputs)
     assert section is not None
     (table,) = section.blocks

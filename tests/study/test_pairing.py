@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_neft.evaluation.study_result import ArmResult
 from lightning_neft.study.pairing import Fingerprint, unpaired
 
 
@@ -17,14 +18,14 @@ def digest(*batches: list[list[int]]) -> str | None:
     return fingerprint.digests()["data"]
 
 
-def test_the_checksum_tells_order_content_and_number_of_batches_apart() -> None:
+def test_the_checksum_depends_on_order_content_and_number() -> None:
     one, other = [[1, 2, 3]], [[4, 5, 6]]
     different = [(one,), (other,), (one, other), (other, one), (one, one), ([[1, 3, 2]],), ([[1, 2, 3, 0]],), ()]
     assert len({digest(*batches) for batches in different}) == len(different)
     assert digest(one, other) == digest(one, other)
 
 
-def test_a_resumed_run_ends_with_the_checksums_of_the_unbroken_one() -> None:
+def test_a_resumed_run_has_the_checksums_of_an_unbroken_one() -> None:
     whole, first, second = Fingerprint(), Fingerprint(), Fingerprint()
     model = torch.nn.Linear(3, 2)
     batches = [{"input_ids": torch.tensor([[n, n + 1]]), "labels": torch.tensor([[-100, n]])} for n in range(4)]
@@ -43,7 +44,7 @@ def test_a_resumed_run_ends_with_the_checksums_of_the_unbroken_one() -> None:
     assert all(isinstance(value, int) for value in second.state_dict().values())
 
 
-def test_other_weights_have_another_checksum_and_frozen_ones_do_not_count() -> None:
+def test_the_checksum_covers_only_trainable_weights() -> None:
     torch.manual_seed(0)
     one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     found = []
@@ -66,14 +67,14 @@ def test_two_dtypes_of_weights_are_summed() -> None:
 
 
 @pytest.mark.parametrize("name", ["data", "weights"])
-def test_an_arm_that_saw_something_else_than_the_others_of_its_seed_is_named(name: str) -> None:
+def test_an_arm_with_other_batches_or_weights_is_named(name: str) -> None:
     same = {"data": "aa", "weights": "bb"}
     others = [
-        {"alpha": 0.0, "seed": 0, "digests": same},
-        {"alpha": 0.0, "seed": 1, "digests": {"data": "cc", "weights": "dd"}},
+        ArmResult(0.0, 0, "complete", digests=same),
+        ArmResult(0.0, 1, "complete", digests={"data": "cc", "weights": "dd"}),
     ]
-    assert unpaired({"alpha": 5.0, "seed": 0, "digests": same}, others) is None
-    problem = unpaired({"alpha": 5.0, "seed": 0, "digests": {**same, name: "ee"}}, others)
+    assert unpaired(ArmResult(5.0, 0, "complete", digests=same), others) is None
+    problem = unpaired(ArmResult(5.0, 0, "complete", digests={**same, name: "ee"}), others)
     assert problem is not None
     assert problem.startswith("not a pair with alpha 0: its ")
     assert f"checksums ee and {same[name]}" in problem

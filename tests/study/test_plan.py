@@ -13,12 +13,12 @@ from lightning_neft.study.plan import Arm, Plan, Search, parse_alphas, parse_sea
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0,x", "--alphas '0,x': 'x' is no number from 0 on; give such as 0,5,10,15"),
-        ("0,-1", "--alphas '0,-1': '-1' is no number from 0 on; give such as 0,5,10,15"),
-        ("0,nan", "--alphas '0,nan': 'nan' is no number from 0 on; give such as 0,5,10,15"),
-        ("0,,5", "--alphas '0,,5': '' is no number from 0 on; give such as 0,5,10,15"),
-        ("0,5,5.0", "--alphas '0,5,5.0': a value is there twice; give each one once"),
-        ("5,10", "--alphas '5,10': 0 is missing, which the others are compared with; give 0,5,10"),
+        ("0,x", "--alphas '0,x': 'x' is not a number of 0 or more; use the form 0,5,10,15"),
+        ("0,-1", "--alphas '0,-1': '-1' is not a number of 0 or more; use the form 0,5,10,15"),
+        ("0,nan", "--alphas '0,nan': 'nan' is not a number of 0 or more; use the form 0,5,10,15"),
+        ("0,,5", "--alphas '0,,5': '' is not a number of 0 or more; use the form 0,5,10,15"),
+        ("0,5,5.0", "--alphas '0,5,5.0': a value is repeated; give each one once"),
+        ("5,10", "--alphas '5,10': 0 is missing, the baseline of all comparisons; give 0,5,10"),
     ],
 )
 def test_a_wrong_list_of_alphas_is_named(text: str, message: str) -> None:
@@ -40,5 +40,5 @@ def test_each_arm_has_a_folder_of_its_own_in_that_of_the_study() -> None:
     assert Path("out/arms/alpha-0.5-seed-1") in folders
 
 
-def test_a_search_counts_its_trials_and_the_baseline_with_each_seed() -> None:
+def test_a_search_counts_its_trials_and_the_baseline() -> None:
     assert Plan(Path("out"), (0.0,), (0, 1), Search(1, 20, trials=8)).arm_count == 18

@@ -35,7 +35,7 @@ def states(queue: ArmQueue) -> dict[Arm, str]:
     return {arm: job.state for job in queue.states() for arm in job.arms}
 
 
-def test_arms_come_seed_by_seed_with_the_baseline_first_and_end_with_what_is_said_of_them(tmp_path: Path) -> None:
+def test_arms_come_seed_by_seed_with_the_baseline_first(tmp_path: Path) -> None:
     queue = make_queue(tmp_path)
     taken = []
     while (job := queue.claim()) is not None:
@@ -76,7 +76,7 @@ def test_arms_that_two_workers_put_there_at_once_are_run_once(tmp_path: Path) ->
     assert states(queue) == {Arm(0.0, 0): "complete"}
 
 
-def test_two_processes_that_claim_as_fast_as_they_can_never_get_the_same_arm(tmp_path: Path) -> None:
+def test_two_racing_processes_never_claim_the_same_arm(tmp_path: Path) -> None:
     # SQLite by itself does not see to that: without the lock at the start of each transaction some are claimed twice.
     plan = Plan(tmp_path, tuple(float(n) for n in range(15)), SEEDS)
     found = claimed_by_two(plan, None)
@@ -86,7 +86,7 @@ def test_two_processes_that_claim_as_fast_as_they_can_never_get_the_same_arm(tmp
     }
 
 
-def test_two_studies_that_start_at_once_on_one_storage_keep_apart(tmp_path: Path) -> None:
+def test_two_studies_on_one_storage_do_not_mix(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'both.sqlite'}"
     # Of one name, in two folders; some arms are the same.
     plans = [
@@ -102,7 +102,7 @@ def test_two_studies_that_start_at_once_on_one_storage_keep_apart(tmp_path: Path
         assert len(states(queue)) == len(plan.alphas) * len(SEEDS)
 
 
-def test_the_arm_of_a_dead_worker_is_taken_over_by_one_and_lost_to_the_first(tmp_path: Path) -> None:
+def test_the_arm_of_a_dead_worker_is_taken_over_by_one_worker(tmp_path: Path) -> None:
     dead, alive, other = (make_queue(tmp_path, grace=1, seeds=(0,)) for _ in range(3))
     lost = claim(dead)
     assert lost.still_ours()
@@ -124,7 +124,7 @@ def test_the_arm_of_a_dead_worker_is_taken_over_by_one_and_lost_to_the_first(tmp
     assert [job.error for job in alive.states()] == [None] * 3
 
 
-def test_a_worker_that_dies_before_its_first_sign_of_life_is_noticed_too(tmp_path: Path) -> None:
+def test_a_worker_that_dies_before_a_heartbeat_is_noticed(tmp_path: Path) -> None:
     queue = make_queue(tmp_path, grace=1, alphas=(0.0,), seeds=(0,))
     with queue_module._without_notices():
         queue.study.ask()  # and no more
@@ -142,7 +142,7 @@ def test_an_arm_of_which_workers_die_again_and_again_fails(tmp_path: Path) -> No
         queue.put_again(queue.frozen(job._trial.number))
     assert queue.claim() is None
     (found,) = queue.states()
-    assert (found.state, found.error) == ("failed", "its worker ended 4 times without a word; out of memory?")
+    assert (found.state, found.error) == ("failed", "its worker ended 4 times without an error message; out of memory?")
 
 
 def test_an_arm_that_is_given_back_waits_again_however_often(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_failed_arms_are_run_again_when_that_is_asked_for(tmp_path: Path) -> Non
     assert one.claim() is None
 
 
-def test_a_pruner_gives_up_what_is_worse_than_the_others_but_never_the_baseline(tmp_path: Path) -> None:
+def test_a_pruner_stops_worse_arms_but_never_the_baseline(tmp_path: Path) -> None:
     queue = make_queue(tmp_path, pruner="median", alphas=(0.0, 1.0, 2.0, 3.0), seeds=(0, 1))
     verdicts = {}
     for _ in range(8):
@@ -198,7 +198,7 @@ def test_a_resumed_arm_may_come_by_a_validation_again(tmp_path: Path, recwarn: p
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_a_search_tries_so_many_alphas_with_all_seeds_and_goes_on_as_if_unbroken(tmp_path: Path, sampler: Any) -> None:
+def test_a_resumed_search_tries_the_same_alphas(tmp_path: Path, sampler: Any) -> None:
     search = Search(1.0, 20.0, trials=7, sampler=sampler)
 
     def run(folder: Path, stop_at: int | None) -> list[float]:
@@ -222,7 +222,7 @@ def test_a_search_tries_so_many_alphas_with_all_seeds_and_goes_on_as_if_unbroken
     assert run(tmp_path / "stopped", 4) == unbroken
 
 
-def test_two_workers_of_a_search_do_not_try_more_than_was_asked_for(tmp_path: Path) -> None:
+def test_two_workers_of_a_search_do_not_exceed_its_trials(tmp_path: Path) -> None:
     search = Search(1.0, 20.0, trials=2)
     one, other = (make_queue(tmp_path, alphas=(0.0,), seeds=(0,), search=search) for _ in range(2))
     jobs = [claim(one), claim(other), claim(one)]

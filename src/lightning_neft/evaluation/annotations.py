@@ -19,19 +19,19 @@ from lightning_neft.evaluation.win_rate import (
     win_rate_difference,
 )
 
-__all__ = ["Judged", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
+__all__ = ["AnnotationFile", "difference_result", "read_judged", "win_rate_metrics", "win_rate_result"]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The verdicts about one model against one baseline.
+class AnnotationFile:
+    """An annotations file: the verdicts on one model against one baseline.
 
     Attributes:
         label: Name of the model.
         baseline: Name of the baseline.
         judge: Name of the annotator.
         pairs: Those with a preference.
-        n_unjudged: How many others there were; AlpacaEval leaves them out as well.
+        n_unjudged: Number of other pairs; AlpacaEval omits them too.
         source: The file.
     """
 
@@ -43,18 +43,18 @@ class Judged:
     source: InputFile
 
 
-def read_judged(path: Path) -> Judged:
+def read_judged(path: Path) -> AnnotationFile:
     """Read an annotations file.
 
     Raises:
-        DataError: It is none, is about several models or baselines, or has no preference at all.
+        DataError: It is not an annotations file, has several models or baselines, or has no preference at all.
     """
     found = read_annotations(path)
     pairs = [item for item in found if item.preference is not None]
     if not pairs:
-        raise DataError(f"{path}: none of its {len(found)} records has a preference, so there is nothing to count")
+        raise DataError(f"{path}: none of its {len(found)} records has a preference; give a file with verdicts")
     judges = sorted({item.annotator for item in pairs if item.annotator})
-    return Judged(
+    return AnnotationFile(
         label=name_of_one([item.generator for item in found], path, "annotations (generator_2)", path.stem),
         baseline=name_of_one([item.baseline_generator for item in found], path, "baselines (generator_1)", "baseline"),
         judge=", ".join(judges) or "unknown",
@@ -65,7 +65,7 @@ def read_judged(path: Path) -> Judged:
 
 
 def win_rate_metrics(pairs: Sequence[Annotation]) -> dict[str, Any]:
-    """Return the metrics of a result of the kind win_rate, but for the names.
+    """Return the metrics of a result of the kind win_rate, without the names.
 
     Args:
         pairs: Annotations with a preference, one or more.
@@ -84,7 +84,7 @@ def win_rate_metrics(pairs: Sequence[Annotation]) -> dict[str, Any]:
     }
 
 
-def win_rate_result(judged: Judged) -> dict[str, Any]:
+def win_rate_result(judged: AnnotationFile) -> dict[str, Any]:
     """Return the result of the kind win_rate."""
     metrics = {
         **win_rate_metrics(judged.pairs),
@@ -95,21 +95,21 @@ def win_rate_result(judged: Judged) -> dict[str, Any]:
     return make_result("win_rate", judged.label, metrics, provenance([judged.source], {}, seed=None))
 
 
-def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, Any]:
+def difference_result(first: AnnotationFile, other: AnnotationFile, seed: int = 0) -> dict[str, Any]:
     """Return the result of the kind win_rate_difference: the other model minus the first.
 
     Args:
-        first: What is compared with.
+        first: The model to compare with.
         other: Another model on the same instructions, against the same baseline.
         seed: Of the bootstrap.
 
     Raises:
-        DataError: The two are not about the same.
+        DataError: The two have different baselines or instructions.
     """
     if first.baseline != other.baseline:
         raise DataError(
             f"{first.source.name} and {other.source.name} compare with different baselines, {first.baseline!r} and "
-            f"{other.baseline!r}: their win rates have no difference that means anything"
+            f"{other.baseline!r}: the difference of their win rates has no meaning"
         )
     of_first = {item.key: item for item in first.pairs}
     of_other = {item.key: item for item in other.pairs}
@@ -140,17 +140,17 @@ def difference_result(first: Judged, other: Judged, seed: int = 0) -> dict[str, 
 
 
 def _at_equal_length(found: Interval | str) -> dict[str, Any]:
-    """Return the keys of a difference at equal length, or of why there is none."""
+    """Return the keys of a difference at equal length, or the reason for its absence."""
     reason, numbers = (found, (None,) * 3) if isinstance(found, str) else (None, (found.mean, found.low, found.high))
     names = ("length_controlled_difference", "length_controlled_low", "length_controlled_high")
     return {**dict(zip(names, numbers, strict=True)), "length_controlled_reason": reason}
 
 
 def _longer_by(pairs: Sequence[Annotation]) -> list[int]:
-    """By how many characters the model's answer is longer than the baseline's."""
+    """Return by how many characters the model's answer is longer than the baseline's."""
     return [len(item.output) - len(item.baseline) for item in pairs]
 
 
 def _wins(pairs: Sequence[Annotation]) -> list[float]:
-    """1 for the model, 0 for the baseline, 0.5 for neither."""
+    """Return 1 for a win of the model, 0 for one of the baseline, 0.5 for a draw."""
     return [item.preference - 1 for item in pairs if item.preference is not None]

@@ -1,4 +1,4 @@
-"""Intervals of paired differences over seeds and samples, by bootstrap, and what they say in plain words."""
+"""Bootstrap intervals of paired differences over seeds and samples, and their verdict in plain words."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lightning_neft.errors import DataError
 __all__ = ["MIN_SEEDS", "Interval", "paired_interval", "verdict"]
 
 MIN_SEEDS = 3
-"""Seeds that a verdict takes: of one seed there is no spread between seeds, of two only a single difference."""
+"""Minimum number of seeds for a verdict: one seed shows no spread between seeds, two only a single difference."""
 
-# Numbers that are drawn at once: 32 MB.
+# Numbers drawn at once: 32 MB.
 _BLOCK = 4_000_000
 
 
@@ -29,9 +29,8 @@ class Interval:
         mean: Of all differences.
         low: Lower end.
         high: Upper end.
-        level: Share of such intervals that hold the true value, such as 0.95.
-        n_seeds: Training seeds that the differences are from; None where no training was repeated, as for the answers
-            of two models.
+        level: Share of such intervals that include the true value, such as 0.95.
+        n_seeds: Number of training seeds; None if no training was repeated, as for the answers of two models.
     """
 
     mean: float
@@ -42,47 +41,47 @@ class Interval:
 
     @property
     def has_few_seeds(self) -> bool:
-        """Whether too few trainings were compared to tell the noise from the luck of a seed."""
+        """Whether too few seeds were compared to separate the effect of the noise from that of the seed."""
         return self.n_seeds is not None and self.n_seeds < MIN_SEEDS
 
     @property
-    def holds_zero(self) -> bool:
-        """Whether it may well be that there is no difference."""
+    def includes_zero(self) -> bool:
+        """Whether it includes 0, so that there may be no difference."""
         return self.low <= 0 <= self.high
 
     @property
     def has_width(self) -> bool:
-        """Whether the differences had any spread; without one, such as of two pairs both won, nothing can be told."""
+        """Whether the differences have any spread; without one, as for two pairs both won, there is no verdict."""
         return not math.isclose(self.low, self.high)
 
     @property
     def is_evidence(self) -> bool:
-        """Whether it shows a difference."""
-        return self.has_width and not self.holds_zero and not self.has_few_seeds
+        """Whether it is evidence of a difference."""
+        return self.has_width and not self.includes_zero and not self.has_few_seeds
 
 
 def paired_interval(differences: npt.ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Return the mean of paired differences with its bootstrap interval.
 
     Each draw takes seeds with replacement, then samples, the same ones for all seeds: every seed was measured on the
-    same samples, so that a hard sample is hard in all rows (the pigeonhole bootstrap; Owen 2007, arXiv 0711.1066).
-    With one seed only the samples are drawn: another seed may well lie outside of such an interval, so that below
-    `MIN_SEEDS` seeds it is no evidence.
+    same samples, so a hard sample is hard in all rows (the pigeonhole bootstrap; Owen 2007, arXiv 0711.1066).
+    With one seed only the samples are drawn, and another seed may well lie outside such an interval. Therefore it is
+    not evidence below `MIN_SEEDS` seeds.
 
-    Percentiles of such draws are too narrow where there are few seeds: three of them lie all on one side of the truth
-    in a quarter of all studies. So the distances between the mean and the percentiles are widened, as Student's
-    quantiles are against the normal ones, with the degrees of freedom after Satterthwaite from the spread of the rows'
-    means and of the columns' means. With many samples and no spread between seeds this changes nothing.
+    Percentiles of such draws are too narrow for few seeds: three seeds all lie on one side of the truth in a quarter of
+    all studies. So the distances between the mean and the percentiles are widened by the ratio of Student's quantile to
+    the normal one, with Satterthwaite's degrees of freedom from the spread of the rows' means and of the columns'
+    means. With many samples and no spread between seeds this changes nothing.
 
     Args:
-        differences: (n_seeds, n_samples), or (n_samples,): what was measured, minus the baseline on the same sample
+        differences: (n_seeds, n_samples), or (n_samples,): the metric minus that of the baseline on the same sample
             and seed. In the second form no training was repeated, and `n_seeds` is None.
-        level: Coverage that is aimed at.
+        level: Target coverage.
         draws: Number of draws.
         seed: Of the draws, so that the same data give the same interval.
 
     Raises:
-        DataError: There are fewer than two differences, or one is no finite number.
+        DataError: There are fewer than two differences, or one is not finite.
 
     Example:
         >>> found = paired_interval([0.1, 0.3, 0.2, 0.4], seed=0)
@@ -118,7 +117,7 @@ def _drawn_means(values: npt.NDArray[np.float64], draws: int, random: np.random.
 
 
 def _widening(values: npt.NDArray[np.float64], quantile: float) -> float:
-    """Return Student's quantile over the normal one, times what the draws lack in spread because they are few."""
+    """Return the ratio of Student's quantile to the normal one, times the spread that draws from few values lack."""
     # Variance of the mean by rows and by columns, each with the spread within the other; 0 for a single one.
     parts = [(_variance_of_mean(values.mean(axis=1 - axis)), values.shape[axis]) for axis in (0, 1)]
     total: float = sum(variance for variance, _ in parts)
@@ -134,7 +133,7 @@ def _variance_of_mean(means: npt.NDArray[Any]) -> float:
 
 
 def verdict(interval: Interval, lower_is_better: bool) -> str:
-    """Say in a sentence what an interval of "this minus the baseline" tells.
+    """Return the verdict on an interval of "this minus the baseline" as a sentence.
 
     Args:
         interval: Of the difference.

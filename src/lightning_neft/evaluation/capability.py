@@ -1,4 +1,4 @@
-"""Benchmarks of lm-evaluation-harness on a model in memory: what fine-tuning may have cost in other abilities."""
+"""Benchmarks of lm-evaluation-harness on a model in memory, to see what fine-tuning cost in other abilities."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.models.execution import evaluating
 
@@ -45,8 +45,8 @@ def capability(
         tokenizer: Its tokenizer.
         tasks: Names of the harness's tasks, groups and tags, `open-llm`, or YAML files of tasks.
         batch_size: Requests in one forward pass.
-        limit: The most documents of each task; all by default.
-        seed: Of the few-shot examples, and of all that the harness draws.
+        limit: Maximum documents of each task; all by default.
+        seed: Of the few-shot examples and all other random choices of the harness.
         trust_remote_code: Whether code that YAML files of tasks name may run.
 
     Raises:
@@ -61,7 +61,7 @@ def capability(
 
     with _warnings_off(), evaluating(model):
         files = [str(_PRESETS.get(name, name)) for name in tasks]
-        # To index the harness's own tasks takes seconds, which a file of the user's may not need.
+        # Indexing the harness's own tasks takes seconds, and the user's files may not need it.
         manager = TaskManager(include_defaults=not all(_is_own_file(name) for name in tasks))
         _check_names(tasks, manager.all_tasks)
         with _loading(tasks):
@@ -86,7 +86,7 @@ def capability(
 
 
 def check_harness() -> None:
-    """Check that lm-evaluation-harness is there.
+    """Check that lm-evaluation-harness is installed.
 
     Raises:
         ConfigError: If it is not.
@@ -96,25 +96,25 @@ def check_harness() -> None:
 
 
 def check_task_files(tasks: Sequence[str], trust_remote_code: bool) -> None:
-    """Check that YAML files among the tasks are there and trusted.
+    """Check that the YAML files among the tasks exist and are trusted.
 
-    The harness takes them for programs: `!function`, in them or in what they include, loads a Python file, `metric` may
-    be the path of a script, and the Jinja templates are in no sandbox. So no look at a file can tell that it is safe.
+    Such a file is a program to the harness: `!function`, in it or in what it includes, loads a Python file, `metric`
+    may be the path of a script, and the Jinja templates are not sandboxed. So inspecting a file cannot prove it safe.
 
     Args:
         tasks: Names and files.
-        trust_remote_code: Whether code that they name may run.
+        trust_remote_code: Whether the code that they name may run.
 
     Raises:
         ConfigError: If one is missing, or not trusted.
     """
     for name in filter(_is_own_file, tasks):
         if not Path(name).is_file():
-            raise ConfigError(f"--tasks: there is no file {name!r} (from {Path.cwd()})")
+            raise ConfigError(f"--tasks: the file {name!r} does not exist (in {Path.cwd()})")
         if not trust_remote_code:
             raise ConfigError(
                 f"--tasks: {name} can run Python code (functions, metrics, templates); read it and what it includes, "
-                "and give --trust-remote-code if you trust them"
+                "then add --trust-remote-code if you trust them"
             )
 
 
@@ -125,8 +125,7 @@ def _is_own_file(name: str) -> bool:
 def _check_names(tasks: Sequence[str], known: Sequence[str]) -> None:
     for name in tasks:
         if not _is_own_file(name) and name not in known and name not in _PRESETS:
-            near = get_close_matches(name, [*known, *_PRESETS], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"give a task of lm-eval, {OPEN_LLM}, or a YAML file"
+            hint = did_you_mean(name, [*known, *_PRESETS], f"give a task of lm-eval, {OPEN_LLM}, or a YAML file")
             raise ConfigError(f"--tasks: unknown task {name!r}; {hint}")
 
 
@@ -143,10 +142,10 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 @contextmanager
 def _loading(tasks: Sequence[str]) -> Iterator[None]:
-    """Turn what a task or its data raise into one line."""
+    """Turn errors of a task or its data into one line."""
     try:
         yield
-    # OSError: no file, no network. The others: what the harness raises at a config or record that is wrong.
+    # OSError: no file, no network. The others: what the harness raises for a wrong config or record.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"the tasks {', '.join(tasks)} cannot be run: {reason}") from error
@@ -154,7 +153,7 @@ def _loading(tasks: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _warnings_off() -> Iterator[None]:
-    """Leave out what the harness says about a model in memory and about defaults that a task did not set."""
+    """Suppress the harness's warnings about a model in memory and about defaults that a task did not set."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The loss without noise, sample by sample, over training and held-out samples: how much a model has overfitted."""
+"""The loss without noise of each training and held-out sample, which shows how much a model has overfitted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CleanLosses:
 
     @property
     def mean_over_samples(self) -> float:
-        """Mean over the samples, however many tokens each has: what a study compares."""
+        """Mean over the samples, whatever their number of tokens; a study compares this one."""
         return float(np.mean(self.per_sample))
 
     def to_json(self) -> dict[str, Any]:
@@ -67,24 +67,24 @@ def clean_losses(
 ) -> CleanLosses:
     """Return the losses of a module on a split of its data, without noise and dropout; no random state is moved.
 
-    Call it with the weights on the device where they are to be used, and within the Trainer's precision context if they
-    were trained in another precision than their own. Samples are batched by length, data.batch_size of them at a time.
-    Only answers count, also where the training had a share of the prompt in its loss.
+    Call it with the weights on the device to use, and within the Trainer's precision context if they were trained in
+    another precision than their own. Samples are batched by length, data.batch_size of them at a time.
+    Only answers count, even if part of the prompt was in the training loss.
 
     Args:
-        module: Whose model is built. Its modes stay as they are.
+        module: A module whose model is built. Its train and eval modes do not change.
         data: After `setup`.
         split: Which samples.
-        limit: The most samples; all by default. Which ones is drawn, the same for each model.
-        seed: Of that draw.
+        limit: Maximum number of samples, drawn the same way for each model; all by default.
+        seed: Seed of that draw.
 
     Raises:
-        DataError: There are none, or they are not kept, as with data.streaming.
+        DataError: There are no samples, or they are not kept, as with data.streaming.
     """
     prepared = data.prepared
     store = prepared.train if split == "train" else prepared.held_out
     if store is None:
-        raise DataError("there are no held-out samples to compare with; hold some out: data.val_size or data.val_split")
+        raise DataError("there is no validation set to compare with; set data.val_size or data.val_split")
     count = len(store) if limit is None else min(limit, len(store))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
     fetch = PlannedSamples(store)

@@ -1,4 +1,4 @@
-"""The length ablation: is a gain more than length? The same model, made to write more by other means than noise.
+"""The length ablation, which tests if a gain is more than length: the same model writes more by other means than noise.
 
 The paper (Table 5, arXiv 2310.05914) compares NEFTune with the plain model under three prompts that ask for more, and
 with the end token blocked for the first 250 tokens. It does not say where the sentence goes; here it is the last line
@@ -21,12 +21,12 @@ MIN_NEW_TOKENS = 250
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to make a model write more.
+    """A way to make a model write longer answers.
 
     Attributes:
         name: Of the variant, and of its outputs file.
-        sentence: What is added to the instruction; empty for nothing.
-        min_new_tokens: How many tokens there have to be before one may end the answer.
+        sentence: Added to the instruction; empty for none.
+        min_new_tokens: Minimum number of tokens before the end token.
     """
 
     name: str
@@ -77,8 +77,8 @@ def answer_variant(
     Args:
         answerer: The model.
         variant: The variant.
-        conversations: What is asked; answers in them are not looked at.
-        max_new_tokens: The most tokens of an answer.
+        conversations: The prompts; answers in them are ignored.
+        max_new_tokens: Maximum tokens of an answer.
         batch_size: Prompts in one forward pass.
         on_done: Called with the number of a conversation and its answer.
 
@@ -89,7 +89,7 @@ def answer_variant(
     if max_new_tokens is not None and max_new_tokens < variant.min_new_tokens:
         raise ConfigError(
             f"max_new_tokens={max_new_tokens} is less than the {variant.min_new_tokens} tokens for which the end is "
-            "blocked; raise it, or block the end for fewer"
+            "blocked; raise it, or lower min_new_tokens"
         )
     return answerer.answers(
         [variant.ask(conversation) for conversation in conversations],

@@ -22,8 +22,8 @@ _BINS = 20
 def rouge_l(answer: str, reference: str) -> float:
     """Return the F-measure of the longest common subsequence of words (Lin 2004), from 0 to 1.
 
-    By torchmetrics, without stemming. Words are runs of letters and digits in lower case, of any script: the usual
-    normalisation drops all but a to z, and with it each text in another alphabet.
+    By torchmetrics, without stemming. Words are lower-case runs of letters and digits of any script: the usual
+    normalisation keeps only a to z, and so drops texts in other alphabets.
 
     Raises:
         ModuleNotFoundError: See `check_libraries`.
@@ -57,7 +57,7 @@ def bleu_4(answer: str, reference: str) -> float:
     """
     import sacrebleu
 
-    # The geometric mean of ones comes out a little above one.
+    # The geometric mean of ones is slightly above one in floating point.
     return min(1.0, float(sacrebleu.sentence_bleu(answer, [reference]).score) / 100)
 
 
@@ -66,7 +66,7 @@ def memorization(answers: Sequence[str], references: Sequence[str]) -> dict[str,
 
     Args:
         answers: What the model wrote.
-        references: The answers of the data to the same prompts, in the same order; one or more.
+        references: The answers in the data to the same prompts, in the same order; at least one.
 
     Raises:
         ConfigError: A library that this needs is not installed.
@@ -98,10 +98,12 @@ def _counts(values: Sequence[float], edges: npt.NDArray[np.float64]) -> list[int
 
 
 def check_libraries() -> None:
-    """Check that the libraries behind both scores are there: torchmetrics takes nltk for ROUGE-L.
+    """Check that the libraries behind both scores are installed: torchmetrics uses nltk for ROUGE-L.
 
     Raises:
-        ConfigError: One is not.
+        ConfigError: One is missing.
     """
     if missing := [name for name in ("nltk", "sacrebleu") if find_spec(name) is None]:
-        raise ConfigError(f"memorisation needs {' and '.join(missing)}: pip install 'lightning-neft[evaluate]'")
+        raise ConfigError(
+            f"memorisation needs {' and '.join(missing)}, not installed here: pip install 'lightning-neft[evaluate]'"
+        )

@@ -1,4 +1,4 @@
-"""Files of AlpacaEval: outputs (instruction, output, generator) and annotations (two outputs and a preference)."""
+"""AlpacaEval's files: outputs (instruction, output, generator) and annotations (two outputs and a preference)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_neft.errors import DataError
 
 __all__ = ["Annotation", "Output", "name_of_one", "read_annotations", "read_outputs", "shown"]
 
-# Two records are about the same when these are the same.
+# Records with the same key are about the same question.
 _Key = tuple[str, str]
 
 
@@ -23,10 +23,10 @@ class Output:
     Attributes:
         instruction: What it was asked.
         output: The answer.
-        generator: Name of the model; empty where the file has none.
-        input: What the instruction is about, as in Alpaca's data.
-        reference: The answer that it was to give; None where the file has none.
-        dataset: Where the instruction is from.
+        generator: Name of the model; empty if the file has none.
+        input: Input of the instruction, as in Alpaca's data.
+        reference: The expected answer; None if the file has none.
+        dataset: Source of the instruction.
     """
 
     instruction: str
@@ -38,24 +38,24 @@ class Output:
 
     @property
     def key(self) -> _Key:
-        """What tells the question."""
+        """Identifies the question."""
         return self.instruction, self.input
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a judge said about two answers.
+    """A judge's verdict on two answers.
 
     Attributes:
         instruction: What was asked.
-        baseline: Answer of the model that is compared with, `output_1`.
-        output: Answer of the model that is measured, `output_2`.
-        preference: 1 if the baseline won, 2 if the model did, 1.5 for a draw, or between them; None where the judge
+        baseline: Answer of the baseline, `output_1`.
+        output: Answer of the evaluated model, `output_2`.
+        preference: 1 if the baseline won, 2 if the model did, 1.5 for a draw, or a value between; None if the judge
             gave none.
-        baseline_generator: Name of the former model.
-        generator: Name of the latter.
+        baseline_generator: Name of the baseline.
+        generator: Name of the evaluated model.
         annotator: Name of the judge.
-        input: What the instruction is about.
+        input: Input of the instruction.
     """
 
     instruction: str
@@ -69,7 +69,7 @@ class Annotation:
 
     @property
     def key(self) -> _Key:
-        """What tells the question."""
+        """Identifies the question."""
         return self.instruction, self.input
 
 
@@ -77,7 +77,7 @@ def read_outputs(path: Path) -> list[Output]:
     """Read an outputs file: a JSON array or JSON Lines.
 
     Raises:
-        DataError: There is no such file, it holds something else, or it asks the same twice.
+        DataError: The file is missing, is not an outputs file, or repeats an instruction.
     """
     return _read(path, _output)
 
@@ -86,7 +86,7 @@ def read_annotations(path: Path) -> list[Annotation]:
     """Read an annotations file: a JSON array or JSON Lines.
 
     Raises:
-        DataError: There is no such file, it holds something else, or it judges the same twice.
+        DataError: The file is missing, is not an annotations file, or repeats an instruction.
     """
     return _read(path, _annotation)
 
@@ -94,7 +94,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 def _read(path: Path, make: Callable[[dict[str, Any], str], Any]) -> list[Any]:
     if not path.is_file():
         raise DataError(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file of AlpacaEval's form"
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file in AlpacaEval's format"
         )
     found: list[Any] = []
     places: dict[_Key, str] = {}
@@ -144,12 +144,12 @@ def _text(record: dict[str, Any], name: str, where: str, default: str | None = N
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise DataError(f"{where}: {name!r} is {value!r}, it has to be a text")
+        raise DataError(f"{where}: {name!r} is {value!r}, it must be a string")
     return value
 
 
 def _preference(record: dict[str, Any], where: str) -> float | None:
-    """Return the preference as AlpacaEval takes it: 0 was once a draw, and there may be none."""
+    """Return the preference as AlpacaEval reads it: 0 used to be a draw, and null is no preference."""
     if "preference" not in record:
         raise DataError(f"{where} has no 'preference'; its keys are {', '.join(map(repr, record)) or 'none'}")
     value = record["preference"]
@@ -157,17 +157,17 @@ def _preference(record: dict[str, Any], where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value == 0 or 1 <= value <= 2):
         raise DataError(
-            f"{where}: 'preference' is {value!r}, it has to be 1 (output_1 won), 2 (output_2 won), 1.5 or 0 (a draw), "
+            f"{where}: 'preference' is {value!r}, it must be 1 (output_1 won), 2 (output_2 won), 1.5 or 0 (a draw), "
             "or a number between 1 and 2"
         )
     return 1.5 if value == 0 else float(value)
 
 
 def name_of_one(names: Sequence[str], path: Path, what: str, default: str) -> str:
-    """Return the name that all records of a file have, or the default where they have none.
+    """Return the name shared by all records of a file, or the default if they have none.
 
     Raises:
-        DataError: There are several.
+        DataError: The records have several names.
     """
     found = sorted(set(names))
     if len(found) > 1:
@@ -178,5 +178,5 @@ def name_of_one(names: Sequence[str], path: Path, what: str, default: str) -> st
 
 
 def shown(text: str) -> str:
-    """Return a text as a message shows it: quoted, and cut if it is long."""
+    """Return a text for a message: quoted, and shortened if it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,4 +1,4 @@
-"""What a result is: one JSON object in a file, flat numbers and where they come from."""
+"""A result: one JSON object per file, with flat metrics and their provenance."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ KINDS = (
     "length_ablation",
     "study",
 )
-# Those that change numbers.
+# Packages whose version can change the numbers.
 _PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that a result was made of.
+    """A file that a result was computed from.
 
     Attributes:
-        role: What it was for, such as outputs or annotations.
+        role: Its role, such as outputs or annotations.
         name: Its name, without the folders above it.
         sha256: Of its bytes.
-        records: How many records it holds; None where it is not made of records.
+        records: Number of records; None if it does not consist of records.
     """
 
     role: str
@@ -62,7 +62,7 @@ class InputFile:
 
     @classmethod
     def read(cls, role: str, path: Path, records: int | None = None) -> InputFile:
-        """Return what is to be said about a file, which is read for its hash.
+        """Return the description of a file, which is read to compute its hash.
 
         Raises:
             OSError: The file cannot be read.
@@ -75,12 +75,12 @@ class InputFile:
 
 
 def provenance(inputs: Sequence[InputFile], settings: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """Return where a result comes from.
+    """Return the provenance of a result.
 
     Args:
-        inputs: The files that it was made of.
-        settings: The options that its numbers depend on, plain values for JSON.
-        seed: Of all random draws; None where there were none.
+        inputs: The files that it was computed from.
+        settings: The options that its numbers depend on, as JSON values.
+        seed: Of all random draws; None if there were none.
 
     Example:
         >>> found = provenance([], {"first_k_tokens": 50}, seed=None)
@@ -102,12 +102,12 @@ def _versions() -> dict[str, str]:
 
 
 def make_result(kind: str, label: str, metrics: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result: what it is, its numbers, and where they come from.
+    """Return a result: its kind and label, its metrics, and their provenance.
 
     Args:
         kind: One of `KINDS`.
         label: Name of the model or arm that was measured.
-        metrics: The numbers, flat, with `per_sample` and the like beside them.
+        metrics: The flat numbers, and lists such as `per_sample`.
         source: What `provenance` returns.
 
     Example:
@@ -121,7 +121,7 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result, whole or not at all.
 
     Raises:
-        ValueError: It is no result, or holds a number that JSON has not (NaN, infinity): those are to be None.
+        ValueError: It is not a result, or contains a number that JSON lacks (NaN, infinity); use None instead.
         OSError: The file cannot be written.
     """
     if problem := _problem(result):
@@ -133,7 +133,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """Read a result.
 
     Raises:
-        DataError: There is no such file, or what it holds is no result of this version of the package.
+        DataError: The file is missing, or is not a result of this version of the package.
     """
     found = _read(path)
     _check(found, str(path))
@@ -142,10 +142,10 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Read a result, or the several ones that `evaluate --json` prints as one object, `{"results": [...]}`.
+    """Read a result, or several results that `evaluate --json` printed as one object, `{"results": [...]}`.
 
     Raises:
-        DataError: There is no such file, or what it holds is no result of this version of the package.
+        DataError: The file is missing, or is not a result of this version of the package.
     """
     found = _read(path)
     several = found.get("results") if isinstance(found, dict) and "schema" not in found else None
@@ -184,12 +184,12 @@ def _check(found: Any, where: str) -> None:
 
 def _problem(result: Any) -> str | None:
     if not isinstance(result, Mapping):
-        return f"it holds a {type(result).__name__} where an object is to be"
+        return f"it is a {type(result).__name__}, it must be an object"
     for name, allowed in (("schema", (SCHEMA,)), ("kind", KINDS)):
         if result.get(name) not in allowed:
             return f"{name} is {result.get(name)!r}, it can be {', '.join(allowed)}"
     if not isinstance(result.get("label"), str):
-        return f"label is {result.get('label')!r}, it has to be the name of what was measured"
+        return f"label is {result.get('label')!r}, it must be the name of what was measured"
     if not isinstance(result.get("provenance"), Mapping):
-        return f"provenance is {result.get('provenance')!r}, it has to be an object"
+        return f"provenance is {result.get('provenance')!r}, it must be an object"
     return None

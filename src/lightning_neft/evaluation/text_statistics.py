@@ -38,12 +38,12 @@ _HIGHEST_LOG_DIVERSITY = 20.0
 
 @dataclass(frozen=True)
 class Diversity:
-    """What the n-grams of one text say.
+    """Repetition and diversity of one text.
 
     Attributes:
         repetition: For n = 2, 3 and 4: 1 - distinct n-grams / n-grams, from 0 to below 1.
         diversity: Product over n of (1 - repetition).
-        log_diversity: -ln(1 - diversity), at most 20.
+        log_diversity: -ln(1 - diversity), limited to 20.
     """
 
     repetition: tuple[float, ...]
@@ -79,11 +79,11 @@ def diversity(words: Sequence[str]) -> Diversity | None:
 
 
 def paper_diversity(words: Sequence[str]) -> Diversity | None:
-    """Return the same as the code behind the paper's table has it; None if it would divide by zero.
+    """Return the same as computed by the code behind the paper's table; None if it would divide by zero.
 
     That is lm-watermarking's `repetition_diversity.py`, after SimCTG's `evaluation.py`. Two of its properties are
-    slips, and kept here: the last n-gram of the text is left out, and each repetition, a fraction already, is divided
-    by 100 once more on its way into the diversity, as if it were in percent.
+    mistakes, reproduced here: the last n-gram of the text is dropped, and each repetition, already a fraction, is
+    divided by 100 before it enters the diversity, as if it were in percent.
 
     Args:
         words: The text, split at white space.
@@ -112,7 +112,7 @@ _PAPER = (*(f"repetition_{n}_paper" for n in DIVERSITY_ORDERS), "log_diversity_p
 
 COLUMNS = (*_LENGTHS, *_CORRECTED, *_PAPER)
 
-"""What is known of each text, in the order of the columns of the state."""
+"""The statistics of each text, in the order of the state's columns."""
 
 _DISTINCT_ORDERS = (1, 2, 3, 4)
 
@@ -216,7 +216,7 @@ def _columns(found: Diversity | None, count: int, with_diversity: bool) -> list[
 
 def _numbers(found: Sequence[tuple[str, ...]]) -> Tensor:
     """Return int64 (n,), a number for each n-gram that is the same in every process, unlike Python's own hash."""
-    # Words hold no white space, so that the joined text tells where one ends.
+    # Words contain no white space, so the joined text is unambiguous.
     digests = (hashlib.blake2b(" ".join(words).encode(errors="surrogatepass"), digest_size=8) for words in found)
     return torch.tensor([int.from_bytes(digest.digest(), "big", signed=True) for digest in digests], dtype=torch.int64)
 
@@ -269,7 +269,7 @@ def token_counts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     """
     if not texts:
         return []
-    # verbose tells that a text is too long for the model, which does not read it here.
+    # verbose would warn of texts too long for the model, which does not read them here.
     return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
 
 

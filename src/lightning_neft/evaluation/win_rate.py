@@ -1,4 +1,4 @@
-"""Win rates from a judge's preferences: counted as AlpacaEval counts, and at equal length by a model of our own."""
+"""Win rates from a judge's preferences: counted as in AlpacaEval, and at equal length by this package's own model."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class LengthControlled:
     """The win rate that the model would have with answers as long as the baseline's.
 
     Attributes:
-        win_rate: Percent; None where there is none to be had.
+        win_rate: Percent; None if it cannot be estimated.
         standard_error: Of it, in percent.
         length_effect: Coefficient of the length term: above 0 where longer answers win more often.
-        reason: Why there is none; empty where there is one.
+        reason: Why it cannot be estimated; empty if it can.
     """
 
     win_rate: float | None = None
@@ -68,7 +68,7 @@ def win_rate(wins: npt.ArrayLike) -> WinRate:
 
     Args:
         wins: (pairs,): 1 where the model was preferred, 0 where the baseline was, 0.5 for a draw; a judge that weighs
-            gives what is between. AlpacaEval's `preference` is this plus 1.
+            gives a value between. AlpacaEval's `preference` is this plus 1.
 
     Raises:
         DataError: There are none, or one is not between 0 and 1.
@@ -96,7 +96,7 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
 
     d is the model's length minus the baseline's in characters, s the standard deviation of d. Draws count as half a win
     and half a loss. The standard error is sigmoid'(theta) times that of theta, with the sandwich estimator, which does
-    not take the outcomes for coin flips.
+    not assume that the outcomes are coin flips.
 
     The length term is that of AlpacaEval 2 (Dubois et al., arXiv 2404.04475), but the number is not theirs: their model
     also has a difficulty for each instruction, estimated from many other models, and a penalty.
@@ -106,8 +106,8 @@ def length_controlled_win_rate(wins: npt.ArrayLike, longer_by: npt.ArrayLike) ->
         longer_by: (pairs,): d.
 
     Returns:
-        None as its numbers, with the reason, where the regression has no finite solution (lengths tell wins and losses
-        apart), where lengths do not differ in different ways, or where no pair comes near equal length.
+        None as its numbers, with the reason, where the regression has no finite solution (lengths separate wins from
+        losses), the differences in length have fewer than three values, or equal length is outside their range.
 
     Raises:
         DataError: There are none, or one is not between 0 and 1.
@@ -130,7 +130,7 @@ def length_controlled_difference(
 
     Each rate is that of `length_controlled_win_rate`. What one pair moves the two rates by is subtracted pair by pair,
     so that an instruction that is easy for both widens nothing. The interval has Student's quantile, for the two
-    coefficients that each rate is fitted with; it is one for large numbers of pairs all the same.
+    coefficients that each rate is fitted with; it still holds for large numbers of pairs only.
 
     Args:
         wins: (pairs,), see `win_rate`.
@@ -139,10 +139,10 @@ def length_controlled_difference(
         other_longer_by: (pairs,), of those.
 
     Returns:
-        Why there is none, if one of the models has no such rate.
+        The reason instead, if one of the models has no such rate.
 
     Raises:
-        DataError: There are not equally many pairs.
+        DataError: The numbers of pairs differ.
     """
     these, others = _checked(wins), _checked(other_wins)
     _check_paired(these, others)
@@ -174,7 +174,7 @@ class _Fit:
 
 
 def _fit(outcomes: _Floats, lengths: _Floats) -> _Fit | str:
-    """Fit the regression; return why it cannot be where that is so."""
+    """Fit the regression; return the reason if that is not possible."""
     if reason := _why_none(outcomes, lengths):
         return reason
     features = np.stack([np.ones_like(lengths), np.tanh(lengths / lengths.std())], axis=1)
@@ -189,7 +189,7 @@ def _fit(outcomes: _Floats, lengths: _Floats) -> _Fit | str:
         found: _Floats = (features.T * (chance * (1 - chance))) @ features / count
         return found
 
-    # The likelihood is concave: where its slope is zero, there it is highest.
+    # The likelihood is concave: it has its maximum where its slope is zero.
     fit = optimize.root(gradient, np.zeros(2), jac=curvature)
     if not fit.success:
         return f"the regression did not converge: {fit.message}"
@@ -201,16 +201,16 @@ def _fit(outcomes: _Floats, lengths: _Floats) -> _Fit | str:
 
 def _why_none(outcomes: _Floats, lengths: _Floats) -> str:
     if len(np.unique(lengths)) < 3:
-        return "the differences in length have fewer than three values, which tells nothing about their effect"
+        return "the differences in length have fewer than three values, too few to estimate their effect"
     if not lengths.min() <= 0 <= lengths.max():
         side = "longer" if lengths.min() > 0 else "shorter"
-        return f"every answer is {side} than the baseline's, so equal length is outside of what was seen"
+        return f"every answer is {side} than the baseline's, so equal length is outside the observed range"
     # A draw is both a win and a loss.
     won, lost = lengths[outcomes > 0], lengths[outcomes < 1]
     if not len(won) or not len(lost):
         return f"there is no {'win' if not len(won) else 'loss'}"
     if won.min() >= lost.max() or lost.min() >= won.max():
-        return "the difference in length tells all wins from all losses, so the regression has no finite solution"
+        return "the difference in length separates all wins from all losses, so the regression has no finite solution"
     return ""
 
 
@@ -223,7 +223,7 @@ def win_rate_difference(wins: npt.ArrayLike, other_wins: npt.ArrayLike, seed: in
         seed: Of the bootstrap.
 
     Raises:
-        DataError: There are fewer than two pairs, or not equally many.
+        DataError: There are fewer than two pairs, or the numbers of pairs differ.
     """
     these, others = _checked(wins), _checked(other_wins)
     _check_paired(these, others)
@@ -240,5 +240,5 @@ def _checked(wins: npt.ArrayLike) -> _Floats:
     if values.ndim != 1 or not len(values):
         raise DataError(f"a win rate needs one or more judged pairs, got an array of shape {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
-        raise DataError("a win is 1, a loss 0 and a draw 0.5: one of the values is not between 0 and 1")
+        raise DataError("a win is 1, a loss 0 and a draw 0.5, and one of the values is not between 0 and 1")
     return values

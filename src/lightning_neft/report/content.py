@@ -1,4 +1,4 @@
-"""What a page is made of: sections of tables, charts, notes, findings and answers; plain data, nothing of HTML."""
+"""The content of a page as plain data: sections of tables, charts, notes, findings and answers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lightning_neft.report.difference import Difference
-    from lightning_neft.report.plots.theme import Theme
+    from lightning_neft.report.plots.figure import Theme
 
 __all__ = [
     "Answer",
+    "AnsweredPrompt",
     "Answers",
     "Block",
     "Chart",
-    "Exchange",
     "Finding",
     "Findings",
     "Heading",
     "Note",
+    "PageSection",
     "Plot",
-    "Section",
     "Table",
 ]
 
@@ -35,8 +35,8 @@ class Table:
     Attributes:
         caption: What it shows.
         columns: Their heads.
-        rows: Texts, as many a row as there are columns.
-        texts: Columns, from 0, that hold texts and not numbers, besides the first.
+        rows: One text per column.
+        texts: Indices of columns with text instead of numbers, besides the first.
     """
 
     caption: str
@@ -46,7 +46,7 @@ class Table:
 
 
 class Plot(Protocol):
-    """Data of a plot, which can be drawn, put in a table, and said in a sentence."""
+    """Data of a plot, available as a drawing, as a table and as a sentence."""
 
     def draw(self, theme: Theme) -> Figure:
         """Return a figure in the colours of a theme."""
@@ -55,7 +55,7 @@ class Plot(Protocol):
         """Return the data."""
 
     def sentence(self) -> str:
-        """Say what is to be seen."""
+        """Describe the plot."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; a warning if it is something to look after."""
+    """A paragraph, or a warning."""
 
     text: str
     is_warning: bool = False
@@ -92,16 +92,16 @@ class Heading:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a comparison tells.
+    """The verdict on a comparison.
 
     Attributes:
         subject: What was compared.
-        tells: The word before it: `no evidence`, `no verdict` where there are too few seeds, or which way it goes.
+        verdict: Its badge: `no evidence`, `no verdict` for too few seeds, or the direction.
         sentence: The verdict with its interval.
     """
 
     subject: str
-    tells: Literal["no verdict", "no evidence", "better", "worse", "different"]
+    verdict: Literal["no verdict", "no evidence", "better", "worse", "different"]
     sentence: str
 
 
@@ -118,10 +118,10 @@ class Answer:
     """One answer to an instruction.
 
     Attributes:
-        arm: Whose it is.
-        group: Arms are compared within a group, such as a seed; empty if there is one only.
-        difference: The answer beside that of the first arm of its group; None if it is that arm's own.
-        text: The answer; None if the arm has none to this instruction.
+        arm: Name of the arm.
+        group: Arms are compared within a group, such as a seed; empty if there is only one.
+        difference: Compared with the answer of the first arm of its group; None for that arm itself.
+        text: The answer; None if the arm did not answer this instruction.
     """
 
     arm: str
@@ -131,12 +131,12 @@ class Answer:
 
     @property
     def differs(self) -> bool:
-        """Whether it is known to have other words than the one that it is compared with."""
+        """Whether its words are known to differ from those of the first arm's answer."""
         return self.difference is not None and not self.difference.is_same
 
 
 @dataclass(frozen=True)
-class Exchange:
+class AnsweredPrompt:
     """An instruction and what the arms answered."""
 
     instruction: str
@@ -147,32 +147,32 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers side by side, to be filtered.
+    """Answers side by side, with filters.
 
     Attributes:
         title: Where they come from.
         baseline: The arm that the others are compared with.
-        groups: Names of the groups; empty if there is one only.
+        groups: Names of the groups; empty if there is only one.
         exchanges: One for each instruction.
     """
 
     title: str
     baseline: str
     groups: Sequence[str]
-    exchanges: Sequence[Exchange]
+    exchanges: Sequence[AnsweredPrompt]
 
 
 Block = Table | Chart | Note | Heading | Findings | Answers
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of the page.
 
     Attributes:
         slug: Its name in links.
         title: Its heading.
-        lead: What to know when reading it.
+        lead: Introduction.
         blocks: What it shows.
     """
 

@@ -1,4 +1,4 @@
-"""Differences between arms, and the verdict that an interval and the number of seeds allow."""
+"""Differences between arms, and the verdict from an interval and its number of seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_neft.report.content import Finding
 __all__ = ["Difference", "Segment", "differences", "finding", "metric_name"]
 
 
-# Name for people, and whether lower is better; None where it is neither.
+# Display name, and whether lower is better; None if neither is.
 _METRICS: dict[str, tuple[str, bool | None]] = {
     "held_out_loss": ("held-out loss", True),
     "train_clean_loss": ("training loss without noise", None),
@@ -27,7 +27,7 @@ _METRICS: dict[str, tuple[str, bool | None]] = {
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric's name for people.
+    """Return the display name of a metric.
 
     Example:
         >>> metric_name("held_out_loss"), metric_name("some_other")
@@ -37,13 +37,13 @@ def metric_name(metric: str) -> str:
 
 
 def finding(subject: str, metric: str, interval: Interval) -> Finding:
-    """Return what an interval of a difference tells of a metric.
+    """Return the verdict on a metric from the interval of its difference.
 
-    Where neither direction is the good one, it says higher or lower, and not better or worse.
+    If neither direction is better, the sentence says higher or lower, not better or worse.
 
     Example:
         >>> found = finding("alpha 5", "mean_words", Interval(2.0, 1.0, 3.0, 0.95))
-        >>> found.tells, found.sentence
+        >>> found.verdict, found.sentence
         ('different', 'higher by 2 (95 % interval 1 to 3)')
     """
     lower_is_better = _METRICS.get(metric, ("", None))[1]
@@ -60,9 +60,9 @@ def finding(subject: str, metric: str, interval: Interval) -> Finding:
 
 # A word with the space before it, or the space at the end.
 _WORD = re.compile(r"\s*\S+|\s+$")
-# Answers with fewer words in common than this share have their marks left out: all would be marked.
+# Answers with a smaller share of common words are not marked: everything would be.
 _RELATED = 0.3
-# Comparing takes up to the product of the two lengths.
+# Comparing takes time up to the product of the two lengths.
 _LONGEST = 2000
 
 
@@ -71,21 +71,21 @@ class Segment:
     """A run of words.
 
     Attributes:
-        kind: `same` in both, `added` in this answer, or `left_out` of it.
+        kind: `same` in both, `added` in this answer, or `removed` from it.
         text: The words, with the spaces between them.
     """
 
-    kind: Literal["same", "added", "left_out"]
+    kind: Literal["same", "added", "removed"]
     text: str
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An answer beside another one.
+    """An answer compared with another one.
 
     Attributes:
-        segments: What it is made of; all but those left out are the answer, to the character.
-        common: Share of words in common, 0 to 1; None where the answers are too long to be compared.
+        segments: Its parts; without the removed ones they are exactly the answer.
+        common: Share of words in common, 0 to 1; None if the answers are too long to compare.
     """
 
     segments: tuple[Segment, ...]
@@ -108,7 +108,7 @@ def differences(baseline: str, answer: str) -> Difference:
     Example:
         >>> found = differences("a red fox", "a quick fox")
         >>> [(segment.kind, segment.text) for segment in found.segments]
-        [('same', 'a'), ('left_out', ' red'), ('same', ' '), ('added', 'quick'), ('same', ' fox')]
+        [('same', 'a'), ('removed', ' red'), ('same', ' '), ('added', 'quick'), ('same', ' fox')]
     """
     before, after = _WORD.findall(baseline), _WORD.findall(answer)
     plain = (Segment("same", answer),) if answer else ()
@@ -121,10 +121,10 @@ def differences(baseline: str, answer: str) -> Difference:
     segments = []
     for tag, start, end, new_start, new_end in matcher.get_opcodes():
         if tag != "equal" and end > start:
-            segments.append(Segment("left_out", "".join(before[start:end])))
+            segments.append(Segment("removed", "".join(before[start:end])))
         if new_end > new_start:
             words = "".join(after[new_start:new_end])
-            # The space before them is no difference.
+            # The space before them does not count as a difference.
             space = "" if tag == "equal" else words[: len(words) - len(words.lstrip())]
             segments.extend([Segment("same", space)] if space else [])
             segments.append(Segment("same" if tag == "equal" else "added", words[len(space) :]))

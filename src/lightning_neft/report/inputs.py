@@ -1,4 +1,4 @@
-"""What a report is made from: results of evaluate and study, and files of answers."""
+"""The inputs of a report: results of evaluate and study, and answer files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lightning_neft.errors import DataError
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output, read_outputs
 from lightning_neft.evaluation.result import read_results
-from lightning_neft.report.arms import Study, read_study
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.study_result import StudyResult
+from lightning_neft.report.numbers import alpha_name
 
-__all__ = ["AnswerFile", "Inputs", "Result", "read_inputs"]
+__all__ = ["AnswerFile", "Inputs", "Measured", "Result", "read_inputs"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,12 @@ class Result:
     """A result and the file that it was read from.
 
     Attributes:
-        name: The file, by as much of its path as tells it from the others.
+        name: The file, with as much of its path as makes it unique.
         sha256: Of the file.
         kind: As in the result.
         label: Name of the model or arm that was measured.
         fields: The whole result.
-        provenance: Where it comes from.
+        provenance: Its provenance.
     """
 
     name: str
@@ -40,12 +42,12 @@ class Result:
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """A file of answers in AlpacaEval's form.
+    """An answer file in AlpacaEval's format.
 
     Attributes:
         name: The file, as in `Result`.
         sha256: Of the file.
-        label: Its generator, and its name where two files have the same one.
+        label: Its generator, and its name if two files have the same generator.
         records: Its answers.
     """
 
@@ -56,20 +58,63 @@ class AnswerFile:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The measurements of one model, or of all arms with one alpha.
+
+    Attributes:
+        label: Its name.
+        each: The measurements of each arm; a single one for a result.
+    """
+
+    label: str
+    each: Sequence[Fields]
+
+    def values(self, key: str) -> list[float]:
+        """Return a number of each arm that has it."""
+        return [value for fields in self.each if (value := fields.number(key)) is not None]
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean of a number over the arms."""
+        values = self.values(key)
+        return sum(values) / len(values) if values else None
+
+    def per_sample(self, key: str) -> list[float]:
+        """Return what was measured on each sample, of all arms together."""
+        found = (fields.child("per_sample") for fields in self.each)
+        return [value for fields in found if fields for value in fields.numbers(key)]
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """All that was read, in the order in which it was given."""
+    """All inputs in the given order."""
 
     results: Sequence[Result]
     answer_files: Sequence[AnswerFile]
-    studies: Sequence[Study]
+    studies: Sequence[StudyResult]
 
     def of_kind(self, kind: str) -> list[Result]:
         """Return the results of a kind."""
         return [result for result in self.results if result.kind == kind]
 
+    def measured(self, kind: Literal["text_statistics", "memorization"]) -> list[Measured]:
+        """Return the measurements of a kind: of the studies by alpha, then of the results."""
+        found = []
+        for study in self.studies:
+            of = f"{study.label}, " if len(self.studies) > 1 else ""
+            for alpha in study.alphas:
+                arms = study.of_alpha(alpha)
+                each = [
+                    fields
+                    for arm in arms
+                    if (fields := arm.text_statistics if kind == "text_statistics" else arm.memorization)
+                ]
+                if each:
+                    found.append(Measured(f"{of}{alpha_name(alpha)}", each))
+        return [*found, *(Measured(result.label, [result.fields]) for result in self.of_kind(kind))]
+
 
 def read_inputs(paths: Sequence[Path]) -> Inputs:
-    """Read results and files of answers; which of them a file is, it says itself.
+    """Read results and answer files, which are recognised by their content.
 
     Raises:
         DataError: A file cannot be read, or is neither.
@@ -84,13 +129,13 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         else:
             results += _results(path, name, sha256)
     return Inputs(
-        results, _labelled(files), [read_study(result.fields) for result in results if result.kind == "study"]
+        results, _labelled(files), [StudyResult.read(result.fields) for result in results if result.kind == "study"]
     )
 
 
 def _read(path: Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path} is no regular file; give a file that evaluate, study or generate wrote")
+        raise DataError(f"{path} is not a regular file; give a file that evaluate, study or generate wrote")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -113,7 +158,7 @@ def _results(path: Path, name: str, sha256: str) -> list[Result]:
 
 
 def _holds_answers(content: bytes) -> bool:
-    """Whether it is an array, or JSON Lines of answers; a result is one object."""
+    """Return whether it is an array or JSON Lines of answers; a result is one object."""
     content = content.lstrip()
     if content[:1] == b"[":
         return True
@@ -133,7 +178,7 @@ def _labelled(files: Sequence[tuple[str, str, list[Output]]]) -> list[AnswerFile
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the end of each path that no other has: folders above it are nobody's business."""
+    """Return the shortest unique end of each path: parent folders are private."""
     parts = [path.resolve().parts for path in paths]
     names = []
     for own in parts:

@@ -1,4 +1,4 @@
-"""Numbers as the page words them."""
+"""Numbers as the page shows them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MISSING = "—"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, without exponents where it can be.
+    """Return a number with this many significant digits, without an exponent if possible.
 
     Example:
         >>> number(1234.56), number(0.123456), number(None)
@@ -20,7 +20,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def fixed(value: float | None, decimals: int = 4) -> str:
-    """Return a number with so many decimals, for columns that are compared.
+    """Return a number with this many decimals, for columns to compare.
 
     Example:
         >>> fixed(1.5), fixed(1.5, decimals=1)

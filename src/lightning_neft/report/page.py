@@ -1,4 +1,4 @@
-"""The page: sections in HTML, with a policy under which a browser runs this page's own script and nothing else."""
+"""The page: sections in HTML, with a policy that lets a browser run only the page's own script."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft._version import __version__
 from lightning_neft.common.escaping import visible
-from lightning_neft.report.content import Answers, Block, Chart, Findings, Heading, Note, Section, Table
-from lightning_neft.report.plots.render import svg_address
-from lightning_neft.report.plots.theme import DARK, LIGHT
+from lightning_neft.report.content import Answers, Block, Chart, Findings, Heading, Note, PageSection, Table
+from lightning_neft.report.plots.figure import DARK, LIGHT, svg_address
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,18 +51,18 @@ class _View:
     kind: str
 
 
-def render(sections: Sequence[Section], title: str, created: str, sources: str) -> str:
+def render(sections: Sequence[PageSection], title: str, created: str, sources: str) -> str:
     """Return the page.
 
     Args:
         sections: What it shows.
         title: Its title.
-        created: When it was made, for people.
-        sources: Digest of the paths of what it is made from, by which it is known when it is written again.
+        created: When it was made, as text.
+        sources: Digest of the input paths; identifies the page when it is written again.
     """
     from markupsafe import Markup
 
-    # Our own files, the only texts that are not escaped.
+    # The package's own files, the only texts that are not escaped.
     style, script = Markup(_own("style.css")), Markup(_own("script.js"))
     return (
         _environment()
@@ -111,13 +110,13 @@ def _environment() -> Environment:
     )
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: PageSection) -> dict[str, Any]:
     views = [_view(block, f"{section.slug}-{index}") for index, block in enumerate(section.blocks, 1)]
     return {"slug": section.slug, "title": section.title, "lead": section.lead, "runs": _runs(views)}
 
 
 def _runs(views: Sequence[_Drawn | _View]) -> list[list[_Drawn | _View]]:
-    """Charts that follow one another stand side by side where there is room."""
+    """Group consecutive charts, which are shown side by side if there is room."""
     runs: list[list[_Drawn | _View]] = []
     for view in views:
         if runs and view.kind == "chart" == runs[-1][-1].kind:

@@ -1,4 +1,4 @@
-"""Reads results and writes their page with its plots beside it: what the verb report does."""
+"""Writes the page of results, with its plots as separate files: the work of the verb report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from lightning_neft.common.files import write_bytes, write_text
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
-from lightning_neft.report.content import Chart, Section
+from lightning_neft.report.content import Chart, PageSection
 from lightning_neft.report.inputs import Inputs, read_inputs
 
 __all__ = ["WrittenReport", "write_report"]
 
-# The characters of a page in which its sources are named.
+# The number of characters of a page that name its sources.
 _HEAD = 4096
 _NEEDED = ("jinja2", "matplotlib")
 
@@ -29,7 +29,7 @@ class WrittenReport:
 
     Attributes:
         page: The page.
-        plots: The pictures beside it.
+        plots: The pictures next to it.
     """
 
     page: Path
@@ -42,14 +42,14 @@ def write_report(
     """Write a report.
 
     Args:
-        paths: Results of evaluate and study, and files of answers.
-        out: The page, if it ends in .html, or the folder for a page named report.html.
-        title: Of the page; made of the studies' and results' labels where None.
-        overwrite: Whether files that are there may be replaced, other than an earlier page of the same paths.
+        paths: Results of evaluate and study, and answer files.
+        out: The page if it ends in .html, else the folder for report.html.
+        title: Of the page; by default made from the labels of studies and results.
+        overwrite: Whether existing files may be replaced; an earlier page of the same paths always may.
 
     Raises:
         ConfigError: The extra study is not installed, or the page cannot be written there, or another file is there.
-        DataError: A file cannot be read, or is none of these.
+        DataError: A file cannot be read, or is not one of these.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ConfigError(
@@ -61,10 +61,9 @@ def write_report(
     overwrite = overwrite or _is_of(place, sources)
     check_new(page, "--out", overwrite=overwrite)
     inputs = read_inputs(paths)
-    # Half a second of imports, so only now.
+    # These imports take half a second.
     from lightning_neft.report.page import render
-    from lightning_neft.report.plots.render import png
-    from lightning_neft.report.plots.theme import LIGHT
+    from lightning_neft.report.plots.figure import LIGHT, png
     from lightning_neft.report.sections import make_sections
 
     sections = _with_unique_slugs(make_sections(inputs))
@@ -75,7 +74,7 @@ def write_report(
     for plot in plots:
         check_new(plot, "--out", overwrite=overwrite, inputs=paths)
     try:
-        # The page first: it says whose the plots beside it are.
+        # The page first: it identifies the plots next to it.
         write_text(place, text)
         for chart, plot in zip(charts, plots, strict=True):
             write_bytes(plot, png(chart.plot, LIGHT))
@@ -85,7 +84,7 @@ def write_report(
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    """Return what tells the page of these files from others."""
+    """Return what identifies the page of these files."""
     return hashlib.sha256("\0".join(str(path.resolve()) for path in paths).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -105,8 +104,8 @@ def _title(inputs: Inputs) -> str:
     return f"Report: {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}"
 
 
-def _with_unique_slugs(sections: Sequence[Section]) -> list[Section]:
-    """Several studies have charts of the same name, and in names from a file may stand what is none of a file."""
+def _with_unique_slugs(sections: Sequence[PageSection]) -> list[PageSection]:
+    """Make names unique and valid in files: several studies have the same charts, and some names come from inputs."""
     met: dict[str, int] = {}
 
     def renamed(chart: Chart) -> Chart:

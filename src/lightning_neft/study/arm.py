@@ -1,4 +1,4 @@
-"""What an arm is asked to do, and the file that it leaves when it is done."""
+"""The task of an arm, and the file with its record."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any, NamedTuple
 from lightning_neft.common.files import write_text
 from lightning_neft.study.plan import Arm
 
-__all__ = ["ArmTask", "Measures", "read_record", "write_record"]
+__all__ = ["RECORD", "ArmTask", "Measures", "read_record", "write_record"]
 
-_RECORD = "arm.json"
+RECORD = "arm.json"
+
+"""The file in the folder of an arm with its outcome."""
 
 
 class Measures(NamedTuple):
-    """What is measured of a trained arm besides its losses.
+    """What to measure of a trained arm besides its losses.
 
     Attributes:
-        answers: Answers to so many held-out prompts.
-        max_new_tokens: The most tokens of an answer.
-        memorization: Answers to so many training prompts, compared with the references.
+        answers: Number of held-out prompts to answer.
+        max_new_tokens: Maximum tokens of an answer.
+        memorization: Number of training prompts whose answers are compared with the references.
     """
 
     answers: int
@@ -30,13 +32,13 @@ class Measures(NamedTuple):
 
 
 class ArmTask(NamedTuple):
-    """One arm, as a process gets it.
+    """The task of a process: one arm.
 
     Attributes:
         arm: Its alpha and seed.
         folder: Folder of its run.
-        args: The command line of its fit, but for alpha, seed and folder.
-        measures: What is measured of it afterwards.
+        args: The command line of its fit, without alpha, seed and folder.
+        measures: What to measure afterwards.
     """
 
     arm: Arm
@@ -45,12 +47,12 @@ class ArmTask(NamedTuple):
     measures: Measures
 
     def to_json(self) -> str:
-        """Return it as a text, for a command line."""
+        """Return it as a string for a command line."""
         return json.dumps([self.arm.alpha, self.arm.seed, str(self.folder), self.args, self.measures])
 
     @classmethod
     def from_json(cls, text: str) -> ArmTask:
-        """Return the task of such a text.
+        """Return the task in such a string.
 
         Example:
             >>> task = ArmTask(Arm(5.0, 0), Path("runs"), ("--samples=0",), Measures(1, 2, 3))
@@ -62,18 +64,18 @@ class ArmTask(NamedTuple):
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what became of an arm into its folder, whole or not at all.
+    """Write the record of an arm into its folder, atomically.
 
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    write_text(folder / _RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return what became of an arm; None while it has not ended."""
+    """Return the record of an arm; None until it has ended."""
     try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return record

@@ -1,4 +1,4 @@
-"""A process for one arm, so that what ends it (out of memory, a crash) does not end the study; its reports."""
+"""A process for one arm, so that a crash or lack of memory does not end the study, and the messages it sends."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _SECONDS_BETWEEN = 0.5
 
 
 class ReportToStudy(pl.Callback):
-    """Sends the steps done and the held-out losses to the worker, which answers whether to stop.
+    """Sends progress and held-out losses to the worker, which replies whether to stop.
 
     Args:
-        connection: To the worker; only the first rank has it.
+        connection: To the worker; None on all but the first rank.
     """
 
     def __init__(self, connection: Connection | None) -> None:
         self._connection = connection
         self._sent_at = 0.0
         self.is_given_up = False
-        """Whether the study has told it to stop."""
+        """Whether the study has pruned this arm."""
 
     @override
     def on_train_batch_end(
@@ -50,7 +50,7 @@ class ReportToStudy(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps = int(trainer.estimated_stepping_batches)
         in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not in_fit or trainer.global_step >= steps:  # at the end there is nothing left to spare
+        if not in_fit or trainer.global_step >= steps:  # at the end there is nothing left to save
             return
         stop = False
         if self._connection is not None:
@@ -62,14 +62,14 @@ class ReportToStudy(pl.Callback):
 
 
 class Progress(NamedTuple):
-    """An arm has done so many of its optimiser steps."""
+    """The number of optimizer steps that an arm has done."""
 
     step: int
     steps: int
 
 
 class Validated(NamedTuple):
-    """An arm was validated after so many steps, and waits to hear whether to stop."""
+    """An arm was validated after this many steps, and waits for the reply whether to stop."""
 
     step: int
     steps: int
@@ -77,19 +77,19 @@ class Validated(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What was asked for could not be done; why, in a line."""
+    """The task failed, with a one-line reason."""
 
     error: str
 
 
 class Child:
-    """Runs a function in a process of its own, which ends with this one.
+    """Runs a function in a separate process, which ends with this one.
 
     Args:
-        target: The function as `module:name`, so that this process need not import the module; it is called with the
+        target: The function as `module:name`, so that this process does not import the module; it is called with the
             task and the connection to this process.
         task: What it is called with; plain values.
-        log: Gets what it prints, appended.
+        log: Its output is appended to this file.
     """
 
     def __init__(self, target: str, task: Any, log: Path) -> None:
@@ -97,14 +97,14 @@ class Child:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([target.partition(":")[0]])
         self._connection, theirs = context.Pipe()
-        # Not a daemon: those may not have processes of their own, which load data.
+        # Not a daemon: those may not start data-loading processes.
         self._process = context.Process(target=_enter, args=(target, task, theirs, str(log)))
         self._process.start()
         theirs.close()
         self._is_open = True
 
     def message(self, seconds: float) -> Any:
-        """Return what the child has sent; None if that is nothing within these seconds."""
+        """Return the next message of the child; None if there is none within these seconds."""
         wait([self._connection, self._process.sentinel] if self._is_open else [self._process.sentinel], seconds)
         if self._is_open and self._connection.poll():
             try:
@@ -115,13 +115,13 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, minus the signal if one ended it; None while it runs or has messages that nobody has read."""
+        """The exit code, minus the signal if one ended it; None while it runs or has unread messages."""
         if self._process.is_alive() or (self._is_open and self._connection.poll()):
             return None
         return self._process.exitcode
 
     def answer(self, value: Any) -> None:
-        """Send it something; if it has ended, its exit code says so."""
+        """Send it a value; if it has ended, that is visible in its exit code."""
         with suppress(OSError):
             self._connection.send(value)
 
@@ -136,7 +136,7 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """Say how a process ended that left no message.
+    """Describe how a process ended that left no message.
 
     Example:
         >>> describe_exit(-9)
@@ -149,7 +149,7 @@ def describe_exit(code: int) -> str:
 
 
 def _enter(target: str, task: Any, connection: Connection, log: str) -> None:
-    # Ctrl-C goes to all of a terminal's processes: this one is asked to stop by its parent alone.
+    # Ctrl-C reaches all of a terminal's processes; only the parent may ask this one to stop.
     os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Path(log).open("a", encoding="utf-8") as file:
@@ -164,5 +164,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    # At once: another worker may already go on with what this one was doing.
+    # At once: another worker may already have resumed this one's work.
     os._exit(1)

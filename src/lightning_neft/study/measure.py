@@ -1,4 +1,4 @@
-"""What is measured of an arm: losses, answers, and the curves of its logs."""
+"""The measurements of an arm: losses, answers, and the curves of its logs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_curves(run: Path, names: Sequence[str] = CURVES) -> dict[str, list[list
         names: Columns of the logs.
     """
     points: dict[str, dict[int, float]] = {name: {} for name in names}
-    # A later start goes on from an earlier step, and logs the steps from there on anew.
+    # A later start resumes from an earlier step, and logs the steps from there again.
     for log in sorted(run.glob("version_*/metrics.csv"), key=_number):
         with log.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -52,23 +52,23 @@ def _number(log: Path) -> int:
     return int(log.parent.name.removeprefix("version_"))
 
 
-# The most whose clean loss is measured: their spread is that of all, and training sets may be large.
+# Maximum number whose clean loss is measured: a sample is enough, and training sets may be large.
 _TRAIN_SAMPLES = 1000
 
 
 def measure(trainer: L.Trainer, model: FineTuner, data: TextData, measures: Measures) -> dict[str, Any]:
     """Measure the weights that the training ended with.
 
-    Not those of the best checkpoint: that one was chosen by the very samples that the arms are compared on.
+    Not those of the best checkpoint, which was chosen on the samples that the arms are compared on.
 
     Args:
-        trainer: Whose fit has ended.
+        trainer: Its fit has ended.
         model: Its model.
         data: Its data, with held-out samples.
-        measures: What is wanted besides the losses.
+        measures: What to measure besides the losses.
 
     Returns:
-        What an arm of a result of the kind `study` holds of these.
+        The measured fields of an `ArmResult`, as JSON values.
     """
     model.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after the fit
     with trainer.precision_plugin.val_step_context():
@@ -96,7 +96,7 @@ def _held_out(data: TextData) -> list[Conversation]:
 
 
 def _train(data: TextData, count: int) -> list[Conversation]:
-    """Return some of the training samples, the same for each arm."""
+    """Return some training samples, the same for each arm."""
     if not count or data.prepared.stream is not None:
         return []
     samples = [sample for sample in data.prepared.train.samples if isinstance(sample, Conversation) and sample.answer]

@@ -1,14 +1,16 @@
-"""`Fingerprint`: proof that two arms saw the same batches in the same order, from the same weights."""
+"""`Fingerprint`: proof that two arms saw the same batches in the same order, starting from the same weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from typing_extensions import override
+
+from lightning_neft.evaluation.study_result import ArmResult
 
 __all__ = ["Fingerprint", "unpaired"]
 
@@ -18,10 +20,10 @@ _SEEN = ("input_ids", "labels")
 
 
 class Fingerprint(pl.Callback):
-    """Keeps a running checksum of the training batches, and one of the trainable weights before the first.
+    """Keeps a running checksum of the training batches, and one of the trainable weights before the first batch.
 
-    Both are integers modulo 2 ** 64, made on the device without waiting for it. They are part of the checkpoint, so
-    that a resumed run ends with those of the unbroken one. Of several ranks each keeps its own.
+    Both are integers modulo 2 ** 64, computed on the device without synchronising. They are saved in the checkpoint, so
+    a resumed run ends with those of the uninterrupted one. Each rank keeps its own.
 
     >>> Fingerprint().digests()
     {'data': '0000000000000000', 'weights': None}
@@ -60,21 +62,21 @@ class Fingerprint(pl.Callback):
         self._data, self._weights = torch.tensor(state_dict["data"]), state_dict["weights"]
 
 
-def unpaired(arm: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return why an arm is no pair with another one of its seed, or None if it is one with all of them.
+def unpaired(arm: ArmResult, others: Iterable[ArmResult]) -> str | None:
+    """Return why an arm is not paired with another one of its seed; None if it is paired with all of them.
 
     Args:
-        arm: With name, seed and digests.
-        others: The arms that are complete.
+        arm: A complete arm.
+        others: The other complete arms.
     """
     for other in others:
-        if other["seed"] != arm["seed"]:
+        if other.seed != arm.seed:
             continue
         for what, name in (("training batches", "data"), ("weights at the start", "weights")):
-            mine, theirs = arm["digests"][name], other["digests"][name]
+            mine, theirs = arm.digests.get(name), other.digests.get(name)
             if mine != theirs:
                 return (
-                    f"not a pair with alpha {other['alpha']:g}: its {what} are not the same "
+                    f"not a pair with alpha {other.alpha:g}: its {what} are not the same "
                     f"(checksums {mine} and {theirs}); were data, versions or devices changed in between?"
                 )
     return None

@@ -1,4 +1,4 @@
-"""What a study is going to train: its alphas, seeds, pruner and sampler."""
+"""The plan of a study: its alphas, seeds, pruner and sampler."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Sampler = Literal["tpe", "gp"]
 PRUNERS = ("none", "median", "hyperband", "halving")
 
 SAMPLERS = ("tpe", "gp")
-# Of a study with few arms the usual ten at random would be all of them.
+# Optuna's default of ten random trials would use up a small study.
 _RANDOM_AT_FIRST = 5
-# With a baseline and two others there is something to compare with.
+# A baseline and two others are enough to compare with.
 _ENDED_BEFORE_PRUNING = 3
 
 
@@ -64,11 +64,11 @@ def make_sampler(name: Sampler, seed: int) -> BaseSampler:
 
 STUDY_ID = "study-id"
 
-"""The file in the folder of a study that has its name in the storage."""
+"""The file in the folder of a study that contains its name in the storage."""
 
 ARMS = "arms"
 
-"""Folder of the runs, in that of the study."""
+"""Folder of the runs, inside the folder of the study."""
 
 
 @dataclass(frozen=True, order=True)
@@ -98,9 +98,9 @@ class Search:
     """A search for the best alpha instead of a list.
 
     Attributes:
-        low: The smallest alpha to try.
-        high: The largest one.
-        trials: How many alphas, besides the baseline.
+        low: The minimum alpha to try.
+        high: The maximum alpha to try.
+        trials: Number of alphas, not counting the baseline.
         sampler: How the next one is chosen: Optuna's tree-structured Parzen estimator, or its Gaussian process.
     """
 
@@ -112,13 +112,13 @@ class Search:
 
 @dataclass(frozen=True)
 class Plan:
-    """The arms that are wanted.
+    """The planned arms.
 
     Attributes:
         folder: Folder of the study.
-        alphas: In rising order, from the baseline's 0 on; with a search the 0 alone.
-        seeds: From 0 on.
-        search: Where alpha is searched for.
+        alphas: In increasing order, starting with the baseline's 0; only the 0 in a search.
+        seeds: Starting with 0.
+        search: The search for alpha, if there is one.
     """
 
     folder: Path
@@ -128,11 +128,11 @@ class Plan:
 
     @property
     def arm_count(self) -> int:
-        """How many arms there will be."""
+        """The number of planned arms."""
         return (len(self.alphas) + (self.search.trials if self.search else 0)) * len(self.seeds)
 
     def folder_of(self, arm: Arm) -> Path:
-        """Return where the run of an arm is."""
+        """Return the folder of an arm's run."""
         return self.folder / ARMS / arm.name
 
 
@@ -142,10 +142,10 @@ def is_study(folder: Path) -> bool:
 
 
 def parse_alphas(text: str) -> tuple[float, ...]:
-    """Return the alphas of a list with commas, in rising order.
+    """Return the alphas of a comma-separated list, in increasing order.
 
     Raises:
-        ConfigError: If one is no number from 0 on, is there twice, or if there is no 0 to compare with.
+        ConfigError: If one is not a number of 0 or more or is repeated, or if 0 is missing.
 
     Example:
         >>> parse_alphas("5,0,2.5")
@@ -153,9 +153,9 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     """
     alphas = _numbers("--alphas", text)
     if len(set(alphas)) < len(alphas):
-        raise ConfigError(f"--alphas {text!r}: a value is there twice; give each one once")
+        raise ConfigError(f"--alphas {text!r}: a value is repeated; give each one once")
     if 0 not in alphas:
-        raise ConfigError(f"--alphas {text!r}: 0 is missing, which the others are compared with; give 0,{text}")
+        raise ConfigError(f"--alphas {text!r}: 0 is missing, the baseline of all comparisons; give 0,{text}")
     return tuple(sorted(alphas))
 
 
@@ -163,7 +163,7 @@ def parse_search(text: str, trials: int, sampler: Sampler) -> Search:
     """Return the search of `LOW,HIGH`.
 
     Raises:
-        ConfigError: If these are not two rising numbers from 0 on.
+        ConfigError: If these are not two increasing numbers of 0 or more.
 
     Example:
         >>> parse_search("1,20", 8, "tpe")
@@ -184,6 +184,8 @@ def _numbers(option: str, text: str) -> list[float]:
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number >= 0):
-            raise ConfigError(f"{option} {text!r}: {part.strip()!r} is no number from 0 on; give such as 0,5,10,15")
+            raise ConfigError(
+                f"{option} {text!r}: {part.strip()!r} is not a number of 0 or more; use the form 0,5,10,15"
+            )
         numbers.append(number)
     return numbers

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ArmQueue", "Job", "JobState"]
 
 State = Literal["complete", "failed", "pruned", "running", "waiting"]
-# A worker that dies with an arm again and again is likely to die of it.
+# If workers die repeatedly with an arm, the arm is the likely cause.
 _MOST_TAKEOVERS = 3
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -42,11 +42,11 @@ _STATES: dict[TrialState, State] = {
 
 @dataclass(frozen=True)
 class JobState:
-    """What the storage says about a job.
+    """The state of a job in the storage.
 
     Attributes:
         arms: Its arms.
-        state: How far it is.
+        state: Its state.
         error: Why it failed.
     """
 
@@ -56,7 +56,7 @@ class JobState:
 
 
 class Job:
-    """Arms that this worker has claimed; it says how they went."""
+    """Arms that this worker has claimed; its methods report the outcome."""
 
     def __init__(self, queue: ArmQueue, trial: optuna.Trial, arms: tuple[Arm, ...]) -> None:
         self.arms = arms
@@ -64,34 +64,34 @@ class Job:
         self._trial = trial
 
     def still_ours(self) -> bool:
-        """Tell the others that this worker is alive; returns False if they have taken the job over."""
+        """Send a heartbeat; return False if other workers have taken the job over."""
         self._queue.beat(self._trial)
         return self._frozen().state is TrialState.RUNNING
 
     def should_stop(self, arm: Arm, step: int, loss: float, steps: int) -> bool:
-        """Take a held-out loss of one of the arms, and return whether the pruner gives it up; never the baseline."""
+        """Report a held-out loss of one of the arms, and return whether to prune it; the baseline never is."""
         # The arms of a job are one after the other on the pruner's axis.
         at = self.arms.index(arm) * steps + step
-        if at not in self._frozen().intermediate_values:  # a resumed arm may come by a step again
+        if at not in self._frozen().intermediate_values:  # a resumed arm may reach a step again
             self._trial.report(loss, at)
         return arm.alpha != 0 and self._trial.should_prune()
 
     def complete(self, loss: float) -> None:
-        """Say that all is done, with the mean held-out loss of the arms."""
+        """Mark the job as complete, with the mean held-out loss of the arms."""
         self._end(TrialState.COMPLETE, loss)
 
     def pruned(self) -> None:
-        """Say that the pruner gave it up."""
+        """Mark the job as pruned."""
         self._end(TrialState.PRUNED)
 
     def failed(self, error: str) -> None:
-        """Say that an arm failed, and why, in a line."""
+        """Mark the job as failed, with a one-line reason."""
         with suppress(UpdateFinishedTrialError):
             self._trial.set_user_attr("error", error)
         self._end(TrialState.FAIL)
 
     def give_back(self) -> None:
-        """Let it wait again, for any worker."""
+        """Put the job back for any worker."""
         if self._end(TrialState.FAIL):
             self._queue.put_again(self._frozen(), has_died=False)
 
@@ -102,7 +102,7 @@ class Job:
         try:
             self._queue.study.tell(self._trial, value, state)
         except (ValueError, UpdateFinishedTrialError):
-            return False  # others have taken it over: what they say counts
+            return False  # others have taken it over: their outcome counts
         return True
 
 
@@ -110,14 +110,14 @@ class ArmQueue:
     """The jobs of a study.
 
     Args:
-        plan: What is wanted; further arms of an earlier plan stay.
+        plan: The planned arms; arms of an earlier plan are kept.
         url: URL of the storage; a file in the study's folder by default.
-        config: Digest of the config of the arms, alpha and seed left out.
+        config: Digest of the config of the arms, without alpha and seed.
         pruner: Name of the pruner.
         grace: Seconds without a heartbeat after which the arms of a worker are taken over.
 
     Raises:
-        ConfigError: The storage cannot be opened, or holds a study with another config.
+        ConfigError: The storage cannot be opened, or contains a study with another config.
     """
 
     def __init__(self, plan: Plan, *, url: str | None, config: str, pruner: str, grace: int) -> None:
@@ -139,11 +139,11 @@ class ArmQueue:
         self._put_plan()
 
     def claim(self) -> Job | None:
-        """Return a job for this worker alone; None if none waits at the moment."""
+        """Claim a job for this worker; None if none is waiting."""
         while True:
             self._take_over()
             jobs = list(self._counting())
-            # No trial counts with the state of waiting if it is in the hands of another one.
+            # A trial that another worker holds does not count as waiting.
             if not self._has_waiting() and not self._wants_another(jobs):
                 return None
             trial = self._ask(len(jobs))
@@ -161,22 +161,22 @@ class ArmQueue:
         return sorted(found, key=lambda job: job.arms)
 
     def retry(self) -> None:
-        """Put the jobs that failed there again."""
+        """Put failed jobs back."""
         for trial in list(self._counting()):
             if trial.state is TrialState.FAIL:
                 self._put(trial, {"retries": trial.number, "takeovers": 0})
 
     def put_again(self, trial: FrozenTrial, has_died: bool = True) -> None:
-        """Put the job of a trial there again whose worker has ended: it has died, or was asked to stop."""
+        """Put back the job of a trial whose worker died or was asked to stop."""
         takeovers = trial.user_attrs.get("takeovers", 0) + has_died
         if takeovers > _MOST_TAKEOVERS:
-            error = f"its worker ended {takeovers} times without a word; out of memory?"
+            error = f"its worker ended {takeovers} times without an error message; out of memory?"
             self._put(trial, {"takeovers": takeovers, "error": error}, TrialState.FAIL)
         else:
             self._put(trial, {"takeovers": takeovers})
 
     def beat(self, trial: optuna.Trial) -> None:
-        """Say that the worker of a trial is alive."""
+        """Record a heartbeat of the worker of a trial."""
         self._storage.record_heartbeat(trial._trial_id)
 
     def frozen(self, number: int) -> FrozenTrial:
@@ -196,7 +196,7 @@ class ArmQueue:
         jobs: Iterable[list[int]] = (
             [list(self.plan.seeds)] if self.plan.search else [[seed] for seed in self.plan.seeds]
         )
-        # Seed by seed, so that pairs are there early.
+        # Seed by seed, so that pairs are complete early.
         for seeds in jobs:
             for alpha in self.plan.alphas:
                 if (alpha, tuple(seeds)) not in there:
@@ -206,7 +206,7 @@ class ArmQueue:
     def _put(self, trial: FrozenTrial, attributes: dict[str, Any], state: TrialState = TrialState.WAITING) -> None:
         kept = {name: value for name, value in trial.user_attrs.items() if name not in ("error", "has_worker")}
         if (alpha := _alpha(trial)) is None:
-            return  # its worker ended before it had chosen an alpha
+            return  # its worker ended before choosing an alpha
         self.study.add_trial(
             optuna.create_trial(
                 state=state,
@@ -218,7 +218,7 @@ class ArmQueue:
         )
 
     def _counting(self) -> Iterator[FrozenTrial]:
-        """Yield the trial that counts of each job."""
+        """Yield the trial that counts for each job."""
         trials = self.study.get_trials(deepcopy=False)
         retried = {trial.user_attrs.get("retries") for trial in trials}
         seen = set()
@@ -237,7 +237,7 @@ class ArmQueue:
 
     def _ask(self, jobs: int) -> optuna.Trial:
         if (search := self.plan.search) is not None:
-            # Anew each time, so that a resumed search proposes what the unbroken one would have proposed.
+            # Created each time, so that a resumed search proposes the same alphas as an uninterrupted one.
             self.study.sampler = make_sampler(search.sampler, seed=jobs)
         with _without_notices():
             trial = self.study.ask()
@@ -290,7 +290,7 @@ def _arms(trial: FrozenTrial) -> tuple[Arm, ...]:
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
-    """Leave out what Optuna says of heartbeats: they are new, and meant for its own loop, which knows no queue."""
+    """Suppress Optuna's notices on heartbeats, which are experimental and meant for its own loop."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")

@@ -1,19 +1,24 @@
-"""The result of a study: what its arms left behind, and their comparisons, as one file."""
+"""The result of a study: the records of its arms and their comparisons with the baseline of the same seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lightning_neft.evaluation.bootstrap import paired_interval, verdict
+from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.result import InputFile, make_result, provenance, write_result
-from lightning_neft.study.arm import read_record
-from lightning_neft.study.compare import compare
+from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
+from lightning_neft.study.arm import RECORD, read_record
 from lightning_neft.study.pairing import unpaired
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["study_result", "write_study"]
+__all__ = ["compare", "write_study"]
 
 
 def write_study(
@@ -24,66 +29,100 @@ def write_study(
     inputs: Sequence[InputFile],
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the result of a study as it stands now, and return it.
+    """Write the current result of a study, and return it.
+
+    An arm that does not pair with the other arms of its seed counts as failed.
 
     Args:
         path: The file.
-        plan: The plan, which says where the arms are.
+        plan: The plan, with the folders of the arms.
         recipe: Name of the recipe.
-        jobs: What the storage says.
-        inputs: The files that the arms come from.
+        jobs: The state of the jobs.
+        inputs: The input files of the arms.
         settings: The options that its numbers depend on.
     """
-    result = study_result(plan, recipe, jobs, inputs, settings)
+    arms = list(_arms(plan, jobs))
+    study = StudyResult(recipe, recipe, arms, compare(arms))
+    result = make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None))
     write_result(path, result)
     return result
 
 
-def study_result(
-    plan: Plan, recipe: str, jobs: Sequence[JobState], inputs: Sequence[InputFile], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the result of a study as it stands now; see `write_study`.
-
-    An arm that is no pair with the baseline of its seed counts as failed.
-    """
-    arms = list(_arms(plan, jobs))
-    metrics = {
-        "recipe": recipe,
-        "alphas": sorted({arm["alpha"] for arm in arms}),
-        "seeds": sorted({arm["seed"] for arm in arms}),
-        "arms": arms,
-        "comparisons": compare(arms),
-    }
-    return make_result("study", recipe, metrics, provenance(inputs, settings, seed=None))
-
-
-def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[dict[str, Any]]:
-    complete: list[dict[str, Any]] = []
+def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
+    complete: list[ArmResult] = []
     for job in jobs:
         for arm in job.arms:
             folder = plan.folder_of(arm)
-            found: dict[str, Any] = {
+            facts: dict[str, Any] = {
                 "alpha": arm.alpha,
                 "seed": arm.seed,
-                "state": "waiting",
-                "error": None,
-                "seconds": None,
                 "folder": folder.relative_to(plan.folder).as_posix(),
-                "held_out_loss": None,
-                "train_clean_loss": None,
-                "held_out_per_sample": [],
-                "curves": {},
-                "text_statistics": None,
-                "memorization": None,
-                "answers": [],
             }
             if (record := read_record(folder)) is not None:
-                found |= record
+                found = ArmResult.read(Fields({**facts, **record}, f"{folder / RECORD}"))
             elif job.state == "failed":
-                found |= {"state": "failed", "error": job.error}
-            if found["state"] == "complete":
+                found = ArmResult(**facts, state="failed", error=job.error)
+            else:
+                found = ArmResult(**facts, state="waiting")
+            if found.state == "complete":
                 if (problem := unpaired(found, complete)) is not None:
-                    found |= {"state": "failed", "error": problem}
+                    found = replace(found, state="failed", error=problem)
                 else:
                     complete.append(found)
             yield found
+
+
+def _rouge_l(arm: ArmResult) -> Sequence[float]:
+    scores = arm.memorization.child("per_sample") if arm.memorization else None
+    return scores.numbers("rouge_l") if scores else ()
+
+
+# Name of the metric, and its value for each sample of an arm, none where it was not measured.
+_METRICS: dict[str, Callable[[ArmResult], Sequence[float]]] = {
+    "held_out_loss": lambda arm: arm.held_out_per_sample,
+    "train_clean_loss": lambda arm: arm.train_per_sample,
+    "mean_characters": lambda arm: [len(answer.output) for answer in arm.answers],
+    "mean_rouge_l": _rouge_l,
+}
+# Whether longer answers, fewer copies, or a low (perhaps memorised) training loss are good is left to the reader.
+_LOWER_IS_BETTER = ("held_out_loss",)
+
+
+def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
+    """Compare each alpha with the baseline.
+
+    An alpha with a pruned arm is omitted: its remaining seeds are those on which it did well.
+
+    Args:
+        arms: All arms of a study.
+    """
+    complete = {(arm.alpha, arm.seed): arm for arm in arms if arm.state == "complete"}
+    pruned = {arm.alpha for arm in arms if arm.state == "pruned"}
+    comparisons = []
+    for alpha in sorted({alpha for alpha, _ in complete} - pruned - {0}):
+        seeds = sorted(seed for other, seed in complete if other == alpha and (0, seed) in complete)
+        pairs = [(complete[alpha, seed], complete[0, seed]) for seed in seeds]
+        for metric, values_of in _METRICS.items():
+            rows = [(values_of(arm), values_of(baseline)) for arm, baseline in pairs]
+            rows = [(one, other) for one, other in rows if one and other]
+            if sum(len(one) for one, _ in rows) > 1:  # a single difference has no interval
+                comparisons.append(_comparison(alpha, metric, rows))
+    return comparisons
+
+
+def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Sequence[float]]]) -> Comparison:
+    differences = np.array([np.subtract(one, other) for one, other in rows])
+    interval = paired_interval(differences)
+    said = verdict(interval, lower_is_better=True)
+    return Comparison(
+        alpha=alpha,
+        baseline=0.0,
+        metric=metric,
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        level=interval.level,
+        n_seeds=len(differences),
+        n_samples=differences.shape[1],
+        verdict=said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
+    )

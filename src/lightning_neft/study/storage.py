@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["HEARTBEATS", "open_storage", "study_id"]
 
 HEARTBEATS = 6
-"""How often a worker says that it is alive before the others give it up."""
+"""Missed heartbeats after which the other workers consider a worker dead."""
 _SECONDS_TO_WAIT = 60
 _TIMES_TO_MAKE_TABLES = 10
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -32,7 +32,7 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"
 def open_storage(
     folder: Path, url: str | None, grace: int, when_stale: Callable[[Study, FrozenTrial], None]
 ) -> RDBStorage:
-    """Open the storage, and make its tables if they are not there.
+    """Open the storage, and create its tables if they are missing.
 
     Args:
         folder: Folder of the study; without a URL the storage is the file `storage.sqlite` there.
@@ -41,7 +41,7 @@ def open_storage(
         when_stale: Called once for each trial of a dead worker.
 
     Raises:
-        ConfigError: It cannot be reached, or its driver is not installed, or the folder cannot be made.
+        ConfigError: It cannot be reached, its driver is not installed, or the folder cannot be created.
     """
     import sqlalchemy
     from optuna.storages import RDBStorage
@@ -63,7 +63,7 @@ def open_storage(
     try:
         storage = _after_others(connect)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        # The message of a driver may hold the password of the URL; its first line says what went wrong.
+        # The message of a driver may contain the password of the URL; its first line names the problem.
         raise ConfigError(f"--storage {_without_password(url)}: cannot be opened: {_reason(error, url)}") from None
     if storage.engine.dialect.name == "sqlite":
         _lock_before_reading(storage)
@@ -71,7 +71,7 @@ def open_storage(
 
 
 def _after_others(connect: Callable[[], RDBStorage]) -> RDBStorage:
-    """Connect; again if another worker was making the same tables at that moment."""
+    """Connect; retry if another worker was creating the same tables at that moment."""
     for _ in range(_TIMES_TO_MAKE_TABLES):
         if (storage := _unless_others_do(connect)) is not None:
             return storage
@@ -85,7 +85,7 @@ def _unless_others_do(connect: Callable[[], RDBStorage]) -> RDBStorage | None:
 
     try:
         with warnings.catch_warnings():
-            # The heartbeat is; what it does is tested here.
+            # The heartbeat is experimental; the tests cover what this package needs of it.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return connect()
     except sqlalchemy.exc.SQLAlchemyError as error:
@@ -95,10 +95,10 @@ def _unless_others_do(connect: Callable[[], RDBStorage]) -> RDBStorage | None:
 
 
 def _lock_before_reading(storage: RDBStorage) -> None:
-    """Let each transaction on SQLite lock the file at its start.
+    """Make each SQLite transaction lock the file at its start.
 
     Optuna reads that a trial waits, then writes that it runs, and relies on the row being locked in between; SQLite has
-    no such locks, so that two workers could get one arm. The recipe is SQLAlchemy's (its page on the dialect,
+    no such locks, so two workers could get the same arm. The recipe is SQLAlchemy's (its page on the dialect,
     "Serializable isolation / Savepoints / Transactional DDL").
     """
     import sqlalchemy
@@ -111,17 +111,17 @@ def _lock_before_reading(storage: RDBStorage) -> None:
     def begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    # Those that are open already.
+    # Connections that are already open.
     storage.engine.dispose()
 
 
 def study_id(folder: Path) -> str:
-    """Return the name of the study in the storage, kept in its folder; the first worker draws it.
+    """Return the name of the study in the storage, saved in its folder; the first worker draws it.
 
-    Workers that share the storage share the folder too: this way they cannot take part in a study with another folder.
+    Workers that share the storage must share the folder too: a worker with another folder cannot join the study.
 
     Raises:
-        ConfigError: The folder cannot be made.
+        ConfigError: The folder cannot be created.
     """
     path = folder / STUDY_ID
     _make(folder)
@@ -131,18 +131,18 @@ def study_id(folder: Path) -> str:
         if name := path.read_text(encoding="utf-8").strip():
             return name
         time.sleep(0.1)  # another worker is about to write it
-    raise ConfigError(f"{path} is empty; delete the folder of the study, and start it anew")
+    raise ConfigError(f"{path} is empty; delete the folder of the study and start it again")
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {folder}: {error.strerror}; give a folder that can be written") from error
+        raise ConfigError(f"--out {folder}: {error.strerror}; give a writable folder") from error
 
 
 def _with_driver(url: str) -> str:
-    """Name the driver that is installed with the package, where the URL leaves it open."""
+    """Add the driver that the package installs if the URL names none."""
     scheme, separator, rest = url.partition("://")
     # The path of SQLite's file follows a third slash.
     if scheme.partition("+")[0] == "sqlite" and rest.startswith("/~"):
@@ -168,5 +168,5 @@ def _reason(error: Exception, url: str | None) -> str:
     try:
         password = sqlalchemy.make_url(url).password if url else None
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        return "that is no URL of a database, such as postgresql://user@host/name"
+        return "it is not a database URL; use the form postgresql://user@host/name"
     return mask_addresses(first.replace(str(password), "***") if password else first)

@@ -1,4 +1,4 @@
-"""`Worker`: takes one arm after the other from the queue, each in a process of its own, until none is left."""
+"""`Worker`: runs the arms of the queue one after the other, each in its own process, until none is left."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _Outcome = Literal["complete", "failed", "pruned", "stopped", "lost"]
 
 
 class Stopped(BaseException):
-    """The user asked the worker to stop, and it has.
+    """The worker stopped at the user's request.
 
     Attributes:
-        signal: What it was asked with.
-        arm: The arm that was running; None between two.
+        signal: The signal it received.
+        arm: The arm that was running; None between two arms.
     """
 
     def __init__(self, number: signal.Signals, arm: Arm | None) -> None:
@@ -37,19 +37,19 @@ class Stopped(BaseException):
 
 
 class Listener(Protocol):
-    """What a worker tells somebody who watches."""
+    """Receives the events of a worker."""
 
     def started(self, arm: Arm) -> None:
         """An arm starts."""
 
     def progress(self, arm: Arm, step: int, steps: int) -> None:
-        """It has done so many steps."""
+        """It has done this many steps."""
 
     def ended(self, arm: Arm, outcome: str, error: str | None) -> None:
         """It has ended: complete, failed or pruned."""
 
     def waits(self, arms: int) -> None:
-        """Nothing is left to take, but other workers have so many arms."""
+        """No arm is left to claim, but other workers run this many."""
 
 
 class Worker:
@@ -58,10 +58,10 @@ class Worker:
     Args:
         queue: The queue.
         run_arm: What an arm's process runs with an `ArmTask`, as `module:name`.
-        args: The command line of a fit, but for alpha, seed and folder.
+        args: The command line of a fit, without alpha, seed and folder.
         measures: What is measured of each arm.
         grace: Seconds after which a worker without a heartbeat counts as dead.
-        listener: Is told what happens.
+        listener: Receives the events.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Worker:
         """Run arms until all of the study have ended, those of other workers too.
 
         Returns:
-            Whether this worker was the one that ended the last arm.
+            Whether this worker finished the last arm.
 
         Raises:
-            Stopped: After SIGINT or SIGTERM; the running arm has been saved, and waits for a worker again.
+            Stopped: After SIGINT or SIGTERM; the running arm has been saved, and waits for a worker.
         """
         ended_last = False
         with self._signals():
@@ -96,7 +96,7 @@ class Worker:
                     ended_last = True
                     self._run_job(job)
                 elif running := self._running():
-                    # One of them may die: then its arms are taken over.
+                    # If one of them dies, its arms are taken over.
                     ended_last = False
                     self._listener.waits(running)
                     self._sleep()
@@ -110,7 +110,7 @@ class Worker:
         losses = []
         for arm in job.arms:
             record = read_record(self._queue.plan.folder_of(arm))
-            if record is None:  # else its worker ended just after it
+            if record is None:  # else its worker ended just after saving it
                 outcome, error = self._run_one(job, arm)
                 if outcome == "stopped":
                     job.give_back()
@@ -183,6 +183,6 @@ class Worker:
                 signal.signal(number, handler)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._asked is not None and self._child is not None:  # again: now
+        if self._asked is not None and self._child is not None:  # the second signal: at once
             self._child.kill()
         self._asked = signal.Signals(number)

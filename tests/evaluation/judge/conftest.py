@@ -10,8 +10,9 @@ import pytest
 
 from judge_server import JudgeServer
 from lightning_neft.evaluation.judge.contest import Pair
-from lightning_neft.evaluation.judge.endpoint import Backoff, EndpointJudge, Pace
+from lightning_neft.evaluation.judge.endpoint import EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.pace import Backoff, Pace
 
 KEY = "sk-planted-1234567890"
 

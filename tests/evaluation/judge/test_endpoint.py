@@ -16,14 +16,12 @@ from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.evaluation.judge.contest import Pair, requests_of
 from lightning_neft.evaluation.judge.endpoint import (
     DEFAULT_URL,
-    Backoff,
     EndpointJudge,
-    Pace,
-    _pause,
     check_url,
     read_key,
 )
 from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.pace import Backoff, Pace, retry_after_seconds
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
 
@@ -32,19 +30,19 @@ PROMPT = '{"answer_A": "long answer here", "answer_B": ""}'
 KEY = "sk-planted-1234567890"
 
 
-def test_nobody_asks_before_the_time_that_retry_after_names(judge_at: JudgeAt, waits: list[float]) -> None:
+def test_no_request_is_sent_before_the_time_in_retry_after(judge_at: JudgeAt, waits: list[float]) -> None:
     server = JudgeServer(["429"])
     server.retry_after = "17"
     with running(server):
-        assert judge_at(server).ask(PROMPT, "key", 0).text == "A"
+        assert judge_at(server, timeout=10).ask(PROMPT, "key", 0).text == "A"
     # The clock stands still while the test waits, so that the second wait is the whole pause.
     assert waits == [Backoff().seconds("key", 0), pytest.approx(17, abs=0.5)]
 
 
-def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:
+def test_waits_double_and_are_the_same_in_each_run(judge_at: JudgeAt, waits: list[float]) -> None:
     for _ in range(2):
         with running(JudgeServer(["500"] * 4)) as server:
-            judge_at(server).ask(PROMPT, "key", 0)
+            judge_at(server, timeout=10).ask(PROMPT, "key", 0)
     assert waits[:4] == waits[4:]
     assert all(2**index / 2 <= seconds <= 2**index for index, seconds in enumerate(waits[:4]))
     assert Backoff(seed=1).seconds("key", 0) != waits[0] == Backoff(seed=0).seconds("key", 0)
@@ -67,7 +65,7 @@ def test_other_faults_wait_longer_each_time_and_the_same_in_each_run(judge_at: J
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert _pause(header, lambda: 1000.0) == seconds
+    assert retry_after_seconds(header, lambda: 1000.0) == seconds
 
 
 def test_the_rate_is_never_exceeded() -> None:
@@ -142,23 +140,23 @@ def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret"])
 def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ConfigError, match="must hold neither user, password nor query") as raised:
+    with pytest.raises(ConfigError, match="must contain neither user, password nor query") as raised:
         check_url(url)
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("part", ["\r\nX-Evil: 1", "\n", "\t", " ", "\x00", "\x7f", "\u2028", "\udcff", "\u00e9"])
 @pytest.mark.parametrize("url", ["http://host{}/v1", "http://host/v1{}", "{}http://host/v1", "http://u:secret{}@host"])
-def test_an_address_of_more_than_one_line_is_refused_and_not_repeated(url: str, part: str) -> None:
-    with pytest.raises(ConfigError, match="a line break or another character that no address has") as raised:
+def test_an_address_of_several_lines_is_refused_unquoted(url: str, part: str) -> None:
+    with pytest.raises(ConfigError, match="a line break or another character not allowed in an address") as raised:
         check_url(url.format(part))
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-first\r\nX-Evil: 1", "sk first", "sk-\u00e9", "sk-\x07"])
-def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_unfit_for_a_header_is_refused_unquoted(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", key)
-    with pytest.raises(ConfigError, match="variable MINE has to be one line of visible ASCII characters") as raised:
+    with pytest.raises(ConfigError, match="variable MINE must be one line of visible ASCII characters") as raised:
         read_key("MINE", DEFAULT_URL)
     assert "sk" not in str(raised.value)
 
@@ -184,7 +182,7 @@ def completion(content: object, **usage: object) -> dict[str, Any]:
         ({**completion("\ud800A\x1b[2J"), "usage": {}}, "\ud800A\x1b[2J", (None, None)),
     ],
 )
-def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
+def test_content_must_be_text_and_counts_must_be_numbers(
     answer: object, text: str, counted: tuple[int | None, int | None], judge_at: JudgeAt, ledger: Ledger
 ) -> None:
     server = JudgeServer()
@@ -198,15 +196,15 @@ def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({"choices": []}, "the answer is no completion"),
-        ({"choices": None}, "the answer is no completion"),
-        ({"choices": [None]}, "the answer is no completion"),
-        ({"choices": {"0": 1}}, "the answer is no completion"),
-        ({"choices": [{"message": "A"}]}, "the answer is no completion"),
-        ({"choices": [{"message": {}}]}, "the answer is no completion"),
-        ([1], "the answer is no completion"),
-        (None, "the answer is no completion"),
-        ("A", "the answer is no completion"),
+        ({"choices": []}, "the answer is not a completion"),
+        ({"choices": None}, "the answer is not a completion"),
+        ({"choices": [None]}, "the answer is not a completion"),
+        ({"choices": {"0": 1}}, "the answer is not a completion"),
+        ({"choices": [{"message": "A"}]}, "the answer is not a completion"),
+        ({"choices": [{"message": {}}]}, "the answer is not a completion"),
+        ([1], "the answer is not a completion"),
+        (None, "the answer is not a completion"),
+        ("A", "the answer is not a completion"),
         ("[" * 100_000, "the answer is not valid JSON"),
         ('{"usage": {"prompt_tokens": ' + "9" * 5000 + "}}", "the answer is not valid JSON"),
         ("", "the answer is not valid JSON"),
@@ -214,7 +212,7 @@ def test_what_is_no_text_is_no_verdict_and_what_is_no_number_is_not_counted(
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_is_no_completion_is_a_fault(answer: object, reason: str, judge_at: JudgeAt) -> None:
+def test_an_answer_that_is_not_a_completion_is_a_fault(answer: object, reason: str, judge_at: JudgeAt) -> None:
     server = JudgeServer()
     server.raw = answer if isinstance(answer, str) and answer != "A" else json.dumps(answer)
     with running(server), pytest.raises(ModelError, match=f"in 1 attempts, the last one: {reason}"):
@@ -222,7 +220,7 @@ def test_what_is_no_completion_is_a_fault(answer: object, reason: str, judge_at:
 
 
 @pytest.mark.parametrize("fault", ["drip", "drip_head"])
-def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_another(fault: str, judge_at: JudgeAt) -> None:
+def test_an_answer_byte_by_byte_gets_no_extra_time(fault: str, judge_at: JudgeAt) -> None:
     with running(JudgeServer([fault])) as server:
         start = time.monotonic()
         judge = judge_at(server, timeout=0.5)
@@ -240,7 +238,7 @@ def test_half_of_a_surrogate_pair_is_asked_about_as_its_escape(judge_at: JudgeAt
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", ""])
 def test_an_address_has_to_be_one(url: str) -> None:
-    with pytest.raises(ConfigError, match="is no address of a judge"):
+    with pytest.raises(ConfigError, match="is not a judge's address"):
         check_url(url)
 
 

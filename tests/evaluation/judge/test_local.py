@@ -52,7 +52,7 @@ def test_a_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
     assert judge._tokenizer.decode(second).replace(" ", "") == "<user>Which?<assistant>B"
 
 
-def test_it_judges_a_panel_without_malformed_verdicts_and_again_the_same(judge: LocalJudge, tmp_path: Path) -> None:
+def test_a_panel_is_judged_the_same_twice_without_malformed(judge: LocalJudge, tmp_path: Path) -> None:
     pairs = [Pair(f"Say {word}.", word, f"{word} and more") for word in ("cat", "dog", "hen")]
     found = [
         combine(pairs, Panel(judge, Ledger(tmp_path / name)).ask_all(requests_of(pairs))) for name in ("one", "two")

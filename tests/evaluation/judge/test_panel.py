@@ -19,8 +19,9 @@ from forked import Forked
 from judge_server import FAULTS, JudgeServer, running
 from lightning_neft.errors import ModelError
 from lightning_neft.evaluation.judge.contest import Judged, Pair, combine, requests_of
-from lightning_neft.evaluation.judge.endpoint import Backoff, EndpointJudge
+from lightning_neft.evaluation.judge.endpoint import EndpointJudge
 from lightning_neft.evaluation.judge.ledger import Ledger
+from lightning_neft.evaluation.judge.pace import Backoff
 from lightning_neft.evaluation.judge.panel import Panel
 from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Reply
 
@@ -91,7 +92,7 @@ def test_all_faults_together_change_no_verdict_and_are_paid_once(
     assert all(server.done[fault] for fault in FAULTS)
 
 
-def test_a_run_that_breaks_off_goes_on_and_pays_once(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
+def test_an_interrupted_run_resumes_and_pays_once(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
     with running(JudgeServer()) as server:
         judge = judge_at(server, workers=2)
         ask, asked = judge.ask, []
@@ -146,7 +147,7 @@ def test_after_an_interruption_nobody_else_is_asked(pairs: list[Pair], ledger: L
     assert judge.asked < 24
 
 
-def test_after_a_verdict_that_cannot_be_kept_nobody_else_is_asked(
+def test_no_request_follows_a_verdict_that_cannot_be_saved(
     pairs: list[Pair], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ready:
@@ -209,7 +210,7 @@ def test_two_runs_on_one_ledger_agree(pairs: list[Pair], judge_at: JudgeAt, ledg
     assert first.preferences == EXPECTED
 
 
-def test_of_two_processes_on_one_ledger_each_request_is_paid_by_one(
+def test_two_processes_on_one_ledger_pay_each_request_once(
     pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger, tmp_path: Path
 ) -> None:
     requests = requests_of(pairs)
@@ -256,9 +257,7 @@ def test_a_request_that_a_killed_process_held_is_free(ledger: Ledger, tmp_path: 
         assert is_ours
 
 
-def test_what_is_no_verdict_is_asked_again_and_then_left_out(
-    pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger
-) -> None:
+def test_other_replies_are_asked_again_and_then_omitted(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
     with running(JudgeServer(["prose"] * 2)) as server:
         assert judged(Panel(judge_at(server), ledger), pairs[:1]).preferences == (1.0,)
         assert sorted(body["seed"] for body in server.bodies) == [0, 0, 1, 1, 2, 2]

@@ -20,9 +20,9 @@ class Pair:
     """Two answers to one instruction.
 
     Attributes:
-        instruction: The instruction, with its input below it where there is one.
-        answer: The model's.
-        baseline: The one that it is compared with.
+        instruction: The instruction, followed by its input if it has one.
+        answer: The model's answer.
+        baseline: The baseline's answer.
     """
 
     instruction: str
@@ -31,7 +31,7 @@ class Pair:
 
     @property
     def is_same(self) -> bool:
-        """Whether there is nothing to judge: a draw, as in AlpacaEval."""
+        """Whether the answers are identical: a draw, as in AlpacaEval."""
         return self.answer == self.baseline
 
     @property
@@ -47,16 +47,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Judged:
-    """What came out over all pairs.
+    """The outcome over all pairs.
 
     Attributes:
-        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 where the two orders disagree or the answers are
-            the same, None where an order has no verdict: such a pair is left out.
+        preferences: Per pair 1 for the model, 0 for the baseline, 0.5 if the two orders disagree or the answers are the
+            same, None if an order has no verdict: such a pair is omitted.
         n_malformed: Requests without a verdict.
         n_inconsistent: Pairs whose verdict changed with the order.
-        n_same: Pairs of the same answer twice, about which the judge was not asked.
-        first_position_share: How often the answer that is shown first won, 0.5 for a judge whom the order leaves cold;
-            None without a verdict.
+        n_same: Pairs of identical answers, which the judge was not asked about.
+        first_position_share: How often the answer shown first won: 0.5 for a judge without a position bias; None
+            without a verdict.
     """
 
     preferences: tuple[float | None, ...]
@@ -124,21 +124,21 @@ class Contest:
 
 
 def read_contest(path: Path, baseline_path: Path) -> Contest:
-    """Read an outputs file and the baseline's, which may be about further instructions.
+    """Read an outputs file and the baseline's, which may contain further instructions.
 
     Raises:
-        DataError: One of them is no outputs file, is empty, or the baseline's lacks an instruction.
+        DataError: One of them is not an outputs file, is empty, or the baseline's lacks an instruction.
     """
     outputs, baselines = read_outputs(path), read_outputs(baseline_path)
     if not outputs:
-        raise DataError(f"{path} holds no outputs, so there is nothing to judge")
+        raise DataError(f"{path} contains no outputs, so there is nothing to judge")
     by_key = {item.key: item for item in baselines}
     missing = [item for item in outputs if item.key not in by_key]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
             f"{baseline_path} has no answer to {shown(missing[0].instruction)}{more}, which {path} answers; "
-            "both have to be about the same instructions"
+            "both files must contain the same instructions"
         )
     return Contest(
         label=name_of_one([item.generator for item in outputs], path, "outputs", path.stem),

@@ -1,4 +1,4 @@
-"""What judging will cost, roughly, before it starts; and what it did cost, by the tokens that the server counted."""
+"""The cost of judging: an estimate before it starts, and the actual cost from the tokens that the server counted."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from lightning_neft.evaluation.judge.request import JudgeRequest, prompt_text
 
 __all__ = ["Price", "Usage", "estimate", "usage"]
 
-# A rule of thumb for English and the usual vocabularies; the server's own count comes afterwards.
+# A rule of thumb for English and common vocabularies; the server's own count comes afterwards.
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_VERDICT = 1
 
 
 @dataclass(frozen=True)
 class Price:
-    """Money per million tokens, in any one currency; None where nobody said.
+    """Price per million tokens, in any one currency; None if unknown.
 
     Attributes:
-        input: Of what the judge reads.
-        output: Of what it writes.
+        input: Price of the tokens that the judge reads.
+        output: Price of the tokens that it writes.
     """
 
     input: float | None = None
     output: float | None = None
 
     def of(self, input_tokens: int, output_tokens: int) -> float | None:
-        """Return the money for so many tokens, or None without both prices.
+        """Return the cost of these tokens, or None without both prices.
 
         >>> Price(input=10, output=30).of(500_000, 100_000)
         8.0
@@ -44,11 +44,11 @@ class Usage:
     """Requests and their tokens.
 
     Attributes:
-        requests: How many were paid for, or would be.
-        input_tokens: What the judge reads.
-        output_tokens: What it writes.
-        uncounted: Requests whose tokens the server did not report, which the numbers above lack.
-        cost: Money, None without a price.
+        requests: Number of requests that were or would be paid for.
+        input_tokens: Tokens that the judge reads.
+        output_tokens: Tokens that it writes.
+        uncounted: Requests whose tokens the server did not report; they are missing in the numbers above.
+        cost: The cost; None without a price.
     """
 
     requests: int
@@ -58,12 +58,12 @@ class Usage:
     cost: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the result has it."""
+        """Return the object for a result."""
         return dict(vars(self))
 
 
 def estimate(requests: Iterable[JudgeRequest], price: Price) -> Usage:
-    """Estimate what requests will cost, if each is answered at the first try."""
+    """Estimate the cost of requests if each is answered at the first try."""
     texts = [prompt_text(request) for request in requests]
     read = sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts)
     written = _TOKENS_PER_VERDICT * len(texts)
@@ -71,7 +71,7 @@ def estimate(requests: Iterable[JudgeRequest], price: Price) -> Usage:
 
 
 def usage(records: Iterable[Record], price: Price) -> Usage:
-    """Add up what the verdicts of a run have cost, whenever they were given."""
+    """Add up the cost of a run's verdicts, including those of earlier runs."""
     found = list(records)
     read, written = sum(one.input_tokens for one in found), sum(one.output_tokens for one in found)
     uncounted = sum(one.uncounted for one in found)

@@ -1,4 +1,4 @@
-"""The ledger: each reply of a judge, written down as soon as it is there, so that nothing is paid for twice."""
+"""The ledger: each reply of a judge is saved as soon as it arrives, so that nothing is paid for twice."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ INSERT OR IGNORE INTO replies (key, attempt, judge, prompt, verdict, input_token
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _FIND = "SELECT verdict, input_tokens, output_tokens FROM replies WHERE key = ? ORDER BY attempt"
-# Another run holds the file for the time of one row.
+# Another run locks the file while it writes one row.
 _WAIT_SECONDS = 60.0
-# How often a request that another run sends is looked at again.
+# Interval for checking a request that another run has sent.
 _LOOK_SECONDS = 0.05
-# Bytes of a request's place in the file of locks.
+# Bytes of a request's position in the lock file.
 _PLACE_BYTES = 7
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the ledger has about one request.
+    """The ledger's entry for one request.
 
     Attributes:
-        replies: How many replies there were.
-        verdict: The first one that is a verdict; None as long as there is none.
+        replies: Number of replies.
+        verdict: The first valid verdict; None if there is none yet.
         input_tokens: Of all replies.
         output_tokens: Of all replies.
         uncounted: Replies whose tokens the judge did not report.
@@ -67,16 +67,16 @@ class Record:
 
 
 class Ledger:
-    """An SQLite file of replies; several threads and several runs may use it at the same time.
+    """An SQLite file of replies, safe for several threads and several runs at once.
 
-    It holds digests, verdicts and token counts: neither answers nor keys. Which requests are under way is in the locks
-    of an empty file beside it, `NAME.lock`: the system takes them from a run that ends, however it does.
+    It contains digests, verdicts and token counts, but neither answers nor keys. Requests in flight are marked by locks
+    on an empty file next to it, `NAME.lock`; the system releases them when a run ends, even if it is killed.
 
     Args:
-        path: The file, which is made if it is not there.
+        path: The file, created if it does not exist.
 
     Raises:
-        DataError: If the file is something else or cannot be written.
+        DataError: If the file is not a ledger or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,20 +93,20 @@ class Ledger:
             raise DataError(f"the file of verdicts {str(path)!r} cannot be used: {error}; give another one") from error
 
     def find(self, key: str) -> Record:
-        """Return what is known about a request."""
+        """Return the entry of a request."""
         with self._lock, closing(self._connection.execute(_FIND, (key,))) as rows:
             return _record(rows)
 
     @contextmanager
     def claim(self, key: str, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-        """Hold a request, so that no other process sends it meanwhile; wait for one that does.
+        """Lock a request, so that no other process sends it; wait for a process that does.
 
         Args:
-            key: Of the request; within a process one thread at a time may hold it.
-            is_wanted: Asked while it waits.
+            key: Key of the request; within a process one thread at a time may lock it.
+            is_wanted: Called while it waits; False ends the wait.
 
         Yields:
-            Whether it is held; False if it is not wanted any more.
+            Whether it is locked; False if it is no longer wanted.
         """
         place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:_PLACE_BYTES], "big")
         while is_wanted():
@@ -123,10 +123,10 @@ class Ledger:
         yield False
 
     def add(self, key: str, attempt: int, judge: str, prompt_version: str, reply: Reply) -> Record:
-        """Write down a reply, for good, and return what is known now.
+        """Save a reply permanently and return the updated entry.
 
         Raises:
-            DataError: If it cannot be written, on a full disk for one; those before are kept.
+            DataError: If it cannot be written, for example on a full disk; earlier replies are kept.
         """
         row = (key, attempt, judge, prompt_version, read_verdict(reply.text), reply.input_tokens, reply.output_tokens)
         try:
@@ -134,8 +134,8 @@ class Ledger:
                 self._connection.execute(_ADD, row)
         except sqlite3.Error as error:
             raise DataError(
-                f"the file of verdicts {str(self.path)!r} cannot be written: {error}; once it can, the same command "
-                "goes on from there"
+                f"the file of verdicts {str(self.path)!r} cannot be written: {error}; fix that and run the "
+                "same command to resume"
             ) from error
         return self.find(key)
 

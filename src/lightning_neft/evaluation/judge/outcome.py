@@ -19,14 +19,14 @@ __all__ = ["Outcome"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one judge found over one contest.
+    """The outcome of one contest before one judge.
 
     Attributes:
         contest: The pairs.
         judge: Name of the judge.
         judged: Its preferences.
-        total: What all verdicts have cost, whenever they were given.
-        paid: What of it this run has paid.
+        total: Cost of all verdicts, including those of earlier runs.
+        paid: Cost of this run.
     """
 
     contest: Contest
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def annotations(self) -> list[Annotation]:
-        """The pairs with their preference, in AlpacaEval's terms; None where there is none."""
+        """The pairs with their preference in AlpacaEval's format; None without a preference."""
         contest = self.contest
         rows = zip(contest.outputs, contest.baselines, self.judged.preferences, strict=True)
         return [
@@ -76,19 +76,19 @@ class Outcome:
         """Return the result.
 
         Args:
-            stage: `only`, or `first` and `final` where a second judge follows.
+            stage: `only`, or `first` and `final` if a second judge follows.
             settings: The options that the verdicts depend on.
             seed: Of the requests.
 
         Raises:
-            ModelError: If there is no pair with a verdict in both orders.
+            ModelError: If no pair has a verdict in both orders.
         """
         counted = [one for one in self.annotations if one.preference is not None]
         judged = self.judged
         if not counted:
             raise ModelError(
                 f"judge {self.judge!r} gave no verdict on any of {len(judged.preferences)} pairs: "
-                f"{judged.n_malformed} requests without one; it has to reply with the letter A or B alone"
+                f"{judged.n_malformed} requests without one; it must reply with the letter A or B alone"
             )
         metrics = {
             **win_rate_metrics(counted),

@@ -1,4 +1,4 @@
-"""Ask a judge many requests: several at a time, each one paid for once, those of an interrupted run not again."""
+"""Send a judge many requests in parallel; each one is paid for once, even across interrupted runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Panel"]
 
 @dataclass(frozen=True)
 class Panel:
-    """A judge and the ledger of what it said.
+    """A judge and the ledger of its replies.
 
     Attributes:
-        judge: Who is asked.
-        ledger: Where the replies are kept.
-        sent: What the last `ask_all` has got itself, by key.
+        judge: The judge.
+        ledger: Keeps the replies.
+        sent: Replies that the last `ask_all` paid for itself, by key.
     """
 
     judge: Judge
@@ -32,27 +32,27 @@ class Panel:
         return request.key(self.judge.name, PROMPT_VERSION)
 
     def open_requests(self, requests: Iterable[JudgeRequest]) -> dict[str, JudgeRequest]:
-        """Return by key the requests that the judge still has to be asked, each once."""
+        """Return the requests without an answer so far by key, each once."""
         unique = {self.key(request): request for request in requests}
         return {key: request for key, request in unique.items() if not self._is_done(self.ledger.find(key))}
 
     def ask_all(
         self, requests: Iterable[JudgeRequest], on_done: Callable[[], None] | None = None
     ) -> dict[JudgeRequest, Record]:
-        """Ask what is still open and return what the ledger then has about each request.
+        """Ask the open requests and return the ledger's entry for each request.
 
         Args:
-            requests: The requests; those that occur twice are asked once.
+            requests: The requests; duplicates are asked once.
             on_done: Called in this thread after each one that was asked.
 
         Raises:
-            ModelError: If the judge cannot be asked; what it said until then is kept.
+            ModelError: If the judge cannot be asked; its replies so far are kept.
         """
         asked = list(requests)
         failed = Event()
         self.sent.clear()
         pool = ThreadPoolExecutor(self.judge.workers, thread_name_prefix="judge")
-        # After an error or Ctrl-C nothing new is asked; what is under way is paid for and therefore awaited.
+        # After an error or Ctrl-C nothing new is asked; requests in flight are paid for and therefore awaited.
         try:
             futures: list[Future[None]] = [
                 pool.submit(self._ask, key, request, failed) for key, request in self.open_requests(asked).items()
@@ -69,12 +69,12 @@ class Panel:
         return {request: self.ledger.find(self.key(request)) for request in asked}
 
     def _ask(self, key: str, request: JudgeRequest, failed: Event) -> None:
-        # Told by the worker itself: until the waiting thread hears of it, the next one would be asked and paid for.
+        # Set by the worker itself: until the waiting thread notices, the next request would be sent and paid for.
         try:
             with self.ledger.claim(key, is_wanted=lambda: not failed.is_set()) as is_ours:
                 if not is_ours:
                     return
-                # Another run may have asked it meanwhile.
+                # Another run may have asked it in the meantime.
                 before = record = self.ledger.find(key)
                 while not self._is_done(record):
                     reply = self.judge.ask(prompt_text(request), key, record.replies)

@@ -14,15 +14,15 @@ __all__ = ["PROMPT_VERSION", "Judge", "JudgeRequest", "Reply", "Verdict", "promp
 
 Verdict = Literal["A", "B"]
 
-# Another wording is another file and another version: verdicts are kept by it.
+# Another prompt is another file and another version: verdicts are saved under it.
 PROMPT_VERSION = "pairwise_v1"
 
 
 def prompt_text(request: JudgeRequest) -> str:
-    """Word a request.
+    """Return the prompt of a request.
 
-    The texts stand in a JSON object, so that an answer cannot pretend to be its end. Half of a surrogate pair, which
-    is no character, stands there as its escape.
+    The texts are in a JSON object, so that an answer cannot fake its end. Half of a surrogate pair, which is not a
+    character, is written as its escape.
     """
     material = {
         "instruction": request.instruction,
@@ -30,15 +30,15 @@ def prompt_text(request: JudgeRequest) -> str:
         "answer_B": request.answer_b,
     }
     template = files(__package__).joinpath(f"{PROMPT_VERSION}.txt").read_text(encoding="utf-8")
-    # Not a second pass over the material: what looks like a placeholder in an answer stays.
+    # The material is not substituted again: an answer may contain something like a placeholder.
     text = Template(template).substitute(material=json.dumps(material, ensure_ascii=False, indent=1)).rstrip("\n")
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def read_verdict(text: str) -> Verdict | None:
-    """Return the verdict of a reply, or None if it is none.
+    """Return the verdict in a reply, or None if there is none.
 
-    Only the letter itself counts, in white space, quotation marks or a full stop; nothing is guessed from a sentence.
+    Only the letter counts, optionally with white space, quotation marks or a full stop; sentences are not interpreted.
 
     >>> read_verdict(" B. "), read_verdict("Answer A is better"), read_verdict("a")
     ('B', None, None)
@@ -52,7 +52,7 @@ class JudgeRequest:
     """One question to a judge: which of two answers is better, in this order.
 
     Attributes:
-        instruction: What was asked for, with the input below it where there is one.
+        instruction: The instruction, followed by its input if it has one.
         answer_a: The answer that is shown first.
         answer_b: The answer that is shown second.
     """
@@ -62,14 +62,14 @@ class JudgeRequest:
     answer_b: str
 
     def key(self, judge: str, prompt_version: str) -> str:
-        """Return the digest by which the verdict is kept."""
+        """Return the digest under which the verdict is saved."""
         parts = [judge, prompt_version, self.instruction, self.answer_a, self.answer_b]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge wrote, and the tokens that it counted; None where it does not say."""
+    """What a judge wrote, and its token counts; None if unknown."""
 
     text: str
     input_tokens: int | None = None
@@ -77,13 +77,13 @@ class Reply:
 
 
 class Judge(Protocol):
-    """Somebody who can be asked.
+    """A judge that can be asked.
 
     Attributes:
-        name: Model and kind; part of the key of each verdict.
+        name: Name of the model; part of the key of each verdict.
         is_paid: Whether tokens may cost money.
-        workers: The most requests at a time.
-        tries: How often the judge is asked again after a reply that is no verdict, the first time included.
+        workers: Maximum number of parallel requests.
+        tries: How often the judge is asked until a reply is a verdict, including the first time.
     """
 
     name: str
@@ -96,14 +96,14 @@ class Judge(Protocol):
 
         Args:
             prompt: The text of the request.
-            key: The key of the request, from which waiting times are drawn.
+            key: The key of the request, which waiting times depend on.
             attempt: 0 for the first time that this is asked.
 
         Raises:
-            ModelError: If there is none to be had.
+            ModelError: If the judge does not reply.
         """
         ...
 
     def stop(self) -> None:
-        """Let requests that wait for another attempt give up; there is no way back."""
+        """Make requests that wait for another attempt give up; cannot be undone."""
         ...

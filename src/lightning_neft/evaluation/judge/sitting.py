@@ -1,4 +1,4 @@
-"""A judge over one or more contests, with what it will cost told before, and the choice of the best contestant."""
+"""A judge over one or more contests: the forecast of the cost, the outcomes, and the choice of the best contestant."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Forecast", "best_of", "hold"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is to be asked.
+    """What will be asked.
 
     Attributes:
         judge: Name of the judge.
         is_paid: Whether its tokens may cost money.
         pairs: Pairs of answers.
-        kept: Requests whose verdict is in the ledger already.
+        kept: Requests that already have a verdict in the ledger.
         usage: An estimate for the others.
     """
 
@@ -44,14 +44,14 @@ def hold(
     """Judge all pairs of all contests, in both orders.
 
     Args:
-        contests: The contests; what occurs in several is asked once.
+        contests: The contests; requests common to several are asked once.
         panel: The judge and its ledger.
         price: Of its tokens.
         on_forecast: Called before anything is asked.
         on_done: Called after each request that was asked.
 
     Raises:
-        ModelError: If the judge cannot be asked; what it said until then is kept.
+        ModelError: If the judge cannot be asked; its replies so far are kept.
     """
     asked = {index: requests_of(contest.pairs) for index, contest in enumerate(contests)}
     unique = {request: None for requests in asked.values() for request in requests}

@@ -1,1 +1,1 @@
-"""The kinds of plots: curves over steps, histograms, values with intervals. Each draws itself and tells its data."""
+"""The kinds of plots: curves over steps, histograms, values with intervals; each with a table and a sentence."""

@@ -1,4 +1,4 @@
-"""Values with their intervals, a row each; the arms that a mean is of stand by as small circles."""
+"""Values with their intervals, one row each; the arms behind a mean are small circles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import MISSING, number
-from lightning_neft.report.plots.theme import Theme, label, new_figure
+from lightning_neft.report.plots.figure import Theme, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ class Dot:
         value: The value.
         low: Lower end of its interval.
         high: Upper end of its interval.
-        points: What the value is the mean of.
+        points: The values behind the mean.
     """
 
     label: str
@@ -37,12 +37,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class Dots:
-    """Values one below the other.
+    """Values, one per row.
 
     Attributes:
         what: The value, for the axis.
         rows: From top to bottom.
-        reference: A value to be marked by a line, and its name.
+        reference: A value to mark with a line, and its name.
     """
 
     what: str
@@ -93,7 +93,7 @@ class Dots:
         )
 
     def sentence(self) -> str:
-        """Say the values."""
+        """Return the values as a sentence."""
         parts = [
             f"{row.label} {number(row.value)}"
             + (f" ({number(row.low)} to {number(row.high)})" if row.low is not None and row.high is not None else "")

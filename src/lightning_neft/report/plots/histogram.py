@@ -1,4 +1,4 @@
-"""Histograms of several groups, one below the other on common axes."""
+"""Histograms of several groups, stacked on common axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import count, number, share
-from lightning_neft.report.plots.theme import WIDTH, Theme, label, style
+from lightning_neft.report.plots.figure import WIDTH, Theme, label, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,13 +26,13 @@ _BINS = 20
 
 @dataclass(frozen=True)
 class Histogram:
-    """How values are spread, a group a row.
+    """The distribution of values, one row per group.
 
     Attributes:
         what: The value, for the axis.
-        groups: Names and values; groups without values are left out by the caller.
-        limits: Ends of the axis; those of the values where None.
-        threshold: A value to be marked by a line, and its name.
+        groups: Names and values; each group has at least one value.
+        limits: Ends of the axis; by default those of the values.
+        threshold: A value to mark with a line, and its name.
     """
 
     what: str
@@ -78,7 +78,7 @@ class Histogram:
         )
 
     def sentence(self) -> str:
-        """Say the median of each group."""
+        """Return the median of each group as a sentence."""
         parts = [f"{name} median {number(median(values))} of {count(len(values))}" for name, values in self.groups]
         return f"Histograms of {self.what}: {'; '.join(parts)}."
 

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from lightning_neft.evaluation.fields import Curve
 from lightning_neft.report.content import Table
 from lightning_neft.report.numbers import MISSING, number
-from lightning_neft.report.plots.theme import LINE_STYLES, Theme, label, new_figure
+from lightning_neft.report.plots.figure import LINE_STYLES, Theme, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LONGEST", "Curve", "CurveGroup", "Lines", "mean_curve", "thinned"]
+__all__ = ["LONGEST", "CurveGroup", "Lines", "mean_curve", "thinned"]
 
-Curve = tuple[tuple[float, float], ...]
-
-# Points that a curve is drawn with.
+# Maximum number of points of a drawn curve.
 LONGEST = 200
 _HEIGHT = 2.9
-# Rows of the table of data, which is for reading and not for computing.
+# Rows of the data table, which is for reading, not for computing.
 _MOST_ROWS = 40
 _MARKED = 25
 
@@ -33,8 +32,8 @@ class CurveGroup:
 
     Attributes:
         label: Its name.
-        curves: Pairs of step and value for each arm that came to its end.
-        stopped: The same of arms that failed or were stopped early; they are not part of the mean.
+        curves: Pairs of step and value for each arm that finished.
+        stopped: Curves of arms that failed or were stopped early; not part of the mean.
     """
 
     label: str
@@ -43,7 +42,7 @@ class CurveGroup:
 
     @property
     def mean(self) -> Curve:
-        """The mean over the seeds, a long one by the means of neighbouring steps."""
+        """The mean over the seeds; long curves are averaged over neighbouring steps."""
         return thinned(mean_curve(self.curves))
 
 
@@ -62,7 +61,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def thinned(curve: Curve, most: int = LONGEST) -> Curve:
-    """Return a curve of no more points than that, each the mean of as many neighbours, at the last one's step.
+    """Return a curve with a limited number of points, each the mean of neighbours, at the step of the last one.
 
     Example:
         >>> thinned(((1, 2.0), (2, 4.0), (3, 6.0), (4, 8.0)), most=2)
@@ -81,7 +80,7 @@ class Lines:
 
     Attributes:
         what: The value, for the axis.
-        groups: One for each alpha, also for those without curves: an alpha has the same colour everywhere.
+        groups: One for each alpha, even without curves, so that an alpha has the same colour everywhere.
     """
 
     what: str
@@ -121,7 +120,7 @@ class Lines:
         return figure
 
     def table(self, caption: str) -> Table:
-        """Return the means, and how many arms they are of; long curves by some of their steps."""
+        """Return the means with their number of arms, at some of the steps for long curves."""
         groups = [group for group in self.groups if group.curves]
         means = [dict(group.mean) for group in groups]
         steps = sorted(set().union(*means))
@@ -136,13 +135,13 @@ class Lines:
         )
 
     def sentence(self) -> str:
-        """Say where the curves begin and end."""
+        """Return the start and end of the curves as a sentence."""
         parts = [
             f"{group.label} from {_cell(mean[0][1])} to {_cell(mean[-1][1])}"
             for group in self.groups
             if (mean := group.mean)
         ]
-        return f"{self.what} over the steps: {'; '.join(parts) or 'no arm came to its end'}."
+        return f"{self.what} over the steps: {'; '.join(parts) or 'no arm finished'}."
 
 
 def _axes_of(curve: Curve) -> tuple[list[float], list[float]]:

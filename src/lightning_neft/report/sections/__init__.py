@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lightning_neft.report.content import Section
+from lightning_neft.report.content import PageSection
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.sections.answers import answers
 from lightning_neft.report.sections.arms import arm_table, losses, noise
 from lightning_neft.report.sections.capability import capability
-from lightning_neft.report.sections.memorization import memorization
-from lightning_neft.report.sections.overfitting import overfitting
+from lightning_neft.report.sections.overfitting import memorization, overfitting
 from lightning_neft.report.sections.provenance import provenance
 from lightning_neft.report.sections.summary import summary
 from lightning_neft.report.sections.texts import texts
@@ -18,7 +17,7 @@ from lightning_neft.report.sections.win_rates import win_rates
 
 __all__ = ["make_sections"]
 
-_SECTIONS: Sequence[Callable[[Inputs], Section | None]] = (
+_SECTIONS: Sequence[Callable[[Inputs], PageSection | None]] = (
     summary,
     arm_table,
     losses,
@@ -33,6 +32,6 @@ _SECTIONS: Sequence[Callable[[Inputs], Section | None]] = (
 )
 
 
-def make_sections(inputs: Inputs) -> list[Section]:
+def make_sections(inputs: Inputs) -> list[PageSection]:
     """Return the sections that there are data for."""
     return [section for make in _SECTIONS if (section := make(inputs)) is not None]

@@ -1,34 +1,34 @@
-"""The sections on a study's arms: table, curves, losses, noise to signal."""
+"""The sections on a study's arms: table, losses, noise to signal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lightning_neft.common.secrets import mask_text
-from lightning_neft.report.arms import Arm, Study
-from lightning_neft.report.content import Block, Chart, Heading, Section, Table
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.fields import Curve, Fields
+from lightning_neft.evaluation.study_result import ArmResult, ArmState, StudyResult
+from lightning_neft.report.content import Block, Chart, Heading, PageSection, Table
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import MISSING, alpha_name, count, fixed, share
-from lightning_neft.report.plots.lines import LONGEST, Curve, CurveGroup, Lines
+from lightning_neft.report.plots.lines import LONGEST, CurveGroup, Lines
 
 __all__ = ["arm_table", "curve_charts", "losses", "noise"]
 
 
 _LEAD = (
-    "Arms with one seed are the same run but for the noise: same data order, initialisation and dropout. Losses are of "
-    "the model without noise, a mean in which each sample weighs the same, as in the differences; the gap is held-out "
-    "loss minus training loss."
+    "Arms with the same seed differ only in the noise: same data order, initialisation and dropout. Losses are "
+    "measured without noise and averaged over samples, each with the same weight, as in the differences. The gap is "
+    "held-out loss minus training loss."
 )
 
 _COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
 
 
-def arm_table(inputs: Inputs) -> Section | None:
+def arm_table(inputs: Inputs) -> PageSection | None:
     """Return the section; None without a study."""
     if not inputs.studies:
         return None
-    section = Section("arms", "Arms", _LEAD)
+    section = PageSection("arms", "Arms", _LEAD)
     for study in inputs.studies:
         if len(inputs.studies) > 1:
             section.blocks.append(Heading(study.label))
@@ -40,19 +40,19 @@ def arm_table(inputs: Inputs) -> Section | None:
 
 
 def _measured(caption: str, rows: list[list[str]]) -> Table:
-    """A table without the columns that nothing was measured for."""
+    """A table without the columns that have no values."""
     kept = [index for index in range(len(_COLUMNS)) if any(row[index] != MISSING for row in rows)]
     return Table(
         caption, [_COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in rows], frozenset({1})
     )
 
 
-def _unfinished(arms: list[Arm]) -> Table:
-    rows = [[arm.name, arm.state, mask_text(arm.error) or MISSING, arm.folder or MISSING] for arm in arms]
-    return Table("Arms that did not come to their end", ["arm", "state", "why", "folder"], rows, frozenset({1, 2, 3}))
+def _unfinished(arms: list[ArmResult]) -> Table:
+    rows = [[arm.name, arm.state, mask_text(arm.error or "") or MISSING, arm.folder or MISSING] for arm in arms]
+    return Table("Arms that did not finish", ["arm", "state", "why", "folder"], rows, frozenset({1, 2, 3}))
 
 
-def _row(arm: Arm) -> list[str]:
+def _row(arm: ArmResult) -> list[str]:
     gap = None
     if arm.held_out_loss is not None and arm.train_clean_loss is not None:
         gap = arm.held_out_loss - arm.train_clean_loss
@@ -93,7 +93,7 @@ def curve_charts(inputs: Inputs, curves: Sequence[tuple[str, str, str]]) -> list
     return charts
 
 
-def _groups(study: Study, key: str) -> list[CurveGroup]:
+def _groups(study: StudyResult, key: str) -> list[CurveGroup]:
     return [
         CurveGroup(
             alpha_name(alpha),
@@ -104,14 +104,14 @@ def _groups(study: Study, key: str) -> list[CurveGroup]:
     ]
 
 
-def _curves(study: Study, alpha: float, key: str, state: str) -> list[Curve]:
+def _curves(study: StudyResult, alpha: float, key: str, state: ArmState) -> list[Curve]:
     return [curve for arm in study.of_alpha(alpha, state) if (curve := arm.curves.get(key))]
 
 
 _LOSSES_LEAD = (
-    "Thick: the mean over the seeds; thin: each seed. Dotted with a cross: an arm that failed or was stopped, not part "
-    "of a mean. The training loss of arms with noise is measured under that noise, so it is higher for that reason "
-    "alone; the clean one is of the same batches without it."
+    "Thick lines: mean over the seeds; thin lines: each seed. Dotted lines with a cross: arms that failed or were "
+    "stopped, not part of a mean. The training loss of arms with noise includes that noise, which alone raises it; the "
+    "clean loss is measured on the same batches without it."
 )
 
 _CURVES = (
@@ -121,21 +121,21 @@ _CURVES = (
 )
 
 
-def losses(inputs: Inputs) -> Section | None:
+def losses(inputs: Inputs) -> PageSection | None:
     """Return the section; None without curves."""
     charts = curve_charts(inputs, _CURVES)
-    return Section("losses", "Losses over training", _LOSSES_LEAD, charts) if charts else None
+    return PageSection("losses", "Losses over training", _LOSSES_LEAD, charts) if charts else None
 
 
 _NOISE_LEAD = (
-    "Root mean square of the noise over that of the embeddings it was added to. The same alpha is weak noise on one "
-    "model and strong noise on another: this ratio tells which."
+    "Root mean square of the noise divided by that of the embeddings it was added to. The same alpha is weak noise on "
+    "one model and strong noise on another; this ratio shows which."
 )
 
 _NOISE_CURVES = (("neft/noise_to_signal", "noise to signal", "Noise to signal"),)
 
 
-def noise(inputs: Inputs) -> Section | None:
+def noise(inputs: Inputs) -> PageSection | None:
     """Return the section; None where no arm logged it."""
     charts = curve_charts(inputs, _NOISE_CURVES)
-    return Section("noise", "Noise to signal", _NOISE_LEAD, charts) if charts else None
+    return PageSection("noise", "Noise to signal", _NOISE_LEAD, charts) if charts else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_neft.report.content import Block, Note, Section, Table
-from lightning_neft.report.fields import Fields
+from lightning_neft.evaluation.fields import Fields
+from lightning_neft.report.content import Block, Note, PageSection, Table
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, number
 
@@ -11,10 +11,10 @@ __all__ = ["capability"]
 
 # End of the name of a metric's standard error.
 _ERROR = "_stderr"
-_LEAD = "Benchmarks of lm-evaluation-harness, a row for each metric of each task, a column for each model."
+_LEAD = "Benchmarks of lm-evaluation-harness: one row per metric of each task, one column per model."
 
 
-def capability(inputs: Inputs) -> Section | None:
+def capability(inputs: Inputs) -> PageSection | None:
     """Return the section; None without benchmarks."""
     results = inputs.of_kind("capability")
     if not results:
@@ -34,7 +34,7 @@ def capability(inputs: Inputs) -> Section | None:
     columns = ["task", "metric", *(result.label for result in results)]
     blocks: list[Block] = [Table("Benchmarks, with standard errors", columns, rows, frozenset({1}))]
     blocks.extend(Note(text, is_warning=True) for result in results if (text := _caution(result)))
-    return Section("capability", "Benchmarks", _LEAD, blocks)
+    return PageSection("capability", "Benchmarks", _LEAD, blocks)
 
 
 def _is_error(metric: str) -> bool:
@@ -52,4 +52,4 @@ def _caution(result: Result) -> str:
     limit = settings.number("limit") if settings else None
     if limit is None:
         return ""
-    return f"{result.label}: the first {limit:.0f} documents of each task alone; do not compare with published numbers."
+    return f"{result.label}: only the first {limit:.0f} documents of each task; do not compare with published numbers."

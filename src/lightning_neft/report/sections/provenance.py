@@ -1,4 +1,4 @@
-"""Where the numbers come from: files with their hashes, versions, settings, seeds, commands."""
+"""The provenance of the numbers: files with their hashes, versions, settings and seeds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning_neft.common.secrets import mask
-from lightning_neft.report.content import Block, Heading, Section, Table
+from lightning_neft.report.content import Block, Heading, PageSection, Table
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
 
 __all__ = ["provenance"]
 
-_LEAD = "This page was made from the files below; each says itself how it was made. Secrets are left out."
+_LEAD = "This page was made from the files below, with the settings and versions that they record. Secrets are masked."
 
 
-def provenance(inputs: Inputs) -> Section:
-    """Return the section, which every page has."""
+def provenance(inputs: Inputs) -> PageSection:
+    """Return the section; every page has it."""
     rows = [
         *(
             [one.name, one.kind.replace("_", " "), one.label, _text(one.provenance.data.get("created")), one.sha256]
@@ -30,7 +30,7 @@ def provenance(inputs: Inputs) -> Section:
     blocks: list[Block] = [Table("Files of this report", columns, rows, frozenset({1, 2, 3, 4}))]
     for result in inputs.results:
         blocks.extend(_of_result(result))
-    return Section("provenance", "Provenance", _LEAD, blocks)
+    return PageSection("provenance", "Provenance", _LEAD, blocks)
 
 
 def _of_result(result: Result) -> Iterable[Block]:

@@ -1,12 +1,12 @@
-"""The summary: what was compared, and what the intervals tell."""
+"""The summary: each comparison with its interval and verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.evaluation.bootstrap import MIN_SEEDS, Interval
-from lightning_neft.report.arms import Comparison, Study
-from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, Section
+from lightning_neft.evaluation.bootstrap import MIN_SEEDS
+from lightning_neft.evaluation.study_result import Comparison, StudyResult
+from lightning_neft.report.content import Block, Chart, Finding, Findings, Note, PageSection
 from lightning_neft.report.difference import finding, metric_name
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.numbers import alpha_name
@@ -15,16 +15,16 @@ from lightning_neft.report.sections.win_rates import win_rate_findings
 
 __all__ = ["summary"]
 
-_PAIRED = "Differences between arms are to the baseline, pair by pair: same seed, same samples. "
+_PAIRED = "Differences between arms are taken from the baseline in pairs: same seed, same samples. "
 _LEAD = (
-    "Where an interval holds 0 there is no evidence of a difference, whatever the mean is; that is no evidence that "
+    "If an interval includes 0, there is no evidence of a difference, whatever the mean; this does not prove that "
     "there is none."
 )
 
 
-def summary(inputs: Inputs) -> Section | None:
+def summary(inputs: Inputs) -> PageSection | None:
     """Return the summary; None where nothing was compared."""
-    section = Section("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
+    section = PageSection("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
     for study in inputs.studies:
         section.blocks.extend(_of_study(study, several=len(inputs.studies) > 1))
     if found := win_rate_findings(inputs):
@@ -32,7 +32,7 @@ def summary(inputs: Inputs) -> Section | None:
     return section if section.blocks else None
 
 
-def _of_study(study: Study, several: bool) -> list[Block]:
+def _of_study(study: StudyResult, several: bool) -> list[Block]:
     of = f"{study.label}: " if several else ""
     blocks: list[Block] = []
     for metric, comparisons in _by_metric(study).items():
@@ -41,7 +41,7 @@ def _of_study(study: Study, several: bool) -> list[Block]:
             finding(
                 f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {_seeds(one.n_seeds)}",
                 metric,
-                _interval(one),
+                one.interval,
             )
             for one in comparisons
         ]
@@ -51,7 +51,9 @@ def _of_study(study: Study, several: bool) -> list[Block]:
         plot = Dots(f"difference in {name}", rows, (0.0, "none"))
         blocks.append(Chart(f"difference-{metric.replace('_', '-')}", title, plot, _basis(comparisons)))
     if not blocks:
-        blocks.append(Note(f"{of}Nothing was compared: that takes a baseline and an alpha that came to their end."))
+        blocks.append(
+            Note(f"{of}Nothing was compared: a comparison needs a finished baseline and another finished alpha.")
+        )
     blocks.extend(_cautions(study, of))
     return blocks
 
@@ -59,7 +61,7 @@ def _of_study(study: Study, several: bool) -> list[Block]:
 def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Finding]) -> str:
     alphas: dict[str, list[str]] = {}
     for one, item in zip(comparisons, found, strict=True):
-        alphas.setdefault(item.tells, []).append(alpha_name(one.alpha))
+        alphas.setdefault(item.verdict, []).append(alpha_name(one.alpha))
     name = name[0].upper() + name[1:]
     if len(alphas) == 1 and "no evidence" in alphas:
         return f"{name}: no evidence of a difference at any alpha"
@@ -70,7 +72,7 @@ def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Find
         "no evidence": "no evidence of a difference",
         "no verdict": f"no verdict from fewer than {MIN_SEEDS} seeds",
     }
-    parts = [f"{said} with {', '.join(alphas[tells])}" for tells, said in words.items() if tells in alphas]
+    parts = [f"{said} with {', '.join(alphas[verdict])}" for verdict, said in words.items() if verdict in alphas]
     return f"{name}: {'; '.join(parts)}"
 
 
@@ -85,13 +87,12 @@ def _seeds(n_seeds: int) -> str:
     return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
 
 
-def _cautions(study: Study, of: str) -> list[Block]:
+def _cautions(study: StudyResult, of: str) -> list[Block]:
     blocks: list[Block] = []
     if study.comparisons and min(one.n_seeds for one in study.comparisons) < MIN_SEEDS:
         blocks.append(
             Note(
-                f"{of}Fewer than {MIN_SEEDS} seeds give no verdict: how much another seed would change the difference "
-                "is not known.",
+                f"{of}Fewer than {MIN_SEEDS} seeds give no verdict: the spread between seeds is not known well enough.",
                 is_warning=True,
             )
         )
@@ -100,26 +101,20 @@ def _cautions(study: Study, of: str) -> list[Block]:
         blocks.append(
             Note(
                 f"{of}These are {n_comparisons} comparisons, not corrected for their number: "
-                f"about one in {one_in} shows a difference by chance where there is none."
+                f"about one in {one_in} shows a difference by chance alone."
             )
         )
     compared = {alpha for one in study.comparisons for alpha in (one.alpha, one.baseline)}
-    if compared and (left_out := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
-        blocks.append(Note(f"{of}Not compared: {', '.join(left_out)}.", is_warning=True))
+    if compared and (omitted := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
+        blocks.append(Note(f"{of}Not compared: {', '.join(omitted)}.", is_warning=True))
     if unfinished := study.in_state("failed", "pruned", "waiting"):
         arms = "; ".join(f"{arm.name} ({arm.state})" for arm in unfinished)
-        blocks.append(
-            Note(f"{of}{len(unfinished)} of {len(study.arms)} arms did not come to their end: {arms}.", is_warning=True)
-        )
+        blocks.append(Note(f"{of}{len(unfinished)} of {len(study.arms)} arms did not finish: {arms}.", is_warning=True))
     return blocks
 
 
-def _by_metric(study: Study) -> dict[str, list[Comparison]]:
+def _by_metric(study: StudyResult) -> dict[str, list[Comparison]]:
     found: dict[str, list[Comparison]] = {}
     for comparison in study.comparisons:
         found.setdefault(comparison.metric, []).append(comparison)
     return found
-
-
-def _interval(comparison: Comparison) -> Interval:
-    return Interval(comparison.difference, comparison.low, comparison.high, comparison.level, comparison.n_seeds)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.report.content import Block, Chart, Note, Section, Table
-from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.content import Block, Chart, Note, PageSection, Table
+from lightning_neft.report.inputs import Inputs, Measured, Result
 from lightning_neft.report.numbers import MISSING, count, fixed, share
 from lightning_neft.report.plots.dots import Dot, Dots
-from lightning_neft.report.sections.measured import Measured, measured
 
 __all__ = ["texts"]
 
 _LEAD = (
-    "Noise tends to make answers longer, and judges like long answers: read win rates beside this. Diamonds are means; "
-    "circles are the seeds that they are of."
+    "Noise tends to make answers longer, and judges prefer long answers: read win rates together with this section. "
+    "Diamonds are means; circles are single seeds."
 )
 _CAPTION = "Answers: mean lengths, repeated n-grams, diversity (mean over the seeds)"
 _UNLIKE = (
-    "Repetition and diversity are of the first words of each answer in some rows and of more or all words in others "
-    "(--first-k-tokens): longer texts repeat themselves more, so such rows are not to be compared."
+    "Repetition and diversity cover different numbers of words in these rows (--first-k-tokens). Longer texts repeat "
+    "themselves more, so do not compare such rows."
 )
 _CHARTS = (
     ("mean_words", "answer-length", "Words per answer", "words"),
@@ -44,13 +43,13 @@ _COLUMNS = (
     ("distinct-2", "distinct_2", fixed),
     ("empty", "n_empty", _tenths),
     ("of the first words", "first_k_tokens", count),
-    ("shorter, left out", "n_short", count),
+    ("shorter, omitted", "n_short", count),
 )
 
 
-def texts(inputs: Inputs) -> Section | None:
-    """Return the section; None without statistics of answers."""
-    found = measured(inputs, "text_statistics")
+def texts(inputs: Inputs) -> PageSection | None:
+    """Return the section; None without text statistics."""
+    found = inputs.measured("text_statistics")
     blocks: list[Block] = []
     for key, slug, title, what in _CHARTS:
         rows = [_dot(item, key) for item in found if item.values(key)]
@@ -62,7 +61,7 @@ def texts(inputs: Inputs) -> Section | None:
         blocks.append(Note(_UNLIKE, is_warning=True))
     for result in inputs.of_kind("length_ablation"):
         blocks.extend(_ablation(result))
-    return Section("texts", "Length and repetition", _LEAD, blocks) if blocks else None
+    return PageSection("texts", "Length and repetition", _LEAD, blocks) if blocks else None
 
 
 def _dot(item: Measured, key: str) -> Dot:
@@ -70,7 +69,7 @@ def _dot(item: Measured, key: str) -> Dot:
 
 
 def _table(caption: str, of: str, found: Sequence[Measured]) -> Table:
-    """A table without the columns that nothing was measured for."""
+    """A table without the columns that have no values."""
     columns = [column for column in _COLUMNS if any(item.values(column[1]) for item in found)]
     if not any(item.values("first_k_tokens") for item in found):
         columns = [column for column in columns if column[1] != "n_short"]
@@ -88,12 +87,12 @@ def _ablation(result: Result) -> list[Block]:
     found = [Measured(one.text("name") or MISSING, [one]) for one in variants]
     asked = [f'{one.text("name")}: "{sentence}"' for one in variants if (sentence := one.text("sentence"))]
     blocked = [
-        f"{one.text('name')}: no end within the first {least:.0f} tokens"
+        f"{one.text('name')}: at least {least:.0f} tokens"
         for one in variants
         if (least := one.number("min_new_tokens"))
     ]
-    caption = f"Length ablation of {result.label}: the same model by other prompts, or with a later end"
+    caption = f"Length ablation of {result.label}: the same model with other prompts or a minimum length"
     blocks: list[Block] = [_table(caption, "variant", found)]
     if asked or blocked:
-        blocks.append(Note(f"Added to the instruction or the decoding: {'; '.join([*asked, *blocked])}."))
+        blocks.append(Note(f"Changes to the instruction or the decoding: {'; '.join([*asked, *blocked])}."))
     return blocks

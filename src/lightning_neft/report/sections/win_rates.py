@@ -1,13 +1,13 @@
-"""Win rates: raw and length-controlled side by side, with the lengths that they are to be read by."""
+"""Win rates: raw and length-controlled, with the mean lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.report.content import Block, Chart, Finding, Note, Section, Table
+from lightning_neft.evaluation.fields import Fields
+from lightning_neft.report.content import Block, Chart, Finding, Note, PageSection, Table
 from lightning_neft.report.difference import finding
-from lightning_neft.report.fields import Fields
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.numbers import MISSING, count
 from lightning_neft.report.plots.dots import Dot, Dots
@@ -15,10 +15,9 @@ from lightning_neft.report.plots.dots import Dot, Dots
 __all__ = ["win_rate_findings", "win_rates"]
 
 _LEAD = (
-    "A judge picks the better of two answers to the same instruction; a draw counts as half a win. Judges like long "
-    "answers, so a rate at equal length stands beside the raw one, and the mean lengths beside both. "
-    "That length-controlled rate is by this package's own model, fitted on the annotations at hand: it is not that "
-    "of AlpacaEval 2."
+    "A judge picks the better of two answers to the same instruction; a draw counts as half a win. Judges prefer long "
+    "answers, so compare the raw rate with the rate at equal length and with the mean lengths. The length-controlled "
+    "rate is estimated by this package's own model from these annotations: it is not that of AlpacaEval 2."
 )
 _LEVEL = 0.95
 _RATES = (
@@ -28,7 +27,7 @@ _RATES = (
 
 
 def win_rate_findings(inputs: Inputs) -> list[Finding]:
-    """Return what each win rate tells against an even one, and each difference of two against none."""
+    """Return the verdict on each win rate against 50 %, and on each difference of two against 0."""
     found = []
     for result in inputs.of_kind("win_rate"):
         for name, rate, half in _rates(result.fields):
@@ -42,10 +41,10 @@ def win_rate_findings(inputs: Inputs) -> list[Finding]:
     return found
 
 
-def win_rates(inputs: Inputs) -> Section | None:
+def win_rates(inputs: Inputs) -> PageSection | None:
     """Return the section; None without win rates."""
     blocks = [*_of_rates(inputs.of_kind("win_rate")), *_of_differences(inputs.of_kind("win_rate_difference"))]
-    return Section("win-rates", "Win rates", _LEAD, blocks) if blocks else None
+    return PageSection("win-rates", "Win rates", _LEAD, blocks) if blocks else None
 
 
 def _of_rates(results: Sequence[Result]) -> list[Block]:
@@ -68,7 +67,7 @@ def _of_rates(results: Sequence[Result]) -> list[Block]:
                 "win-rates",
                 "Win rates with intervals of 95 %",
                 Dots("win rate in percent", dots, (50.0, "even")),
-                "Intervals are standard errors times Student's quantile; none where all verdicts are the same.",
+                "Intervals are standard errors times Student's quantile; omitted if all verdicts are the same.",
             )
         )
     columns = ["model", "against", "win rate, %", "length-controlled, %", "wins", "losses", "draws", "of"]
@@ -109,7 +108,7 @@ def _reasons(results: Sequence[Result], what: str) -> list[Block]:
 def _rates(fields: Fields) -> list[tuple[str, float, float | None]]:
     """Name and rate, in percent, of the rates that a result has, and half the width of the interval.
 
-    There is none where the standard error is missing, or is 0 because all verdicts are the same: that is no certainty.
+    There is none if the standard error is missing, or is 0 because all verdicts are the same: that is not certainty.
     """
     found = []
     for name, key, of_error in _RATES:

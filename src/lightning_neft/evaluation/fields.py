@@ -1,4 +1,4 @@
-"""`Fields`: an object of a result, whose values are checked when they are asked for."""
+"""`Fields`: an object read from a result; its values are checked when they are used."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any
 
 from lightning_neft.errors import DataError
 
-__all__ = ["Fields"]
+__all__ = ["Curve", "Fields"]
+
+# Pairs of step and value.
+Curve = tuple[tuple[float, float], ...]
 
 
 class Fields:
-    """An object read from JSON. What is missing or null is None or empty; what has the wrong type is an error.
+    """An object read from JSON. A missing or null value is None or empty; a value of the wrong type is an error.
 
     Args:
         data: The object.
-        where: The file, and the key that it was found under, for messages.
+        where: The file and the key of the object in it, for messages.
 
     Example:
         >>> fields = Fields({"mean": 1, "splits": {"train": {"n": 3}}}, "a.json")
@@ -25,7 +28,7 @@ class Fields:
         (1.0, None, 3.0)
         >>> fields.text("mean")
         Traceback (most recent call last):
-        lightning_neft.errors.DataError: a.json: mean is 1, where a text is expected
+        lightning_neft.errors.DataError: a.json: mean is 1, where a string is expected
     """
 
     def __init__(self, data: Mapping[str, Any], where: str) -> None:
@@ -39,29 +42,36 @@ class Fields:
             raise self._wrong(key, "a number")
         return float(found) if found is not None and math.isfinite(found) else None
 
+    def needed(self, key: str) -> float:
+        """Return a required number."""
+        found = self.number(key)
+        if found is None:
+            raise DataError(f"{self.where}: {key} is {self.data.get(key)!r}, it must be a number")
+        return found
+
     def text(self, key: str) -> str | None:
         """Return a text."""
         found = self.data.get(key)
         if found is not None and not isinstance(found, str):
-            raise self._wrong(key, "a text")
+            raise self._wrong(key, "a string")
         return found
 
     def numbers(self, key: str) -> tuple[float, ...]:
-        """Return a list of numbers; those that are null or not finite are left out."""
+        """Return a list of numbers, without those that are null or not finite."""
         found = self._list(key)
         if not all(value is None or _is_number(value) for value in found):
             raise self._wrong(key, "a list of numbers")
         return tuple(float(value) for value in found if value is not None and math.isfinite(value))
 
-    def points(self, key: str) -> tuple[tuple[float, float], ...]:
-        """Return a curve, a list of pairs of step and value; a value that is null or not finite is NaN."""
+    def points(self, key: str) -> Curve:
+        """Return a list of pairs of step and value; a value that is null or not finite becomes NaN."""
         found = self._list(key)
         for pair in found:
             if not (isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0])):
                 raise self._wrong(key, "a list of [step, value]")
             if not (pair[1] is None or _is_number(pair[1])):
                 raise self._wrong(key, "a list of [step, value]")
-        values = ((float(step), math.nan if value is None else float(value)) for step, value in found)
+        values = ((step, math.nan if value is None else float(value)) for step, value in found)
         return tuple((step, value if math.isfinite(value) else math.nan) for step, value in values)
 
     def child(self, key: str) -> Fields | None:

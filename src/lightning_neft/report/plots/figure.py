@@ -1,7 +1,10 @@
-"""Colours and axes of all plots: on light and on dark, told apart without colour vision too."""
+"""How every plot looks, on a light and on a dark page and without colour vision, and how it is saved as SVG or PNG."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,9 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "style"]
+    from lightning_neft.report.content import Plot
 
-# Inches; on a phone of 360 pixels its text is still read.
+__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "png", "style", "svg_address"]
+
+_DOTS_PER_INCH = 200
+# Inches; its text is still readable on a phone of 360 pixels.
 WIDTH = 4.4
 _FONT_SIZE = 10.0
 _LONGEST_LABEL = 34
@@ -23,7 +29,7 @@ class Theme:
     """Colours of a plot.
 
     Attributes:
-        background: Of the picture file; on the page it is transparent.
+        background: Of the PNG file; the picture on the page is transparent.
         text: Of words and axes.
         grid: Of lines behind the data.
         baseline: Of the first arm.
@@ -37,13 +43,13 @@ class Theme:
     palette: tuple[str, ...]
 
     def colours(self, n_groups: int) -> list[str]:
-        """Return a colour for each group; many groups get shades from one end to the other."""
+        """Return a colour for each group; many groups get shades of one colour map."""
         if n_groups - 1 <= len(self.palette):
             return [self.baseline, *self.palette][:n_groups]
         import matplotlib
         from matplotlib.colors import to_hex
 
-        # Cividis is made for eyes with and without colour vision; its end near the background is left out.
+        # Cividis is made for eyes with and without colour vision; its end near the background is omitted.
         first, last = (0.0, 0.62) if self is LIGHT else (0.42, 1.0)
         steps = n_groups - 2
         shades = [first + (last - first) * index / steps for index in range(n_groups - 1)]
@@ -55,7 +61,7 @@ DARK = Theme("#14181d", "#b6bec8", "#2d343c", "#f0f3f6", ("#56b4e9", "#f28e4b", 
 
 
 def label(text: str) -> str:
-    r"""Return a text as matplotlib may be given it: short, in one line, no mathematics, nothing hidden.
+    r"""Return a text that is safe for matplotlib: short, one line, no mathematics, no hidden characters.
 
     Example:
         >>> label("_a $x$")
@@ -68,7 +74,7 @@ def label(text: str) -> str:
 
 
 def new_figure(theme: Theme, height: float) -> tuple[Figure, Axes]:
-    """Return an empty figure of its own, outside of pyplot's, and its axes."""
+    """Return an empty figure, not managed by pyplot, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), facecolor=theme.background, layout="constrained")
@@ -91,3 +97,32 @@ def style(axes: Axes, theme: Theme) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(theme.text)
         axis.label.set_fontsize(_FONT_SIZE)
+
+
+def svg_address(plot: Plot, theme: Theme) -> str:
+    """Return a plot as a data: URL of an SVG picture, in which a browser runs no code."""
+    return f"data:image/svg+xml;base64,{b64encode(_saved(plot, theme, 'svg')).decode('ascii')}"
+
+
+def png(plot: Plot, theme: Theme) -> bytes:
+    """Return a plot as a PNG file."""
+    return _saved(plot, theme, "png")
+
+
+def _saved(plot: Plot, theme: Theme, kind: str) -> bytes:
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # Ids depend only on the content, and texts are drawn as shapes: the SVG looks the same everywhere.
+    options = {"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        # Characters missing in the font are drawn as boxes; the table below the plot shows them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        plot.draw(theme).savefig(
+            buffer,
+            format=kind,
+            dpi=_DOTS_PER_INCH,
+            transparent=kind == "svg",
+            metadata={"Date": None} if kind == "svg" else {},
+        )
+    return buffer.getvalue()
