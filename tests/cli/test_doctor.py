@@ -1,4 +1,4 @@
-"""The verb doctor: exit codes, the table, the JSON, and one line for what the user can put right."""
+"""The verb doctor: exit codes, the table, the JSON, and one line for each error of the user."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def model_folder(folder):
     return folder / "mine"
 
 
-def test_a_config_is_looked_at_with_its_own_model_noise_and_batch(folder, json_of):
+def test_a_config_is_examined_with_its_model_noise_and_batch(folder, json_of):
     code, report = json_of("--config=quickstart", "--neftune.alpha=10", "--neftune.schedule=cosine")
     assert code == 0
     assert report.keys() == {"lands", "reason", "model", "noise", "batch", "embeddings", "long", "notes", "warnings"}
@@ -93,7 +93,7 @@ def test_a_config_is_looked_at_with_its_own_model_noise_and_batch(folder, json_o
     assert not list(folder.iterdir())  # no run folder
 
 
-def test_a_fit_with_the_token_norm_as_reference_has_the_noise_of_the_paper(json_of):
+def test_the_token_norm_as_reference_gives_paper_noise(json_of):
     _, paper = json_of("--config=quickstart")
     norm = paper["embeddings"][0]["token_norm"]
     _, relative = json_of("--config=quickstart", "--neftune.scale=relative", f"--neftune.reference_norm={norm}")
@@ -101,7 +101,7 @@ def test_a_fit_with_the_token_norm_as_reference_has_the_noise_of_the_paper(json_
     assert relative["noise"]["reference_norm"] == norm
 
 
-def test_a_model_alone_is_looked_at_with_toy_instructions(json_of):
+def test_a_model_is_examined_with_toy_instructions(json_of):
     code, report = json_of("--model=tiny", "--alpha=15")
     assert code == 0
     assert report["noise"] == {
@@ -111,7 +111,7 @@ def test_a_model_alone_is_looked_at_with_toy_instructions(json_of):
         "scope": "all",
         "scale": "paper",
     }
-    assert report["batch"]["source"] == "toy instructions, in the model's own tokens"
+    assert report["batch"]["source"] == "toy instructions, encoded by the model's tokenizer"
     assert report["batch"]["is_of_user"] is False
     assert report["batch"]["rows"] == 8 < len(toy_instructions("train"))
     assert report["model"]["mode_in_fit"] is None
@@ -124,7 +124,7 @@ def test_a_model_alone_is_looked_at_with_toy_instructions(json_of):
     assert long["block_noise_to_signal"] == pytest.approx(long["noise_to_signal"])
 
 
-def test_random_weights_need_a_config_alone(model_folder, json_of):
+def test_random_weights_need_only_a_config(model_folder, json_of):
     (model_folder / "model.safetensors").unlink()
     for base in (model_folder, model_folder / "config.json"):
         code, report = json_of(f"--model={base}", "--random-init")
@@ -182,7 +182,7 @@ def test_options_of_the_model_count(is_small, json_of, monkeypatch):
     assert report["embeddings"][0]["dtype"] == "float32"
 
 
-def test_tokens_that_the_template_brings_have_rows_as_in_a_fit(json_of):
+def test_tokens_of_the_template_have_rows_as_in_a_fit(json_of):
     code, report = json_of("--config=quickstart", "--data.template=chatml")
     assert (code, report["lands"]) == (0, True)
 
@@ -201,7 +201,7 @@ def test_machines_of_the_run_need_not_be_here(folder, json_of):
     assert code == 0
 
 
-def test_rows_that_are_cut_or_without_labels_are_told(json_of):
+def test_truncated_rows_are_reported(json_of):
     _, report = json_of("--config=quickstart", "--data.max_length=50")
     cut = sum(length >= 50 for length in report["batch"]["lengths"]["attention_mask"])
     assert report["batch"]["rows_cut"] == cut > 0
@@ -211,9 +211,9 @@ def test_rows_that_are_cut_or_without_labels_are_told(json_of):
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (["--config=quickstart", "--neftune", "null"], "it is off, the config says neftune: null"),
-        (["--config=quickstart", "--neftune.alpha=0"], "it is off, alpha is 0"),
-        (["--model=tiny", "--alpha", "0"], "it is off, alpha is 0"),
+        (["--config=quickstart", "--neftune", "null"], "it is off (neftune: null in the config)"),
+        (["--config=quickstart", "--neftune.alpha=0"], "it is off (alpha is 0)"),
+        (["--model=tiny", "--alpha", "0"], "it is off (alpha is 0)"),
         (
             ["--config=quickstart", "--neftune.target=model.embed"],
             "target='model.embed': CausalLM has no module of that name. Near it: ",
@@ -224,16 +224,16 @@ def test_rows_that_are_cut_or_without_labels_are_told(json_of):
         ),
     ],
 )
-def test_noise_that_would_not_land_is_exit_code_1(args, reason, json_of, capsys):
+def test_noise_that_is_not_applied_is_exit_code_1(args, reason, json_of, capsys):
     code, report = json_of(*args)
     assert code == 1
     assert report["lands"] is False
     assert report["reason"].startswith(reason)
     assert main(["doctor", *args]) == 1
-    assert " ".join(capsys.readouterr().out.split()).startswith(f"The noise would NOT land: {reason}")
+    assert " ".join(capsys.readouterr().out.split()).startswith(f"No noise is applied: {reason}")
 
 
-def test_noise_among_the_callbacks_of_the_trainer_is_seen(json_of):
+def test_noise_among_the_trainer_callbacks_is_measured(json_of):
     code, report = json_of(
         "--config=quickstart", "--neftune=null", "--trainer.callbacks+=lightning_neft.NEFTune",
         "--trainer.callbacks.alpha=7",
@@ -245,7 +245,7 @@ def test_noise_among_the_callbacks_of_the_trainer_is_seen(json_of):
 def test_the_table_is_printed_without_json(capsys):
     assert main(["doctor", "--model", "tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "The noise lands, on model.embed_tokens."
+    assert lines[0] == "Noise is applied to model.embed_tokens."
     assert [
         line.split()[0] for line in lines if line.startswith(("model ", "weights", "noise-to-signal", "labels"))
     ] == [
@@ -260,19 +260,19 @@ def test_the_table_is_printed_without_json(capsys):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ([], r"doctor needs something to look at: --config FILE_OR_RECIPE, or --model FOLDER_OR_HUB_ID .*"),
-        (["--json"], r"doctor needs something to look at: .*"),
+        ([], r"doctor needs a model to examine: give --config FILE_OR_RECIPE or --model FOLDER_OR_HUB_ID .*"),
+        (["--json"], r"doctor needs a model to examine: .*"),
         (["--model"], r"doctor: argument --model: expected one argument"),
         (["--model=./nope"], r"model base './nope': no such folder .*"),
         (["--model", "empty"], r"model base '.*empty' has no config\.json; .*"),
-        (["--model", "pickled"], r".* has pickled weights \(\.bin\) alone, which are refused .* use --random-init"),
-        (["--model", "bare"], r".* has no model\.safetensors; use --random-init to look at the config alone"),
+        (["--model", "pickled"], r".* has only pickled weights \(\.bin\), which are refused .* use --random-init"),
+        (["--model", "bare"], r".* has no model\.safetensors; use --random-init to examine its config only"),
         (["--model", "tiny", "--alpha", "x"], r"doctor: argument --alpha: invalid float value: 'x'"),
         (["--model", "tiny", "--alpha", "-1"], r"alpha=-1\.0: use a finite number >= 0; .*"),
         (["--model", "tiny", "--alhpa", "3"], r"doctor: unknown option --alhpa; did you mean --alpha\?"),
         (["--model", "tiny", "--mode"], r"doctor: unknown option --mode; did you mean --model\?"),
         (["--model", "tiny", "-x"], r"doctor: unknown option -x; options are --model, --alpha, .*"),
-        (["--model", "tiny", "--config", "quickstart"], r"doctor looks at --config or at --model, not at both; .*"),
+        (["--model", "tiny", "--config", "quickstart"], r"doctor examines --config or --model, not both; .*"),
         (["--config", "quickstart", "--jsn"], r"doctor: unknown option --jsn; did you mean --json\?"),
         (["--config", "quickstart", "--random-innit"], r".*; did you mean --random-init\?"),
         (["--config", "quickstart", "--alpha", "3"], r"command line: unknown key alpha; did you mean neftune\.alpha.*"),
@@ -280,7 +280,7 @@ def test_the_table_is_printed_without_json(capsys):
         (["--config", "quickstart", "--data.source=no.json"], r"no\.json does not exist .*"),
     ],
 )
-def test_what_the_user_can_put_right_is_one_line(args, line, folder, line_of):
+def test_errors_of_the_user_are_one_line(args, line, folder, line_of):
     (folder / "empty").mkdir()
     for name in ("pickled", "bare"):
         llama().config.save_pretrained(folder / name)
@@ -289,7 +289,7 @@ def test_what_the_user_can_put_right_is_one_line(args, line, folder, line_of):
     assert re.fullmatch(line, line_of(*args))
 
 
-def test_json_of_a_mistake_leaves_the_standard_output_empty(line_of):
+def test_errors_leave_the_standard_output_empty(line_of):
     assert line_of("--model=./nope", "--json").startswith("model base './nope': no such folder")
 
 
@@ -342,7 +342,7 @@ def test_the_program_ends_with_the_exit_code():
 
 
 @pytest.mark.slow
-def test_code_that_comes_with_a_model_runs_only_if_it_may(tmp_path):
+def test_code_of_a_model_runs_only_if_allowed(tmp_path):
     (tmp_path / "modeling_mine.py").write_text(
         "from transformers import LlamaForCausalLM\n\nclass Mine(LlamaForCausalLM):\n    pass\n", encoding="utf-8"
     )

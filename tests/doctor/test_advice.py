@@ -1,4 +1,4 @@
-"""What is said about a report, and what is not."""
+"""The warnings of a report, and their absence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EMBEDDING = EmbeddingFacts(
 REPORT = DoctorReport(None, MODEL, {"alpha": 5.0, "length": "true", "scale": "paper"}, BATCH, [EMBEDDING])
 
 
-def told(model=None, noise=None, batch=None, embedding=None):
+def warned(model=None, noise=None, batch=None, embedding=None):
     report = replace(
         REPORT,
         model=replace(MODEL, **model or {}),
@@ -41,10 +41,10 @@ def told(model=None, noise=None, batch=None, embedding=None):
     return [advice.what for advice in advise(report)]
 
 
-def test_nothing_is_said_where_nothing_is_wrong():
-    assert told() == []
-    assert told(embedding={"noise_rms": None, "noise_to_signal": None, "unchanged": None, "block": None}) == []
-    assert told(embedding={"block": None, "block_noise_to_signal": None, "multiplier": None}) == []
+def test_no_problem_no_warning():
+    assert warned() == []
+    assert warned(embedding={"noise_rms": None, "noise_to_signal": None, "unchanged": None, "block": None}) == []
+    assert warned(embedding={"block": None, "block_noise_to_signal": None, "multiplier": None}) == []
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_nothing_is_said_where_nothing_is_wrong():
         ({"embedding": {"unchanged": 0.51, "dtype": "bfloat16"}}, "rounding to bfloat16 leaves 51% of the elements"),
         (
             {"embedding": {"noise_to_signal": 1.0, "block_noise_to_signal": 1.0}},
-            "at layers.0 the noise is 1.00 times as strong as the signal",
+            "at layers.0 the noise is 1.00 times as strong as the signal, which it mostly hides",
         ),
         (
             {"embedding": {"noise_to_signal": 1.5, "block": None, "block_noise_to_signal": None}},
@@ -61,50 +61,50 @@ def test_nothing_is_said_where_nothing_is_wrong():
         ),
         (
             {"embedding": {"multiplier": 45.25}},
-            "embed multiplies its rows by 45.2 before the noise is added: against the",
+            "embed multiplies its rows by 45.2 before the noise is added: relative to the",
         ),
         (
             {"embedding": {"block_noise_to_signal": 0.1}},
-            "between embed and layers.0 noise-to-signal goes from 0.2 to 0.1",
+            "between embed and layers.0 noise-to-signal changes from 0.2 to 0.1",
         ),
         (
             {"embedding": {"block_noise_to_signal": 0.4}},
-            "between embed and layers.0 noise-to-signal goes from 0.2 to 0.4",
+            "between embed and layers.0 noise-to-signal changes from 0.2 to 0.4",
         ),
         (
             {"noise": {"length": "padded"}},
-            "length: padded puts noise on padding and takes the width of the batch for L",
+            "length: padded adds noise to padding and uses the width of the batch as L",
         ),
-        ({"batch": {"lengths": {}}}, "nothing in the batch tells padding from tokens"),
+        ({"batch": {"lengths": {}}}, "the batch does not mark its padding"),
         ({"batch": {"labels": None}}, "the batch has no labels"),
         ({"batch": {"labelled_tokens": 0}}, "all labels of the batch are -100"),
         ({"batch": {"rows_without_labels": 1}}, "1 of 4 rows have no label"),
         ({"batch": {"rows_cut": 3}}, "3 of 4 rows are as long as data.max_length allows"),
         (
             {"model": {"mode_in_fit": None, "has_dropout": True}},
-            "from_pretrained returns the model in eval mode, and Lightning keeps that",
+            "from_pretrained returns the model in eval mode, and Lightning keeps it",
         ),
         ({"model": {"mode_in_fit": "eval", "has_dropout": True}}, "the fit keeps the model in eval mode"),
     ],
 )
-def test_what_is_wrong_is_said_once_with_what_to_do(changes, beginning):
-    [what] = told(**changes)
+def test_each_problem_gives_one_warning(changes, beginning):
+    [what] = warned(**changes)
     assert what.startswith(beginning)
 
 
-def test_rounding_that_comes_with_the_length_is_told_once():
+def test_rounding_at_a_longer_length_is_one_warning():
     long = [LongFacts("embed", 512, 0.1, 0.1, 0.8)]
     [advice] = advise(replace(REPORT, long=long))
-    assert advice.what.startswith("on samples of 512 tokens rounding to float32 leaves 80% of the elements of embed")
+    assert advice.what.startswith("on samples of 512 tokens, rounding to float32 leaves 80% of the elements of embed")
     already = replace(EMBEDDING, unchanged=0.6)
     assert len(advise(replace(REPORT, embeddings=[already], long=long))) == 1
     assert advise(replace(REPORT, long=[replace(long[0], unchanged=0.4)])) == []
 
 
-def test_how_much_weaker_one_alpha_is_depends_on_the_direction():
-    assert "one alpha is 4 times weaker" in told(embedding={"multiplier": 4.0})[0]
-    assert "one alpha is 4 times stronger" in told(embedding={"multiplier": 0.25})[0]
-    assert told(embedding={"multiplier": 1.9}) == []
+def test_multipliers_weaken_or_strengthen_alpha():
+    assert "the same alpha is 4 times weaker" in warned(embedding={"multiplier": 4.0})[0]
+    assert "the same alpha is 4 times stronger" in warned(embedding={"multiplier": 0.25})[0]
+    assert warned(embedding={"multiplier": 1.9}) == []
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_how_much_weaker_one_alpha_is_depends_on_the_direction():
         {"noise": {"length": "padded"}, "batch": {"lengths": {}}},
     ],
 )
-def test_what_is_no_fault_is_not_said(changes):
-    assert told(**changes) == []
+def test_harmless_settings_give_no_warning(changes):
+    assert warned(**changes) == []
 
 
-def test_of_padding_it_says_how_much_is_lost():
+def test_padded_length_reports_the_loss():
     # The shortest sequence has 2 of 8 tokens: the root of a quarter.
-    assert "down to 0.50 times the paper's" in told(noise={"length": "padded"})[0]
+    assert "the shortest sequence is 0.50 times the paper's" in warned(noise={"length": "padded"})[0]

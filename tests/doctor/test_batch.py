@@ -1,4 +1,4 @@
-"""Sample batches, and what is said of them and of batches of others."""
+"""Sample batches, and facts about any batch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def tokenizer():
     return load_tokenizer_if_any(str(TINY))
 
 
-def test_a_language_model_gets_prompt_and_answer_with_labels_on_the_answer(tokenizer):
+def test_a_decoder_gets_labels_on_the_answer(tokenizer):
     batch, source = sample_batch(LlamaConfig(), tokenizer, writes=True)
-    assert source == "toy instructions, in the model's own tokens"
+    assert source == "toy instructions, encoded by the model's tokenizer"
     record = toy_instructions("train")[0]
     length = int(batch["attention_mask"][0].sum())
     text = tokenizer.decode(batch["input_ids"][0, :length], skip_special_tokens=True)
@@ -37,7 +37,7 @@ def test_a_language_model_gets_prompt_and_answer_with_labels_on_the_answer(token
     assert batch["attention_mask"].sum(-1).unique().numel() > 3
 
 
-def test_an_encoder_decoder_reads_prompts_and_writes_answers(tokenizer):
+def test_an_encoder_decoder_gets_answers_as_labels(tokenizer):
     batch, _ = sample_batch(T5Config(), tokenizer, writes=True)
     record = toy_instructions("train")[1]
     labels = batch["labels"][1]
@@ -52,7 +52,7 @@ def test_a_model_that_does_not_write_gets_no_labels(tokenizer):
     assert torch.equal(batch["input_ids"], whole["input_ids"])
 
 
-def test_without_a_tokenizer_ids_are_random_ordinary_and_as_many(tokenizer):
+def test_without_a_tokenizer_ids_are_random(tokenizer):
     config = LlamaConfig(vocab_size=40, bos_token_id=1, eos_token_id=[2, 3], pad_token_id=0)
     batch, source = sample_batch(config, None, writes=True)
     assert source.startswith("random token ids")
@@ -63,7 +63,7 @@ def test_without_a_tokenizer_ids_are_random_ordinary_and_as_many(tokenizer):
     assert torch.equal(sample_batch(config, None, writes=True)[0]["input_ids"], batch["input_ids"])
 
 
-def test_the_places_of_images_are_no_ordinary_ids():
+def test_image_placeholders_are_not_sampled():
     config = built("LLaVA").config
     ids = sample_batch(config, None, writes=True)[0]["input_ids"]
     assert config.image_token_id == 99
@@ -85,7 +85,7 @@ def test_a_tokenizer_without_its_vocabulary_is_none(saved, tmp_path):
     assert load_tokenizer_if_any(str(tmp_path / "model")) is not None
 
 
-def test_a_batch_is_cut_to_what_can_be_measured_without_a_lot_of_memory():
+def test_a_batch_is_truncated_to_fit_memory():
     batch = {**padded_batch([4] * 100, 50), "rows": list(range(100)), "class": torch.arange(100)}
     same, rows = first_rows(batch, width=64)
     assert rows == 100

@@ -1,4 +1,4 @@
-"""Tensors and rows out of checkpoints, by names that need not be the model's, from the files that hold them alone."""
+"""Tensors and rows of checkpoints, under names that may differ, from only the files that hold them."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_rows_are_those_of_the_tensor(tmp_path):
 
 
 def test_a_tensor_of_another_shape_is_an_error(tmp_path):
-    message = r"model\.safetensors: table has shape \(2, 3\), the config says \(2, 4\); they are not of one model"
+    message = r"model\.safetensors: table has shape \(2, 3\), but the config gives \(2, 4\); use files of one model"
     with pytest.raises(ModelError, match=message):
         of(tmp_path, "table").read("table", torch.Size((2, 4)))
 
 
-def test_of_a_sharded_checkpoint_only_the_files_with_a_wanted_tensor_are_opened(saved):
+def test_only_shards_with_a_requested_tensor_are_opened(saved):
     model = built("Llama")
     folder = saved(model, max_shard_size="15KB")
     index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
@@ -84,11 +84,11 @@ def test_of_a_sharded_checkpoint_only_the_files_with_a_wanted_tensor_are_opened(
     assert torch.equal(checkpoint.read(found, table.shape, torch.tensor([5])), table[[5]])
     norm = index["model.norm.weight"]
     assert norm != wanted
-    with pytest.raises(ModelError, match=f"{norm} is missing, although the index names it"):
+    with pytest.raises(ModelError, match=f"{norm} is missing, but the index lists it"):
         checkpoint.read("model.norm.weight", torch.Size((32,)))
 
 
-def test_of_a_hub_repository_only_the_files_with_a_wanted_tensor_are_fetched(saved, monkeypatch):
+def test_only_shards_with_a_requested_tensor_are_downloaded(saved, monkeypatch):
     """The hub is a folder here."""
     model = built("Llama")
     folder = saved(model, max_shard_size="15KB")
@@ -115,11 +115,11 @@ def test_of_a_hub_repository_only_the_files_with_a_wanted_tensor_are_fetched(sav
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"has no model\.safetensors; use --random-init to look at the config alone"),
-        ({"pytorch_model.bin": b"x"}, r"has pickled weights \(\.bin\) alone, which are refused because loading them "),
-        ({"model.safetensors": b"no header"}, r"model\.safetensors is no file of safetensors, or only a part of one"),
-        ({"model.safetensors.index.json": b"{}"}, r"index\.json is no index of a checkpoint: KeyError\('weight_map'\)"),
-        ({"model.safetensors.index.json": b"{"}, r"index\.json is no index of a checkpoint: JSONDecodeError"),
+        ({}, r"has no model\.safetensors; use --random-init to examine its config only"),
+        ({"pytorch_model.bin": b"x"}, r"has only pickled weights \(\.bin\), which are refused because loading them "),
+        ({"model.safetensors": b"no header"}, r"model\.safetensors is not a safetensors file, or is incomplete"),
+        ({"model.safetensors.index.json": b"{}"}, r"index\.json is not a checkpoint index: KeyError\('weight_map'\)"),
+        ({"model.safetensors.index.json": b"{"}, r"index\.json is not a checkpoint index: JSONDecodeError"),
     ],
 )
 def test_a_folder_without_readable_weights_is_an_error(tmp_path, files, message):
@@ -133,5 +133,5 @@ def test_a_file_that_was_cut_is_an_error(saved):
     folder = saved(built("Llama"))
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="is no file of safetensors, or only a part of one"):
+    with pytest.raises(ModelError, match="is not a safetensors file, or is incomplete"):
         Checkpoint(str(folder))

@@ -1,4 +1,4 @@
-"""The report: exact numbers, what makes the noise miss, and what is said about it."""
+"""The report: exact numbers, reasons why no noise is applied, and notes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from doctor.small import built, rms, row_of, subject_of
-from lightning_neft.doctor import lazy, subject
+from lightning_neft.doctor import subject, weights
 from lightning_neft.doctor.examine import examine
 from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.doctor.subject import open_subject
@@ -27,7 +27,7 @@ OPTIONS = {"alpha": 5.0, "length": "true", "scale": "paper"}
 def in_parts(monkeypatch):
     """All models count as large, and all tables."""
     monkeypatch.setattr(subject, "_SMALL", 0)
-    monkeypatch.setattr(lazy, "_SMALL_TABLE", 0)
+    monkeypatch.setattr(weights, "_SMALL_TABLE", 0)
 
 
 def examined(model, batch=None, noise=None, **options):
@@ -68,7 +68,7 @@ def test_numbers_of_a_model_in_parts_are_those_in_its_file(name, options, saved,
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPT-2", "T5", "BERT, masked LM"])
-def test_a_model_in_parts_is_reported_as_one_that_is_loaded_whole(name, saved, monkeypatch):
+def test_a_model_in_parts_is_reported_as_one_loaded_whole(name, saved, monkeypatch):
     folder = saved(built(name))
     batch = row_of(name).batch()
     whole = opened(folder)
@@ -88,7 +88,7 @@ def test_a_model_in_parts_is_reported_as_one_that_is_loaded_whole(name, saved, m
     assert reports[0] == reports[1]
 
 
-def test_rounding_in_bfloat16_is_counted_and_told(saved, in_parts):
+def test_rounding_in_bfloat16_is_counted_and_reported(saved, in_parts):
     model = built("Gemma 2")
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(50)  # as large as trained ones are beside the noise
@@ -110,10 +110,10 @@ def test_rounding_in_bfloat16_is_counted_and_told(saved, in_parts):
     assert report.lands
 
 
-def test_noise_that_rounding_takes_away_as_a_whole_does_not_land():
+def test_noise_that_rounding_removes_is_not_applied():
     model = built("Llama").to(torch.bfloat16)
     report = examined(model, noise=EmbeddingNoise(1e-7))
-    assert report.reason == "rounding to bfloat16 takes all of the noise on model.embed_tokens away"
+    assert report.reason == "rounding to bfloat16 removes all noise on model.embed_tokens"
     assert report.embeddings[0].unchanged == 1
 
 
@@ -133,7 +133,7 @@ class FedEmbeddings(nn.Module):
         return self.llama(inputs_embeds=self.signal(input_ids[..., None].float()), attention_mask=attention_mask)
 
 
-def test_a_model_that_is_fed_embeddings_gets_no_noise_and_hears_why():
+def test_a_model_fed_inputs_embeds_is_reported():
     report = examined(FedEmbeddings())
     assert not report.lands
     assert "llama.model.embed_tokens was never called. Either the model is fed inputs_embeds" in report.reason
@@ -141,7 +141,7 @@ def test_a_model_that_is_fed_embeddings_gets_no_noise_and_hears_why():
     assert report.embeddings[0].name == "llama.model.embed_tokens"
 
 
-def test_naming_what_carries_the_embeddings_makes_it_land():
+def test_naming_the_source_of_the_embeddings_helps():
     report = examined(FedEmbeddings(), noise=EmbeddingNoise(target="signal"))
     assert report.lands
     assert report.embeddings[0].found_by == "neftune.target"
@@ -155,13 +155,13 @@ def test_naming_what_carries_the_embeddings_makes_it_land():
         ("I-BERT, masked LM", r"ibert.embeddings.word_embeddings returned tuple, not a floating tensor"),
     ],
 )
-def test_architectures_without_noise_are_told(name, reason):
+def test_architectures_without_noise_are_reported(name, reason):
     report = examined(built(name), batch=row_of(name).batch())
     assert not report.lands
     assert reason in report.reason
 
 
-def test_a_target_that_does_not_exist_is_told():
+def test_a_target_that_does_not_exist_is_reported():
     report = examined(built("Llama"), noise=EmbeddingNoise(target="model.embed_token"))
     assert "no module of that name. Near it: model.embed_tokens" in report.reason
     assert report.embeddings == []
@@ -175,7 +175,7 @@ def test_noise_that_is_off_is_not_measured():
     assert report.embeddings[0].noise_rms is None
 
 
-def test_a_scope_without_tokens_does_not_land():
+def test_a_scope_without_tokens_is_reported():
     batch = padded_batch(LENGTHS)
     batch["labels"][:] = -100
     report = examined(built("Llama"), batch=batch, noise=EmbeddingNoise(scope="response"))
@@ -185,17 +185,17 @@ def test_a_scope_without_tokens_does_not_land():
 
 
 @pytest.mark.parametrize("parts", [False, True])
-def test_a_token_beyond_the_table_is_told(parts, saved, monkeypatch):
-    monkeypatch.setattr(lazy, "_SMALL_TABLE", 0)
+def test_a_token_beyond_the_table_is_reported(parts, saved, monkeypatch):
+    monkeypatch.setattr(weights, "_SMALL_TABLE", 0)
     monkeypatch.setattr(subject, "_SMALL", 0 if parts else subject._SMALL)
     batch = padded_batch(LENGTHS)
     batch["input_ids"][0, 3] = 100
     report = examine(opened(saved(built("Llama"))), batch, EmbeddingNoise(), options=OPTIONS)
-    assert report.reason.startswith("the forward pass fails: a token or a position is beyond its table (")
+    assert report.reason.startswith("the forward pass fails: a token or position id is beyond its table (")
     assert ("has 100 rows, the batch asks for number 100" in report.reason) == parts
 
 
-def test_lengths_that_do_not_fit_are_told():
+def test_lengths_that_do_not_fit_are_reported():
     report = examined(built("GPT-2"), noise=EmbeddingNoise(batch_to_mask=lambda batch: torch.ones(3, 5)))
     assert "the batch has batch_to_mask (3, 5): no rows fit" in report.reason
 
@@ -213,26 +213,26 @@ def test_a_model_that_cannot_be_run_is_an_error():
         examined(Broken())
 
 
-def test_only_so_many_rows_are_measured_and_it_says_so(monkeypatch):
+def test_only_the_first_rows_are_measured_with_a_note(monkeypatch):
     from lightning_neft.doctor import batch
 
-    monkeypatch.setattr(batch, "_MOST_ELEMENTS", 2 * 12 * 32)
+    monkeypatch.setattr(batch, "_MAX_ELEMENTS", 2 * 12 * 32)
     report = examined(built("Llama"))
     assert (report.batch.rows, report.batch.rows_measured) == (3, 2)
     assert report.batch.lengths == {"attention_mask": LENGTHS}
     assert report.notes == ["measured on the first 2 of the 3 rows of the batch"]
 
 
-def test_the_first_block_behind_positions_has_another_ratio_and_that_is_told():
+def test_a_different_ratio_at_the_first_block_is_reported():
     report = examined(built("BERT, masked LM"))
     [strength] = report.embeddings
     assert strength.block == "bert.encoder.layer.0"
     assert strength.block_noise_to_signal < strength.noise_to_signal / 2
-    told = [advice.what for advice in report.warnings]
-    assert any(what.startswith("between bert.embeddings.word_embeddings and bert.encoder.layer.0") for what in told)
+    warned = [advice.what for advice in report.warnings]
+    assert any(what.startswith("between bert.embeddings.word_embeddings and bert.encoder.layer.0") for what in warned)
 
 
-def test_random_weights_are_read_from_nowhere(tmp_path, in_parts):
+def test_random_weights_need_no_checkpoint(tmp_path, in_parts):
     config = built("Llama").config
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(tmp_path)
@@ -243,7 +243,7 @@ def test_random_weights_are_read_from_nowhere(tmp_path, in_parts):
     assert report.lands
 
 
-def test_json_has_plain_values_alone():
+def test_json_has_only_plain_values():
     plain = examined(built("T5"), batch=row_of("T5").batch()).to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["lands"] is True
@@ -253,7 +253,7 @@ def test_json_has_plain_values_alone():
     ]
 
 
-def test_what_is_not_in_the_checkpoint_and_what_the_run_has_to_add_is_noted(saved, in_parts):
+def test_missing_weights_and_rows_to_add_are_noted(saved, in_parts):
     model = built("GPT-2")
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "transformer.wpe.weight"}
     batch = padded_batch(LENGTHS)
@@ -262,12 +262,12 @@ def test_what_is_not_in_the_checkpoint_and_what_the_run_has_to_add_is_noted(save
     report = examine(found, batch, EmbeddingNoise(), options=OPTIONS)
     assert report.lands
     assert report.notes == [
-        "not in the checkpoint, hence initialised: transformer.wpe.weight",
-        "token ids from 100 on are beyond the table: taken for rows of zeros, which the run has to add",
+        "not in the checkpoint, therefore initialised: transformer.wpe.weight",
+        "token ids from 100 on are beyond the table: measured as rows of zeros; the fit must add these rows",
     ]
 
 
-def test_strengths_on_longer_sequences_are_those_of_a_batch_of_such():
+def test_strengths_on_longer_sequences():
     model = built("BERT, masked LM")
     report = examined(model, long=48)
     [long] = report.long

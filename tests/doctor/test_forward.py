@@ -1,4 +1,4 @@
-"""A pass ends where the first block begins, of an encoder-decoder at both, and it shows what the whole pass shows."""
+"""A pass ends at the input of the first block, of an encoder-decoder at both, with the numbers of a full pass."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_no_block_is_run():
 
 
 @pytest.mark.parametrize("name", ["T5", "BART", "LED", "EncoderDecoderModel, BERT to BERT"])
-def test_an_encoder_decoder_is_run_up_to_the_first_block_of_both(name):
+def test_an_encoder_decoder_runs_to_both_first_blocks(name):
     model, row = built(name), row_of(name)
     batch = row.batch()
     called = calls_in(model, PassToFirstBlock(model, batch, find_embeddings(model)))
@@ -49,7 +49,7 @@ def test_no_hook_stays():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_labels_that_have_no_part_in_it_and_keys_that_the_model_does_not_take_are_left_out():
+def test_labels_and_unknown_keys_are_dropped():
     class Takes(nn.Module):
         def forward(self, input_ids, labels=None, use_cache=True):
             self.taken = (input_ids, labels, use_cache)
@@ -72,7 +72,7 @@ def test_a_model_without_blocks_runs_to_its_end():
     assert calls_in(model, PassToFirstBlock(model, batch, find_embeddings(model))) == ["embed", "head", ""]
 
 
-def test_blocks_in_front_of_the_embedding_do_not_end_it():
+def test_blocks_before_the_embedding_do_not_end_it():
     class Late(nn.Module):
         def __init__(self):
             super().__init__()
@@ -90,7 +90,7 @@ def test_blocks_in_front_of_the_embedding_do_not_end_it():
     assert calls_in(model, PassToFirstBlock(model, batch, find_embeddings(model))) == ["before.0", "embed"]
 
 
-def test_it_goes_on_until_all_targets_were_called():
+def test_it_continues_until_all_targets_were_called():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -106,7 +106,7 @@ def test_it_goes_on_until_all_targets_were_called():
     assert calls_in(model, PassToFirstBlock(model, batch, targets[:1])) == ["one"]
 
 
-def test_an_embedding_that_is_not_called_is_still_told():
+def test_an_embedding_that_is_not_called_is_an_error():
     """Llama's own embedding is called, the module that is named never is."""
     model, batch = built("Llama"), row_of("Llama").batch()
     model.unused = nn.Embedding(9, 32)

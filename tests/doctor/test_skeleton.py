@@ -11,7 +11,6 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PretrainedCo
 from doctor.small import NAMES, built
 from lightning_neft.doctor.skeleton import (
     build_skeleton,
-    count_parameters,
     find_base,
     has_dropout,
     load_config,
@@ -30,7 +29,7 @@ def test_it_is_the_model_of_the_config_without_weights(name, tmp_path):
     skeleton = build_skeleton(load_config(str(tmp_path)), "here", torch.bfloat16)
     assert type(skeleton) is type(model)
     assert not skeleton.training
-    assert count_parameters(skeleton) == sum(parameter.numel() for parameter in model.parameters())
+    assert skeleton.num_parameters() == sum(parameter.numel() for parameter in model.parameters())
     assert {name: tensor.shape for name, tensor in skeleton.state_dict().items()} == {
         name: tensor.shape for name, tensor in model.state_dict().items()
     }
@@ -49,10 +48,10 @@ def test_tiny_and_a_config_file_can_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, r"has no config\.json; give the folder of a model of transformers"),
+        (lambda folder: None, r"has no config\.json; give the folder of a transformers model"),
         (
             lambda folder: (folder / "adapter_config.json").touch(),
-            "holds adapters alone; give the model that they were",
+            "holds only adapters; give the model that they were",
         ),
         (
             lambda folder: (folder / "config.json").write_text("{"),
@@ -70,7 +69,7 @@ def test_a_folder_without_a_config_of_use_is_an_error(tmp_path, make, message):
         load_config(str(tmp_path))
 
 
-def test_a_file_that_is_no_config_is_an_error(tmp_path):
+def test_a_file_that_is_not_a_config_is_an_error(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelError, match=r"is a file; give the folder that holds config\.json"):
         load_config(str(tmp_path / "model.safetensors"))
@@ -88,14 +87,14 @@ def test_a_config_that_names_no_class_is_that_of_a_language_model():
     assert type(build_skeleton(config, "here", torch.float32)) is LlamaForCausalLM
 
 
-def test_names_of_transformers_that_are_no_models_are_not_taken():
+def test_names_that_are_not_models_are_ignored():
     assert model_class(PretrainedConfig(architectures=["AutoConfig", "pipeline"])) is None
 
 
 def test_a_model_that_does_not_read_tokens_is_an_error():
     config = AutoConfig.for_model("vit", hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     config.architectures = ["ViTForImageClassification"]
-    with pytest.raises(ModelError, match="ViTForImageClassification reads pixel_values, of which there is no sample"):
+    with pytest.raises(ModelError, match="ViTForImageClassification reads pixel_values, but doctor only has samples"):
         build_skeleton(config, "here", torch.float32)
 
 
@@ -106,7 +105,7 @@ def test_a_model_that_cannot_be_built_is_an_error(tmp_path):
         build_skeleton(load_config(str(tmp_path)), "here", torch.float32)
 
 
-def test_dropout_is_found_wherever_a_config_has_it():
+def test_dropout_is_found_at_any_level_of_a_config():
     assert not has_dropout(load_config("tiny"))
     assert has_dropout(LlamaConfig(attention_dropout=0.1))
     assert has_dropout(AutoConfig.for_model("gpt2"))  # embd_pdrop and others

@@ -1,4 +1,4 @@
-"""What is loaded: small models whole, and of others, of quantised ones and of random ones no more than is needed."""
+"""What is loaded: small models whole; of large, quantised and random ones no more than is needed."""
 
 from __future__ import annotations
 

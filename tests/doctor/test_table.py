@@ -1,4 +1,4 @@
-"""The table: all that is to be known, within the width that there is."""
+"""The table: all facts, within the width of the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def printed(name, width, **options):
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", ["Llama", "EncoderDecoderModel, BERT to BERT"])
-def test_it_keeps_to_the_width_and_leaves_no_name_out(name, width):
+def test_it_fits_the_width_and_omits_no_name(name, width):
     report, text = printed(name, width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -37,13 +37,13 @@ def test_it_keeps_to_the_width_and_leaves_no_name_out(name, width):
 
 def test_it_begins_with_the_answer():
     _, text = printed("Llama", 100)
-    assert text.splitlines()[0] == "The noise lands, on model.embed_tokens."
+    assert text.splitlines()[0] == "Noise is applied to model.embed_tokens."
     _, text = printed("Llama", 100, off="it is [off]")
-    assert text.splitlines()[0] == "The noise would NOT land: it is [off]"
+    assert text.splitlines()[0] == "No noise is applied: it is [off]"
     assert "strength" not in text
 
 
-def test_it_ends_with_what_to_do():
+def test_it_ends_with_the_warnings():
     report, text = printed("BERT, masked LM", 200)
     assert text.count("\n! ") == text.count("\n  -> ") == len(report.warnings) > 0
     assert f"-> {report.warnings[-1].do}." in text

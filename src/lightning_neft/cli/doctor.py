@@ -1,4 +1,4 @@
-"""The verb doctor: where noise would land on a model, and how strong it would be there; nothing is trained."""
+"""The verb doctor: where noise is applied on a model, and how strong it is there; nothing is trained."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.program_keys import check_early
+from lightning_neft.common.near_names import nearest
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ __all__ = ["run"]
 
 # The length of a sample in the paper's experiments.
 _LONG = 512
-_LANDS, _DOES_NOT_LAND = 0, 1
-# Options of both forms; the others of `--config` are those of the program.
+_APPLIED, _NOT_APPLIED = 0, 1
+# Options of both forms; `--config` also takes the options of the program.
 _FLAGS = ("--json", "--random-init")
 
 
@@ -40,7 +40,7 @@ def run(verb: str, args: Sequence[str]) -> int:
         args: The command line after it.
 
     Returns:
-        The exit code: 0 if the noise would land, 1 if not.
+        The exit code: 0 if the noise is applied, 1 if not.
 
     Raises:
         ConfigError: An option is wrong or missing.
@@ -48,7 +48,7 @@ def run(verb: str, args: Sequence[str]) -> int:
         DataError: The data cannot be read.
     """
     as_json = "--json" in args
-    # What libraries print is not part of the object.
+    # Libraries may print; the standard output is for the JSON only.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         is_model = any(argument.partition("=")[0] == "--model" for argument in args)
         report = _examine_model(_parse(args)) if is_model else _examine_config(verb, args)
@@ -58,11 +58,11 @@ def run(verb: str, args: Sequence[str]) -> int:
         from lightning_neft.doctor.table import print_report
 
         print_report(report)
-    return _LANDS if report.lands else _DOES_NOT_LAND
+    return _APPLIED if report.lands else _NOT_APPLIED
 
 
 def _examine_model(options: Namespace) -> DoctorReport:
-    # Seconds of imports, so only now.
+    # These imports take seconds.
     from lightning_neft.cli.quiet import quiet
     from lightning_neft.doctor.batch import load_tokenizer_if_any, sample_batch
     from lightning_neft.doctor.examine import examine
@@ -88,7 +88,7 @@ def _examine_model(options: Namespace) -> DoctorReport:
             source=source,
             is_of_user=False,
             long=_LONG,
-            notes=[] if lacking is None else [f"{lacking}; in a module of your own call resize_token_embeddings"],
+            notes=[] if lacking is None else [f"{lacking}; in your own module call resize_token_embeddings"],
         )
 
 
@@ -98,7 +98,7 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
     rest = [argument for argument in args if argument not in _FLAGS]
     if not rest:
         raise ConfigError(
-            "doctor needs something to look at: --config FILE_OR_RECIPE, or --model FOLDER_OR_HUB_ID "
+            "doctor needs a model to examine: give --config FILE_OR_RECIPE or --model FOLDER_OR_HUB_ID "
             "(lightning_neft doctor --help)"
         )
     check_early(rest)
@@ -118,18 +118,18 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     from lightning_neft.noise.injector import EmbeddingNoise
 
     base, trust = program.model.base, bool(_option(program, "model", "trust_remote_code"))
-    # In a config the noise may also stand among the callbacks of the Trainer.
+    # A config may also list NEFTune among the callbacks of the Trainer.
     callbacks = [callback for callback in _callbacks(program) if isinstance(callback, NEFTune)]
     noise = callbacks[0].noise if callbacks else EmbeddingNoise()
 
     def load() -> torch.nn.Module:
         module: torch.nn.Module = program.model
-        # In a fit the model takes them from the data of its Trainer; the table grows by them.
+        # In a fit the model gets them from the data of its Trainer; each adds a row to the table.
         program.model.special_tokens = program.datamodule.special_tokens
         program.model.configure_model()
         return module
 
-    # In the order of a fit: the model may depend on the data.
+    # In the order of a fit, because the model may depend on the data.
     program.datamodule.setup("fit")
     batch = next(iter(program.datamodule.train_dataloader()))
     config = load_config(base, trust)
@@ -147,7 +147,7 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     if lacking := lacking_rows(base, program.datamodule.prepared.tokenizer, trust):
         notes.append(f"{lacking}: fit adds rows")
     if program.model.lora is not None and subject.weights is not None:
-        notes.append("looked at without its adapters, which change nothing that the embedding returns")
+        notes.append("examined without its adapters, which do not change the output of the embedding")
         noise.target = _without_adapters(noise.target)
     options = None
     if callbacks:
@@ -165,7 +165,7 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
 
 
 def _option(program: Program, section: str, name: str) -> Any:
-    """An option of the config, also of a section that names its class; None if there is none of that name."""
+    """Return an option of the config, also of a section that names its class; None if there is no such option."""
     options = program.config[section]
     return (options.get("init_args") or options).get(name)
 
@@ -176,7 +176,7 @@ def _of_source(program: Program) -> str:
 
 
 def _dtype(program: Program) -> torch.dtype | None:
-    """Dtype of the weights in a fit; None for the one that from_pretrained gives."""
+    """Return the dtype of the weights in a fit; None for the default of from_pretrained."""
     import torch
 
     given = _option(program, "model", "dtype")
@@ -193,14 +193,14 @@ def _callbacks(program: Program) -> list[Any]:
 
 @contextmanager
 def _without_messages() -> Iterator[None]:
-    """Leave out what Lightning tells about a run, its seed and devices: there is none."""
+    """Suppress the messages of Lightning about seed and devices: there is no run."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # On the CPU Lightning takes another half precision; the weights are float32 with both.
+            # On the CPU Lightning uses bf16-mixed for 16-mixed; the weights are float32 with both.
             warnings.filterwarnings("ignore", message=r"You passed `Trainer\(accelerator='cpu', precision=")
             yield
     finally:
@@ -224,18 +224,18 @@ def _options(noise: EmbeddingNoise) -> dict[str, Any]:
 
 
 def _off(noise: EmbeddingNoise | None, callbacks: int = 1) -> str | None:
-    """Why there is no noise to measure."""
+    """Return why the noise is off; None if it is on."""
     if callbacks > 1:
-        return "the config has several NEFTune callbacks, which a fit refuses: keep the neftune section alone"
+        return "the config has several NEFTune callbacks, which a fit refuses: keep only the neftune section"
     if noise is None:
-        return "it is off, the config says neftune: null; give --neftune.alpha 5"
+        return "it is off (neftune: null in the config); give --neftune.alpha 5"
     if noise.alpha == 0:
-        return "it is off, alpha is 0; the paper's values are 5, 10 and 15"
+        return "it is off (alpha is 0); the paper uses 5, 10 and 15"
     return None
 
 
 def _without_adapters(target: Any) -> Any:
-    """A name inside a model of peft as it is without peft."""
+    """Return the name of a module of a peft model as it is without peft."""
     if isinstance(target, list):
         return [_without_adapters(one) for one in target]
     return target.replace("base_model.model.", "", 1) if isinstance(target, str) else target
@@ -243,7 +243,7 @@ def _without_adapters(target: Any) -> Any:
 
 def _parse(args: Sequence[str]) -> Namespace:
     if any(argument.partition("=")[0] in ("--config", "-c") for argument in args):
-        raise ConfigError("doctor looks at --config or at --model, not at both; with a config the model is model.base")
+        raise ConfigError("doctor examines --config or --model, not both; with a config the model is model.base")
     parser = VerbParser("doctor")
     parser.add_argument("--model", required=True)
     parser.add_argument("--alpha", type=float, default=5.0)
@@ -253,8 +253,8 @@ def _parse(args: Sequence[str]) -> Namespace:
 
 
 def _check_flags(args: Sequence[str]) -> None:
-    """Refuse misspelt flags of the verb, which the program would look for among its own keys."""
+    """Reject misspelt flags of the verb, which the program would report as unknown keys of a config."""
     for argument in args:
-        near = get_close_matches(argument, _FLAGS, n=1, cutoff=0.75)
-        if near and argument not in _FLAGS:
-            raise ConfigError(f"doctor: unknown option {argument}; did you mean {near[0]}?")
+        near = nearest(argument, _FLAGS, cutoff=0.75)
+        if near is not None and argument != near:
+            raise ConfigError(f"doctor: unknown option {argument}; did you mean {near}?")

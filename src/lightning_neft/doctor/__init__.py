@@ -1,1 +1,1 @@
-"""Where noise would land on a model and how strong it would be there, without training and without all its weights."""
+"""Where noise is applied on a model and how strong it is there: no training, and of large models few weights."""

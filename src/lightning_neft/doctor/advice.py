@@ -1,4 +1,4 @@
-"""What in a report is not as one may think, and what to do about it."""
+"""The warnings of a report, each with a suggested fix."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lightning_neft.doctor.report import Advice, BatchFacts, DoctorReport, Embed
 
 __all__ = ["advise"]
 
-# Above this share of elements that rounding leaves as they were, most of the noise does not exist.
+# If rounding leaves more than this share of the elements unchanged, most of the noise is lost.
 _UNCHANGED_LIMIT = 0.5
-# A strength that is twice or half as high is that of another alpha: the paper's own steps are 5, 10, 15.
+# Twice or half the strength amounts to another alpha: the paper's steps are 5, 10, 15.
 _FACTOR = 2.0
-_AGAINST_ROUNDING = "keep the embedding in float32 (trainer.precision: bf16-mixed on float32 weights), or raise alpha"
+_AGAINST_ROUNDING = "keep the embedding in float32 (trainer.precision: bf16-mixed with float32 weights), or raise alpha"
 
 
 def advise(report: DoctorReport) -> list[Advice]:
-    """Return what is to be said about a report; the order is that of importance."""
+    """Return the warnings of a report, most important first."""
     found = [advice for embedding in report.embeddings for advice in _of_embedding(embedding, report)]
     return list(
         dict.fromkeys(
@@ -36,14 +36,14 @@ def _of_embedding(found: EmbeddingFacts, report: DoctorReport) -> Iterator[Advic
             _AGAINST_ROUNDING,
         )
     at_block, ratio = found.block_noise_to_signal, found.noise_to_signal
-    # The size of random weights says nothing of the trained ones.
+    # Random weights are not of the size of trained ones.
     is_trained = report.model.weights == "checkpoint"
     strongest = ratio if at_block is None else at_block
     if is_trained and strongest >= 1:
         where = found.name if at_block is None else found.block
         yield Advice(
-            f"at {where} the noise is {strongest:.2f} times as strong as the signal: little is left of the tokens",
-            "lower neftune.alpha; the ratio falls in proportion, and with the root of the length",
+            f"at {where} the noise is {strongest:.2f} times as strong as the signal, which it mostly hides",
+            "lower neftune.alpha, to which the ratio is proportional; on longer samples the ratio is lower too",
         )
     is_relative = report.noise is not None and report.noise.get("scale") == "relative"
     if found.multiplier is not None and not is_relative and not 1 / _FACTOR < found.multiplier < _FACTOR:
@@ -53,16 +53,16 @@ def _of_embedding(found: EmbeddingFacts, report: DoctorReport) -> Iterator[Advic
             else f"{1 / found.multiplier:.3g} times stronger"
         )
         yield Advice(
-            f"{found.name} multiplies its rows by {found.multiplier:.3g} before the noise is added: against the signal "
-            f"one alpha is {much} than where nothing is multiplied",
-            "choose alpha by the noise-to-signal, or set neftune.scale: relative with the token norm of the model that "
-            "alpha is from as neftune.reference_norm",
+            f"{found.name} multiplies its rows by {found.multiplier:.3g} before the noise is added: relative to the "
+            f"signal, the same alpha is {much} than on a model without a multiplier",
+            "choose alpha by noise-to-signal, or set neftune.scale: relative, with neftune.reference_norm the token "
+            "norm of the model that alpha was chosen for",
         )
     if is_trained and at_block and math.isfinite(ratio) and not 1 / _FACTOR < at_block / ratio < _FACTOR:
         yield Advice(
-            f"between {found.name} and {found.block} noise-to-signal goes from {ratio:.3g} to {at_block:.3g}: "
-            "positions are added to the tokens there, or a norm bounds what comes out",
-            "compare it with other models at the first block, not by alpha",
+            f"between {found.name} and {found.block} noise-to-signal changes from {ratio:.3g} to {at_block:.3g}: "
+            "positions are added to the tokens there, or a norm rescales them",
+            "compare models by the ratio at the first block, not by alpha",
         )
 
 
@@ -70,7 +70,7 @@ def _of_long(report: DoctorReport) -> Iterator[Advice]:
     for short, found in zip(report.embeddings, report.long, strict=False):
         if found.unchanged > _UNCHANGED_LIMIT >= (short.unchanged or 0):
             yield Advice(
-                f"on samples of {found.length} tokens rounding to {short.dtype} leaves {found.unchanged:.0%} of the "
+                f"on samples of {found.length} tokens, rounding to {short.dtype} leaves {found.unchanged:.0%} of the "
                 f"elements of {found.name} unchanged: most of the noise is lost",
                 _AGAINST_ROUNDING,
             )
@@ -82,13 +82,13 @@ def _of_noise(report: DoctorReport) -> Iterator[Advice]:
     if noise.get("length") == "padded" and lengths:
         weakest = math.sqrt(min(lengths) / max(lengths))
         yield Advice(
-            "length: padded puts noise on padding and takes the width of the batch for L: in this batch the noise is "
-            f"down to {weakest:.2f} times the paper's on the shortest sequence, in others otherwise",
-            "use neftune.length: true unless a run of transformers or TRL is to be repeated",
+            "length: padded adds noise to padding and uses the width of the batch as L: in this batch the noise on the "
+            f"shortest sequence is {weakest:.2f} times the paper's, and it varies from batch to batch",
+            "use neftune.length: true, unless you reproduce a run of transformers or TRL",
         )
     if not lengths and batch.rows > 1 and noise.get("length") == "true":
         yield Advice(
-            "nothing in the batch tells padding from tokens: L is the width of the batch, and padding gets noise",
+            "the batch does not mark its padding: L is the width of the batch, and padding gets noise",
             "add attention_mask to the batch",
         )
 
@@ -97,30 +97,30 @@ def _of_batch(batch: BatchFacts) -> Iterator[Advice]:
     if not batch.is_of_user:
         return
     if batch.labels is None:
-        yield Advice("the batch has no labels: there is nothing to train on", "add labels, -100 on the prompt")
+        yield Advice("the batch has no labels: there is nothing to train on", "add labels, with -100 on the prompt")
     elif batch.labels == "tokens" and batch.labelled_tokens == 0:
         yield Advice("all labels of the batch are -100: there is nothing to train on", "label the tokens of the answer")
     elif batch.rows_without_labels:
         yield Advice(
             f"{batch.rows_without_labels} of {batch.rows} rows have no label: nothing is learnt from them",
-            "leave them out, or raise data.max_length if their prompts fill it",
+            "omit them, or raise data.max_length if their prompts fill it",
         )
     if batch.rows_cut:
         yield Advice(
-            f"{batch.rows_cut} of {batch.rows} rows are as long as data.max_length allows: the end of their answer is "
-            "likely cut off",
-            "raise data.max_length, or leave out what is longer",
+            f"{batch.rows_cut} of {batch.rows} rows are as long as data.max_length allows: the ends of their answers "
+            "are probably truncated",
+            "raise data.max_length, or omit longer samples",
         )
 
 
 def _of_modes(model: ModelFacts) -> Iterator[Advice]:
     if not model.has_dropout:
         return
-    off = "the noise does not depend on it, but the dropout of the model's config stays off"
+    off = "the noise does not depend on the mode, but the dropout in the model's config stays off"
     if model.mode_in_fit == "eval":
-        yield Advice(f"the fit keeps the model in eval mode: {off}", "leave model.keep_eval away if dropout is wanted")
+        yield Advice(f"the fit keeps the model in eval mode: {off}", "omit model.keep_eval to train with dropout")
     elif model.mode_in_fit is None and model.mode_after_loading == "eval":
         yield Advice(
-            f"from_pretrained returns the model in eval mode, and Lightning keeps that: {off}",
-            "call model.train() before the fit if dropout is wanted",
+            f"from_pretrained returns the model in eval mode, and Lightning keeps it: {off}",
+            "call model.train() before the fit to train with dropout",
         )

@@ -1,4 +1,4 @@
-"""Sample batches: of the toy instructions for a model alone, and what is to be known about any batch."""
+"""The batch to measure with: a sample batch where only a model is given, and facts about any batch."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["batch_facts", "first_rows", "load_tokenizer_if_any", "sample_batch"]
 _ROWS = 8
 _TEXT = "horse, brush, cherry"
 _IGNORED = -100
-# Of the output of an embedding, 64 MB in float32: measuring holds a few tensors of that size.
-_MOST_ELEMENTS = 1 << 24
+# Elements of an embedding's output: 64 MB in float32, and measuring holds a few tensors of that size.
+_MAX_ELEMENTS = 1 << 24
 
 # Prompt and answer of a sample as token ids.
 _Sample = tuple[list[int], list[int]]
 
 
 def load_tokenizer_if_any(path: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
-    """Load the tokenizer beside a model, or return None if there is none that reads text."""
+    """Load the tokenizer of a model, or return None if it has none for text."""
     from transformers import AutoTokenizer
 
-    # Which error a missing or incomplete tokenizer gives depends on its kind.
+    # A missing or incomplete tokenizer raises different errors for different kinds.
     with suppress(Exception):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        # Without its vocabulary a tokenizer may load all the same and take words for unknown ones, and one that is not
-        # for text has no words at all.
+        # A tokenizer may load without its vocabulary and encode words as unknown, and one that is not for text has no
+        # words.
         ids = tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
         if tokenizer.decode(ids).replace(" ", "").lower() == _TEXT.replace(" ", ""):
             return tokenizer
@@ -48,21 +48,22 @@ def load_tokenizer_if_any(path: str, trust_remote_code: bool = False) -> PreTrai
 def sample_batch(
     config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None, writes: bool
 ) -> tuple[dict[str, Tensor], str]:
-    """Make a batch of the first toy instructions, padded on the right.
+    """Return a batch of the first toy instructions, padded on the right.
 
     Args:
         config: Config of the model.
-        tokenizer: The model's; without it ids are random, in samples as long as those of the tiny tokenizer.
-        writes: Whether the model writes text, so that the answers are its labels; those of an encoder-decoder alone,
-            those of another with the prompt in front, at -100. Other models get no labels.
+        tokenizer: The tokenizer of the model; without one the ids are random and the samples as long as with the tiny
+            tokenizer.
+        writes: Whether the model generates text. Its labels are then the answers, for a decoder after a prompt of
+            -100. Other models get no labels.
 
     Returns:
-        int64 `input_ids`, `attention_mask` and perhaps `labels`; and in words where it came from.
+        int64 `input_ids`, `attention_mask` and for models that write `labels`; and the source of the batch in words.
     """
     if tokenizer is not None:
-        samples, source = _tokenised(tokenizer), "toy instructions, in the model's own tokens"
+        samples, source = _tokenised(tokenizer), "toy instructions, encoded by the model's tokenizer"
     else:
-        samples, source = _random_ids(config), "random token ids, as long as the toy instructions"
+        samples, source = _random_ids(config), "random token ids, of the lengths of the toy instructions"
     ids, labels = [prompt + answer for prompt, answer in samples], None
     if writes and config.is_encoder_decoder:
         ids, labels = [prompt for prompt, _ in samples], [answer for _, answer in samples]
@@ -70,7 +71,7 @@ def sample_batch(
         labels = [[_IGNORED] * len(prompt) + answer for prompt, answer in samples]
     multiple = _window(config)
     batch = {
-        # The id below padding is never looked at: lengths come from the mask.
+        # Any id will do for padding: lengths come from the mask.
         "input_ids": _padded(ids, ids[0][-1], multiple),
         "attention_mask": _padded([[1] * len(row) for row in ids], 0, multiple),
     }
@@ -80,7 +81,7 @@ def sample_batch(
 
 
 def _window(config: PretrainedConfig) -> int:
-    """What the width must be a multiple of: LED embeds in a call of its own what it adds to fill its window."""
+    """Return what the width must be a multiple of: LED embeds the padding that fills its window in a separate call."""
     window = getattr(config, "attention_window", 1) if config.is_encoder_decoder else 1
     return max(window) if isinstance(window, list) else int(window)
 
@@ -97,7 +98,7 @@ def _tokenised(tokenizer: PreTrainedTokenizerBase) -> list[_Sample]:
 
 def _random_ids(config: PretrainedConfig) -> list[_Sample]:
     tiny = load_tokenizer_if_any(str(TINY))
-    assert tiny is not None  # it comes with the package
+    assert tiny is not None  # bundled
     special = _special_ids(config.to_dict())
     ordinary = [number for number in range(config.get_text_config().vocab_size) if number not in special]
     generator = torch.Generator().manual_seed(0)
@@ -109,7 +110,7 @@ def _random_ids(config: PretrainedConfig) -> list[_Sample]:
 
 
 def _special_ids(values: Mapping[Any, Any]) -> set[int]:
-    """Ids with a meaning of their own, such as those that keep places for images, from a config and those inside it."""
+    """Return the ids of special tokens, such as image placeholders, in a config and those nested in it."""
     found: set[int] = set()
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -126,10 +127,10 @@ def _padded(rows: Sequence[Sequence[int]], value: int, multiple: int = 1) -> Ten
 
 
 def first_rows(batch: Mapping[str, Any], width: int) -> tuple[dict[str, Any], int]:
-    """Cut a batch to as many rows as can be measured without a lot of memory.
+    """Truncate a batch to the rows that can be measured in little memory.
 
     Args:
-        batch: What the data loader gave.
+        batch: A batch of the data loader.
         width: Width of the embedding.
 
     Returns:
@@ -137,7 +138,7 @@ def first_rows(batch: Mapping[str, Any], width: int) -> tuple[dict[str, Any], in
     """
     ids = batch["input_ids"]
     rows = len(ids)
-    kept = min(rows, max(1, _MOST_ELEMENTS // (ids[0].numel() * width)))
+    kept = min(rows, max(1, _MAX_ELEMENTS // (ids[0].numel() * width)))
     if kept == rows or ids.dim() == 1:
         return dict(batch), rows
     cut = {
@@ -156,19 +157,19 @@ def batch_facts(
     batch_to_mask: Any = None,
     longest: int | None = None,
 ) -> BatchFacts:
-    """Look at a batch.
+    """Return the facts about a batch.
 
     Args:
-        batch: What the data loader gave.
+        batch: A batch of the data loader.
         targets: The embeddings that get noise.
-        source: Where it came from, for people.
-        rows_measured: How many of its rows are measured.
-        is_of_user: Whether it comes from the data that are to be trained on.
+        source: Its source, in words.
+        rows_measured: Number of its rows that are measured.
+        is_of_user: Whether it is part of the training data.
         batch_to_mask: As in `find_token_rows`.
-        longest: The most tokens that the data allow a row, None if unknown.
+        longest: Maximum tokens of a row in the data; None if unknown.
 
     Raises:
-        LengthsError: Its lengths cannot be read.
+        LengthsError: The lengths cannot be determined.
     """
     ids: Tensor = batch["input_ids"]
     rows = find_token_rows(

@@ -1,4 +1,4 @@
-"""Single tensors, and single rows of tensors, out of a checkpoint in safetensors: nothing else of it is read."""
+"""Reads single tensors, or single rows of tensors, of a safetensors checkpoint and nothing else."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
-# Names of old checkpoints, which transformers still reads.
+# Names in old checkpoints, which transformers still reads.
 _OLD_NAMES = {"weight": "gamma", "bias": "beta"}
 
 
 class Checkpoint:
-    """The tensors of a folder or hub repository. Of a repository, only the files that hold a wanted tensor are fetched.
+    """The tensors of a folder or hub repository; of a repository only the files with a requested tensor are downloaded.
 
     Args:
         base: Folder or hub id.
@@ -43,17 +43,17 @@ class Checkpoint:
         return self._files.keys()
 
     def find(self, names: Sequence[str], taken: Collection[str]) -> str | None:
-        """Return the checkpoint's name of a weight, or None if it has none.
+        """Return the name of a weight in the checkpoint, or None if the checkpoint does not have it.
 
-        Checkpoints leave prefixes out (`wte.weight` for `transformer.wte.weight`) or order them otherwise, so that
-        where no name is equal the one that agrees from its end on over the most levels is taken.
+        Checkpoints omit prefixes (`wte.weight` for `transformer.wte.weight`) or order them differently. If no name is
+        equal, the one with the longest common ending is used.
 
         Args:
-            names: Names of the weight in the model, several if modules share it.
-            taken: Names of the model's other weights, which are no candidates.
+            names: Names of the weight in the model; several if modules share it.
+            taken: Names of the other weights of the model, which are not candidates.
 
         Raises:
-            ModelError: Several fit equally well.
+            ModelError: Several names match equally well.
         """
         wanted = [name for given in names for name in (given, _old_name(given))]
         for name in wanted:
@@ -61,7 +61,7 @@ class Checkpoint:
                 return name
         levels = {key: max(_common_levels(key, name) for name in wanted) for key in self._files if key not in taken}
         most = max(levels.values(), default=0)
-        # The last level alone (`weight`) says nothing.
+        # The last level (`weight`) is common to nearly all names.
         if most < 2:
             return None
         found = [key for key, count in levels.items() if count == most]
@@ -70,15 +70,15 @@ class Checkpoint:
         return found[0]
 
     def read(self, name: str, shape: torch.Size, rows: Tensor | None = None) -> Tensor:
-        """Read a tensor or some rows of it.
+        """Read a tensor, or some rows of it.
 
         Args:
             name: Name in the checkpoint.
-            shape: The shape that the model gives it.
-            rows: int64 (n,), the rows that are wanted; None for all.
+            shape: Its shape in the model.
+            rows: int64 (n,), the rows to read; None for all.
 
         Raises:
-            ModelError: It has another shape, or the file cannot be read.
+            ModelError: The shapes differ, or the file cannot be read.
         """
         path = self._fetch(self._files[name])
         with _opened(path) as file:
@@ -86,7 +86,7 @@ class Checkpoint:
             found = tuple(part.get_shape())
             if found != tuple(shape):
                 raise ModelError(
-                    f"{path}: {name} has shape {found}, the config says {tuple(shape)}; they are not of one model"
+                    f"{path}: {name} has shape {found}, but the config gives {tuple(shape)}; use files of one model"
                 )
             if rows is None:
                 return file.get_tensor(name).clone()  # type: ignore[no-any-return]
@@ -102,13 +102,15 @@ class Checkpoint:
         return torch.float32
 
     def _find_files(self) -> dict[str, str]:
-        """The name of its file for each tensor."""
+        """Return the file name of each tensor."""
         index = self._fetch_if_there(_INDEX)
         if index is not None:
             try:
                 found: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             except (ValueError, KeyError) as error:
-                raise ModelError(f"{index} is no index of a checkpoint: {error!r}") from error
+                raise ModelError(
+                    f"{index} is not a checkpoint index: {error!r}; copy it again, or use --random-init"
+                ) from error
             return found
         single = self._fetch_if_there(_SINGLE)
         if single is not None:
@@ -116,15 +118,17 @@ class Checkpoint:
                 return dict.fromkeys(file.keys(), _SINGLE)
         if any(self._fetch_if_there(name) for name in _PICKLED):
             raise ModelError(
-                f"model base {self.base!r} has pickled weights (.bin) alone, which are refused because loading them "
-                "could run code; convert them to safetensors, or use --random-init"
+                f"model base {self.base!r} has only pickled weights (.bin), which are refused because loading them "
+                "can run code; convert them to safetensors, or use --random-init"
             )
-        raise ModelError(f"model base {self.base!r} has no {_SINGLE}; use --random-init to look at the config alone")
+        raise ModelError(f"model base {self.base!r} has no {_SINGLE}; use --random-init to examine its config only")
 
     def _fetch(self, name: str) -> Path:
         path = self._fetch_if_there(name)
         if path is None:
-            raise ModelError(f"model base {self.base!r}: {name} is missing, although the index names it")
+            raise ModelError(
+                f"model base {self.base!r}: {name} is missing, but the index lists it; add it, or use --random-init"
+            )
         return path
 
     def _fetch_if_there(self, name: str) -> Path | None:
@@ -146,11 +150,13 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        # Mapped into memory, not read.
+        # Maps the file into memory; only the parts used are read.
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ModelError(f"{path} is no file of safetensors, or only a part of one: {error}") from error
+        raise ModelError(
+            f"{path} is not a safetensors file, or is incomplete: {error}; copy it again, or use --random-init"
+        ) from error
 
 
 def _old_name(name: str) -> str:
@@ -159,7 +165,7 @@ def _old_name(name: str) -> str:
 
 
 def _common_levels(one: str, other: str) -> int:
-    """How many levels of two dotted names agree, counted from the last."""
+    """Return how many levels two dotted names have in common, counted from the last."""
     count = 0
     for left, right in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
         if left != right:

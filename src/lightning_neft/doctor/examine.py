@@ -1,4 +1,4 @@
-"""Examine a model: find where the noise would land, measure it with one batch, and say what is to be said."""
+"""Examines a model: finds the embeddings that get noise, measures the noise with one batch, and adds warnings."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def examine(
         batch: One training batch on the CPU, with `input_ids`.
         noise: The noise.
         options: Its options, for the report; None if it is off.
-        off: Why there is no noise to measure, None if there is.
-        source: Where the batch came from, for people.
-        is_of_user: Whether it comes from the data that are to be trained on.
-        longest: The most tokens that the data allow a row, None if unknown.
-        long: A length in tokens to tell the strength for too, where the batch's lengths are not those of a run.
-        notes: What to know when reading the numbers.
+        off: Why the noise is off; None if it is on.
+        source: Source of the batch, in words.
+        is_of_user: Whether the batch is part of the training data.
+        longest: Maximum tokens of a row in the data; None if unknown.
+        long: A length in tokens for which to report the strength too, if the batch's lengths are not typical of a run.
+        notes: Remarks on how to read the numbers.
 
     Raises:
-        ModelError: The model cannot be run as far as is needed.
+        ModelError: The model cannot be run up to its first block.
 
     >>> from lightning_neft.doctor.skeleton import load_config
     >>> from lightning_neft.doctor.subject import open_subject
@@ -88,11 +88,11 @@ def examine(
         on_long = []
     more = [] if rows == found.rows else [f"measured on the first {rows} of the {found.rows} rows of the batch"]
     if subject.weights is not None and subject.weights.missing:
-        more.append(f"not in the checkpoint, hence initialised: {', '.join(subject.weights.missing)}")
+        more.append(f"not in the checkpoint, therefore initialised: {', '.join(subject.weights.missing)}")
     if subject.weights is not None and subject.weights.beyond:
         more.append(
-            f"token ids from {min(subject.weights.beyond)} on are beyond the table: taken for rows of zeros, which the "
-            "run has to add"
+            f"token ids from {min(subject.weights.beyond)} on are beyond the table: measured as rows of zeros; the fit "
+            "must add these rows"
         )
     report = DoctorReport(
         reason=reason,
@@ -113,7 +113,7 @@ def _measured(
     targets: Sequence[EmbeddingTarget],
     facts: list[EmbeddingFacts],
 ) -> tuple[str | None, list[EmbeddingFacts]]:
-    """Why the noise does not land, if it does not, and the facts with the numbers."""
+    """Return why no noise is applied, or None, and the facts with the numbers."""
     forward = PassToFirstBlock(subject.model, batch, targets, subject.weights)
     try:
         strengths = probe(subject.root, batch, noise=noise, forward=forward)
@@ -122,7 +122,7 @@ def _measured(
     except NEFTError as error:
         return str(error), facts
     except IndexError as error:
-        return f"the forward pass fails: a token or a position is beyond its table ({error})", facts
+        return f"the forward pass fails: a token or position id is beyond its table ({error})", facts
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelError(
             f"{type(subject.model).__name__} cannot be run up to its first block: {type(error).__name__}: "
@@ -134,10 +134,10 @@ def _measured(
     ]
     for strength in strengths:
         if strength.unchanged == 1:
-            return f"rounding to {_name(strength.dtype)} takes all of the noise on {strength.embedding} away", facts
+            return f"rounding to {_name(strength.dtype)} removes all noise on {strength.embedding}", facts
         if not strength.noise_rms > 0:
             return (
-                f"no token of {strength.embedding} is to get noise: check attention_mask, and labels with "
+                f"{strength.embedding} has no token that gets noise: check attention_mask, and labels with "
                 f"scope={noise.scope!r}",
                 facts,
             )
@@ -153,7 +153,7 @@ def _facts(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> 
     elif hasattr(subject.model, "get_input_embeddings"):
         found_by = f"get_input_embeddings() of {type(subject.model).__name__}"
     else:
-        found_by = "the only embedding that is no position or type table"
+        found_by = "the only embedding that is not a table of positions or types"
     return EmbeddingFacts(
         name=target.name,
         kind=type(target.module).__name__,
@@ -187,7 +187,7 @@ def _on_long(facts: Sequence[EmbeddingFacts], length: int) -> list[LongFacts]:
 
 
 def _multiplier(subject: Subject, target: EmbeddingTarget, batch: Mapping[str, Any]) -> float | None:
-    """RMS of what an embedding returns over the RMS of the rows that it looks up; None if it is no plain table."""
+    """Return the RMS of an embedding's output over that of the rows it looks up; None if it is not a plain table."""
     module = target.module
     weight, ids = getattr(module, "weight", None), batch["input_ids"]
     if not isinstance(module, nn.Embedding) or not isinstance(weight, Tensor):

@@ -1,4 +1,4 @@
-"""Forward passes that end where the first block begins: what comes behind it has no part in the strength there."""
+"""Forward passes that end at the input of the first block: later modules do not affect the strength there."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_neft.doctor.lazy import TooManyWeightsError
+from lightning_neft.doctor.weights import TooManyWeightsError
 from lightning_neft.noise.embedding import EmbeddingTarget
 
 __all__ = ["PassToFirstBlock"]
 
 
 class _Reached(BaseException):
-    """Ends a forward pass; not an Exception, so that no model takes it for one of its own."""
+    """Ends a forward pass; not an Exception, so that no model catches it."""
 
 
 class PassToFirstBlock:
-    """One training forward pass of a batch up to the first block behind the embedding; an encoder-decoder has two.
+    """A training forward pass of a batch up to the first block after the embedding; two for an encoder-decoder.
 
-    A model in which no such block is found runs to its end.
+    A model without such a block runs to its end.
 
     Args:
         model: A model of transformers.
         batch: Arguments of its forward pass.
-        targets: The embeddings that are to be called before the pass ends.
-        weights: Context of the pass, such as one that gives it weights.
+        targets: The embeddings that must be called before the pass ends.
+        weights: Context of the pass, such as `LazyWeights`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PassToFirstBlock:
         self.targets = targets
         self.weights = weights or nullcontext()
         self.is_seq2seq = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-        # Without labels there is no loss, which is not asked for; an encoder-decoder makes its tokens from them.
+        # Labels would only add the loss, except that an encoder-decoder makes its decoder's tokens from them.
         named = inspect.signature(self.model.forward).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
         self.arguments = {
@@ -60,7 +60,7 @@ class PassToFirstBlock:
             with _until(self.model, self.targets) as reached:
                 self._run(reached, {})
             return
-        # The decoder's embedding comes behind the whole encoder, but it does not depend on it.
+        # The decoder's embedding is called after the encoder but does not depend on it.
         with _until(self.model.get_encoder(), ()) as reached:
             self._run(reached, {})
         if reached:
@@ -77,13 +77,13 @@ class PassToFirstBlock:
         except _Reached:
             pass
         except TooManyWeightsError:
-            # No block was found: the embeddings that have been called so far are all that can be known.
+            # No block was found: measure the embeddings that were called.
             reached.clear()
 
 
 @contextmanager
 def _until(stack: nn.Module, targets: Sequence[EmbeddingTarget]) -> Iterator[list[Tensor]]:
-    """End a pass at the first block of a stack, once all targets were called; yields what that block was given."""
+    """End a pass at the first block of a stack after all targets were called; yields the input of that block."""
     shapes: dict[str, torch.Size] = {}
     reached: list[Tensor] = []
 
@@ -103,7 +103,7 @@ def _until(stack: nn.Module, targets: Sequence[EmbeddingTarget]) -> Iterator[lis
             raise _Reached
 
     handles = [target.module.register_forward_hook(called(target.name)) for target in targets]
-    # Called last of all hooks on a block, so that the others see it too.
+    # Registered last, so that the other hooks on a block run before the pass ends.
     handles += [
         module[0].register_forward_pre_hook(stop, with_kwargs=True)
         for module in stack.modules()

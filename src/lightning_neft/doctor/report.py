@@ -1,4 +1,4 @@
-"""What the doctor found: facts about model, batch, noise and embeddings, and advice; as objects and as JSON."""
+"""The report: facts about model, batch, noise and embeddings, and warnings; as objects and as JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Advice", "BatchFacts", "DoctorReport", "EmbeddingFacts", "LongFacts"
 
 @dataclass(frozen=True)
 class Advice:
-    """Something that is not as one may think.
+    """A warning.
 
     Attributes:
-        what: What was found.
-        do: What to do about it.
+        what: The problem.
+        do: The suggested fix.
     """
 
     what: str
@@ -25,18 +25,18 @@ class Advice:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model that was looked at.
+    """The examined model.
 
     Attributes:
-        base: The name that the user gave.
+        base: Its name, as given by the user.
         architecture: Its class.
-        parameters: How many it has, tied ones counted once.
-        parameters_read: How many of them were read or made to measure with.
-        weights: Where those came from: its checkpoint, or its own random initialisation.
-        dtype: Dtype of its weights, as the run would have them.
-        mode_after_loading: `train` or `eval`, as from_pretrained returns it.
-        mode_in_fit: `train` or `eval` in a fit of the program; None where the user's own code decides.
-        has_dropout: Whether its config asks for any dropout.
+        parameters: Number of its parameters, tied ones counted once.
+        parameters_read: Number of parameters that were read or initialised for the measurement.
+        weights: Their source: the checkpoint, or the model's random initialisation.
+        dtype: Dtype of the weights in a run.
+        mode_after_loading: `train` or `eval`, as from_pretrained returns the model.
+        mode_in_fit: `train` or `eval` in a fit of the program; None if the user's own code decides.
+        has_dropout: Whether its config enables dropout.
     """
 
     base: str
@@ -52,19 +52,19 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """The batch that was measured with.
+    """The batch of the measurement.
 
     Attributes:
-        source: Where it came from, for people.
-        is_of_user: Whether it is one of the data that are to be trained on, and not the doctor's own.
-        rows: Number of its rows.
-        rows_measured: How many of them the strengths are of: the first ones, where all would be too many.
-        width: Its width in tokens, padding included.
-        lengths: For each field that lengths were read from, the true length of each sequence or document.
+        source: Its source, in words.
+        is_of_user: Whether it is part of the training data, and not doctor's sample batch.
+        rows: Number of rows.
+        rows_measured: Number of rows that were measured: the first ones, if all would need too much memory.
+        width: Width in tokens, including padding.
+        lengths: For each field with lengths, the true length of each sequence or document.
         labels: `tokens`, `classes`, or None without labels.
-        labelled_tokens: How many tokens have a label; None without labels for tokens.
-        rows_without_labels: How many rows have no label at all; None without labels for tokens.
-        rows_cut: How many rows are as long as the longest that the data allow; None where there is no such length.
+        labelled_tokens: Number of tokens with a label; None if labels are not per token.
+        rows_without_labels: Number of rows without any label; None if labels are not per token.
+        rows_cut: Number of rows of the maximum length; None if there is no maximum.
     """
 
     source: str
@@ -81,22 +81,22 @@ class BatchFacts:
 
 @dataclass(frozen=True)
 class EmbeddingFacts:
-    """One embedding that noise is meant for; the numbers are None where none could be measured.
+    """One target embedding; numbers are None if they could not be measured.
 
     Attributes:
         name: Its dotted name.
         kind: Its class.
-        table: Rows and columns of its table, None if it has none.
+        table: Rows and columns of its table; None if it has no table.
         found_by: How it was found.
-        width: Width d of what it returns.
-        dtype: Dtype of what it returns.
+        width: Width d of its output.
+        dtype: Dtype of its output.
         noise_rms: Root mean square of the noise per element, over the tokens that get noise.
-        embedding_rms: The same of its output before the noise.
-        token_norm: The root mean square, over these tokens, of the L2 norm of its output: `neftune.reference_norm`.
+        embedding_rms: The same for its output before the noise.
+        token_norm: Root mean square, over these tokens, of the L2 norm of its output: `neftune.reference_norm`.
         noise_to_signal: Noise RMS over embedding RMS.
-        block: Name of the first block behind it, None if none was found.
-        block_noise_to_signal: Noise-to-signal of what that block is given.
-        unchanged: Share of the elements that rounding to the dtype left as they were.
+        block: Name of the first block after it; None if none was found.
+        block_noise_to_signal: Noise-to-signal of the input of that block.
+        unchanged: Share of the elements that are equal with and without noise, after rounding to the dtype.
         multiplier: RMS of its output over the RMS of the rows that it looked up.
     """
 
@@ -118,7 +118,7 @@ class EmbeddingFacts:
 
 @dataclass(frozen=True)
 class LongFacts:
-    """What the strength on one embedding would be if each sequence of the batch had this length.
+    """The strength on one embedding if each sequence of the batch had this length.
 
     Attributes:
         name: Dotted name of the embedding.
@@ -137,17 +137,17 @@ class LongFacts:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Where the noise would land, and how strong it would be.
+    """Where the noise is applied, and how strong it is.
 
     Attributes:
-        reason: Why the noise would not land; None if it would.
+        reason: Why no noise is applied; None if it is applied.
         model: The model.
         noise: Options of the noise; None if it is off.
         batch: The batch.
-        embeddings: The embeddings that the noise is meant for.
-        long: The strengths on longer sequences, where the batch is not one of the data that are to be trained on.
-        notes: What to know when reading the numbers.
-        warnings: What is not as one may think.
+        embeddings: The target embeddings.
+        long: The strengths on longer sequences, for a sample batch.
+        notes: Remarks on how to read the numbers.
+        warnings: Problems with a suggested fix, most important first.
     """
 
     reason: str | None
@@ -161,11 +161,11 @@ class DoctorReport:
 
     @property
     def lands(self) -> bool:
-        """Whether the noise would land."""
+        """Whether the noise is applied."""
         return self.reason is None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values; a number that is not finite becomes None."""
+        """Return the report as plain values; numbers that are not finite become None."""
         return {"lands": self.lands, **_plain(asdict(self))}
 
 

@@ -1,4 +1,4 @@
-"""A report as a table that a person can read, at 80 columns and wider."""
+"""Prints a report as a table, for terminals of 80 columns and more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lightning_neft.common.escaping import escaped
 from lightning_neft.doctor.report import BatchFacts, DoctorReport, EmbeddingFacts, LongFacts, ModelFacts
 
 __all__ = ["print_report"]
@@ -20,14 +21,15 @@ def print_report(report: DoctorReport, console: Console | None = None) -> None:
     console = console or Console()
     if report.lands:
         names = ", ".join(found.name for found in report.embeddings)
-        console.print(Text(f"The noise lands, on {names}.", style="bold green"))
+        console.print(Text(f"Noise is applied to {names}.", style="bold green"))
     else:
-        console.print(Text(f"The noise would NOT land: {report.reason}", style="bold red"))
+        console.print(Text(f"No noise is applied: {report.reason}", style="bold red"))
     facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, text in _facts(report):
-        facts.add_row(name, Text(text))
+        # Names of modules and tokens may come from a downloaded model.
+        facts.add_row(name, Text(escaped(text)))
     console.print(Group(Text(), facts))
     measured = [found for found in report.embeddings if found.noise_rms is not None]
     if measured:
@@ -58,16 +60,16 @@ def _model(model: ModelFacts) -> str:
 
 def _weights(model: ModelFacts) -> str:
     if model.weights == "random":
-        return f"{model.dtype}, random: those of the model's own initialisation, not those of its checkpoint"
+        return f"{model.dtype}, random: initialised by the model, not read from its checkpoint"
     if model.parameters_read == model.parameters:
-        return f"{model.dtype}, from the checkpoint, loaded whole"
-    return f"{model.dtype}, from the checkpoint; {_count(model.parameters_read)} of them were read"
+        return f"{model.dtype}, from the checkpoint, all loaded"
+    return f"{model.dtype}, from the checkpoint, {_count(model.parameters_read)} parameters read"
 
 
 def _modes(model: ModelFacts) -> str:
     fit = f", {model.mode_in_fit} in fit" if model.mode_in_fit else ""
-    dropout = "has dropout" if model.has_dropout else "has no dropout"
-    return f"{model.mode_after_loading} as from_pretrained returns it{fit}; {dropout}; the noise depends on neither"
+    dropout = "dropout" if model.has_dropout else "no dropout"
+    return f"{model.mode_after_loading} after from_pretrained{fit}; {dropout}; neither affects the noise"
 
 
 def _noise(noise: Mapping[str, Any] | None) -> str:
@@ -84,11 +86,11 @@ def _batch(batch: BatchFacts) -> Iterator[tuple[str, str]]:
         mean = sum(lengths) / max(len(lengths), 1)
         yield "lengths", f"{min(lengths, default=0)} to {max(lengths, default=0)}, mean {mean:.0f}, from {field}"
     if not batch.lengths:
-        yield "lengths", f"{batch.width}, the width: nothing in the batch tells padding from tokens"
+        yield "lengths", f"{batch.width}, the width: the batch does not mark its padding"
     if batch.labels == "tokens":
         yield "labels", f"on {batch.labelled_tokens} tokens"
     else:
-        yield "labels", "none" if batch.labels is None else "one class a row"
+        yield "labels", "none" if batch.labels is None else "one class per row"
 
 
 def _long(long: LongFacts, is_one_of_several: bool) -> str:
@@ -99,7 +101,7 @@ def _long(long: LongFacts, is_one_of_several: bool) -> str:
     )
 
 
-# Name of the row, and its value for one embedding.
+# Each row: its name, and its value for one embedding.
 _ROWS: list[tuple[str, Callable[[EmbeddingFacts], str]]] = [
     ("dtype", lambda found: str(found.dtype)),
     ("width d", lambda found: str(found.width)),

@@ -1,4 +1,4 @@
-"""Weights that are read when they are asked for: the numbers of the whole model, and next to nothing read."""
+"""Weights that are read or initialised on use: the numbers of the whole model, while few weights are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from doctor.small import NAMES, built, on_meta, outside_of_blocks, row_of
-from lightning_neft.doctor import lazy
+from doctor.small import NAMES, built, on_meta, outside_of_blocks, rms, row_of
+from lightning_neft.doctor import weights as weights_module
 from lightning_neft.doctor.checkpoint import Checkpoint
 from lightning_neft.doctor.forward import PassToFirstBlock
-from lightning_neft.doctor.lazy import LazyWeights, TooManyWeightsError
+from lightning_neft.doctor.weights import LazyWeights, TooManyWeightsError, initial_values
 from lightning_neft.errors import ModelError
 from lightning_neft.noise.embedding import find_embeddings
 from lightning_neft.noise.probe import probe
@@ -22,7 +22,7 @@ from lightning_neft.noise.probe import probe
 @pytest.fixture(autouse=True)
 def all_tables_are_large(monkeypatch):
     """The tables of tiny models are read by rows too."""
-    monkeypatch.setattr(lazy, "_SMALL_TABLE", 0)
+    monkeypatch.setattr(weights_module, "_SMALL_TABLE", 0)
 
 
 def without_weights(model, checkpoint):
@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_whole_model(name, saved):
 
 
 @pytest.mark.parametrize("name", ["Llama", "Gemma 2", "GPT-2", "BLOOM", "T5", "mBART", "M2M100 (NLLB)", "Mamba-2"])
-def test_random_weights_are_as_strong_as_those_of_a_model_built_whole(name):
+def test_random_weights_are_as_strong_as_in_a_whole_model(name):
     model, row = built(name), row_of(name)
     batch = row.batch()
     whole = probe(model, batch, forward=lambda: row.forward(model, batch))
@@ -63,7 +63,7 @@ def test_random_weights_are_as_strong_as_those_of_a_model_built_whole(name):
         assert one.noise_rms == pytest.approx(other.noise_rms, rel=1e-4)
 
 
-def test_of_a_table_only_the_rows_that_are_looked_up_are_read(saved):
+def test_only_the_rows_of_a_table_that_are_used_are_read(saved):
     model = built("Llama")
     skeleton, weights = without_weights(model, Checkpoint(str(saved(model))))
     ids = torch.tensor([[7, 3, 7], [3, 50, 9]])
@@ -98,7 +98,7 @@ def test_an_id_beyond_a_table_that_may_grow_is_a_row_of_zeros(saved):
     assert rows[[0, 2]].count_nonzero() == 0
 
 
-def test_what_is_asked_of_a_weight_without_its_values_reads_nothing():
+def test_metadata_of_a_weight_reads_nothing():
     skeleton, weights = without_weights(built("Llama"), None)
     weight = skeleton.model.layers[0].mlp.up_proj.weight
     with weights:
@@ -121,14 +121,14 @@ def test_weights_have_the_dtype_of_the_skeleton(saved):
     assert torch.equal(rows, model.get_input_embeddings()(torch.tensor([4])))
 
 
-def test_a_pass_that_asks_for_too_much_is_stopped(monkeypatch):
-    monkeypatch.setattr(lazy, "_MOST_ELEMENTS", 1000)
+def test_a_pass_that_uses_too_many_weights_is_stopped(monkeypatch):
+    monkeypatch.setattr(weights_module, "_MAX_ELEMENTS", 1000)
     skeleton, weights = without_weights(built("Llama"), None)
     with weights, pytest.raises(TooManyWeightsError):
         skeleton.model.layers[0].mlp.up_proj(torch.ones(32))
 
 
-def test_a_parameter_that_the_checkpoint_lacks_is_initialised_and_named(saved):
+def test_a_missing_parameter_is_initialised_and_named(saved):
     model = built("GPT-2")
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "transformer.wpe.weight"}
     folder = saved(model, state_dict=state)
@@ -138,10 +138,98 @@ def test_a_parameter_that_the_checkpoint_lacks_is_initialised_and_named(saved):
     assert weights.missing == ["transformer.wpe.weight"]
 
 
-def test_a_weight_that_is_nowhere_is_an_error(saved):
+def test_a_weight_without_a_source_is_an_error(saved):
     model = built("Llama")
     skeleton = on_meta(model)
     skeleton.register_parameter("odd", nn.Parameter(torch.empty(3, device="meta")))
     weights = LazyWeights(skeleton, Checkpoint(str(saved(model))))
     with weights, pytest.raises(ModelError, match="odd is neither in the checkpoint nor initialised by LlamaForCausal"):
         skeleton.odd + 1
+
+
+def test_rows_have_the_standard_deviation_of_the_config():
+    model = built("Llama")
+    model.config.initializer_range = 0.3
+    made = initial_values(on_meta(model), (skeleton := on_meta(model)).get_input_embeddings().weight)
+    assert made is None  # the weight of another model
+    made = initial_values(skeleton, skeleton.get_input_embeddings().weight, torch.arange(90))
+    assert made.shape == (90, 32)
+    assert rms(made) == pytest.approx(0.3, rel=0.05)  # 2880 draws: 1.3 % standard error
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "expected"),
+    [
+        # Initialised by the model around it, with a standard deviation of 1.
+        ("T5", "shared.weight", 1.0),
+        # A normal distribution of 0.02 that is cut at two standard deviations; the tied head has another one.
+        ("ModernBERT, masked LM", "model.embeddings.tok_embeddings.weight", 0.0176),
+        ("Llama", "model.norm.weight", 1.0),
+        ("BERT, masked LM", "bert.embeddings.LayerNorm.weight", 1.0),
+    ],
+)
+def test_other_initialisations_are_found(name, path, expected):
+    skeleton = on_meta(built(name))
+    assert rms(initial_values(skeleton, skeleton.get_parameter(path))) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("Llama", "model.rotary_emb.inv_freq"),
+        ("Gemma 2", "model.embed_tokens.embed_scale"),
+        ("BERT, masked LM", "bert.embeddings.position_ids"),
+        ("Marian", "model.encoder.embed_positions.weight"),
+    ],
+)
+def test_computed_values_equal_those_of_a_whole_model(name, path):
+    model = built(name)
+    skeleton = on_meta(model)
+    named = {**dict(skeleton.named_parameters()), **dict(skeleton.named_buffers())}
+    expected = {**dict(model.named_parameters()), **dict(model.named_buffers())}[path]
+    assert torch.equal(initial_values(skeleton, named[path]), expected)
+
+
+def test_an_outer_module_may_initialise_a_weight():
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Embedding(9, 4, device="meta"))
+
+        def _init_weights(self, module):
+            if module is self:
+                self.inner[0].weight.fill_(7)
+            elif module is self.inner:
+                self.inner[0].weight.fill_(3)
+
+    model = Around()
+    assert initial_values(model, model.inner[0].weight, torch.tensor([5, 2])).tolist() == [[7.0] * 4] * 2
+
+
+def test_initial_values_repeat_and_move_no_random_state():
+    skeleton = on_meta(built("Llama"))
+    weight, rows = skeleton.get_input_embeddings().weight, torch.tensor([3, 9])
+    before = torch.get_rng_state()
+    made = initial_values(skeleton, weight, rows)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(initial_values(skeleton, weight, rows), made)
+    assert not torch.equal(initial_values(skeleton, weight, torch.tensor([4, 9])), made)
+
+
+def test_the_model_stays_as_it_was():
+    model = built("BERT, masked LM")
+    skeleton = on_meta(model)
+    table = skeleton.get_input_embeddings()
+    assert table.padding_idx == 0
+    before = {name: id(tensor) for name, tensor in skeleton.state_dict(keep_vars=True).items()}
+    made = initial_values(skeleton, table.weight, torch.tensor([50, 0]))
+    assert (made != 0).all()
+    assert {name: id(tensor) for name, tensor in skeleton.state_dict(keep_vars=True).items()} == before
+    assert table.padding_idx == 0
+    assert all(parameter.is_meta for parameter in skeleton.parameters())
+
+
+def test_what_the_model_does_not_initialise_is_none():
+    skeleton = on_meta(built("Llama"))
+    skeleton.register_parameter("odd", nn.Parameter(torch.empty(3, device="meta")))
+    assert initial_values(skeleton, skeleton.odd) is None
