@@ -107,7 +107,7 @@ def test_the_card_agrees_with_the_catalogues_and_the_config(name: str, recipes: 
         assert recipe.card.licences.data == data.licence
         assert recipe.card.gated == (model.gated or data.gated)
     if "/" in name:
-        assert name.partition("/")[0] == model.name
+        assert name.partition("/")[0] == recipe.card.model
         assert recipe.config["global_batch_size"] > 1
 
 
@@ -123,7 +123,7 @@ def test_the_header_has_its_command(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"card": 5}, r"mine.yaml, line \d+: card is a section"),
+        ({"card": 5}, r"mine.yaml, line \d+: card: got 5, expected a section"),
         ({"neftune": None}, r"mine.yaml: no recipe: neftune.alpha must be given"),
         ({"data": {}, "model": {}}, r"mine.yaml: no recipe: model.base, data.source must be given"),
     ],
