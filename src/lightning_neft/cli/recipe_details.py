@@ -1,18 +1,21 @@
-"""What `recipes show` tells of a recipe besides its file: what it would take by estimate, and all of its options."""
+"""What `recipes show` prints of a recipe besides its file: estimated memory and time, and all options."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from rich.console import Console
+from rich.text import Text
+from typing_extensions import override
 
+from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.catalogue import find_entry
-from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.recipes.estimates import Estimate, Run, estimate, run_of
 from lightning_neft.recipes.recipe import Recipe
@@ -52,32 +55,39 @@ class Details:
         }
 
 
+class _Options(Program):
+    """Parses the options of a run, and neither seeds nor builds anything."""
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        self.options: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_none=False))
+        self.config.seed_everything = False
+
+    @override
+    def instantiate_classes(self) -> None:
+        """Leave the model, the data and the Trainer unbuilt."""
+
+
 def recipe_details(recipe: Recipe) -> Details:
-    """Resolve the config of a recipe, which takes the seconds of the program's imports, and estimate its run.
+    """Resolve the config of a recipe, and estimate its run.
 
     Raises:
         ConfigError: If the program does not accept it.
     """
-    from lightning_neft.cli.main import main
-
-    printed, said = io.StringIO(), io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(said):
-        code = main(["fit", "--config", str(recipe.path), "--print_config"])
-    if code:
-        raise ConfigError(said.getvalue().strip().removeprefix("lightning_neft: "))
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    with quiet():
+        config = _Options("fit", ["--config", str(recipe.path)]).options
     del config["card"]
+    # The program fills in the name of the run.
+    config["name"] = recipe.config.get("name")
     entry = find_entry(recipe.dataset)
-    # How many pieces come of conversations that are cut is not known.
+    # It is not known into how many pieces conversations are cut.
     taken = run_of(config, None if entry is None or entry.cut_conversations else entry.samples)
     return Details(config, taken, estimate(find_base_model(recipe.card.model), taken))
 
 
 def print_details(recipe: Recipe, details: Details) -> None:
     """Print the card, the estimate and the config of a recipe."""
-    from rich.console import Console
-    from rich.text import Text
-
     console = Console(soft_wrap=True)
     for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", "config, with the defaults:"):
         console.print(Text(_wrapped(line, console.width) if console.is_terminal else line))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.recipe_details import print_details, recipe_details
+from lightning_neft.cli.environment import check_environment
 from lightning_neft.common.files import new_file
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
@@ -130,6 +130,10 @@ def _show(parser: VerbParser, args: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse(args)
     recipe = load_recipe(options.name)
+    check_environment()
+    # Seconds of imports, so only now.
+    from lightning_neft.cli.recipe_details import print_details, recipe_details
+
     details = recipe_details(recipe)
     if options.json:
         print(json.dumps({**_facts(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
