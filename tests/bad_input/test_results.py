@@ -372,7 +372,7 @@ EVALUATE = [
 ]
 
 OTHERS = [
-    option("recipes: an unknown sub-verb", "recipes lst", "recipes: there is no 'lst'; did you mean list?"),
+    option("recipes: an unknown sub-verb", "recipes lst", "recipes: unknown command 'lst'; did you mean list?"),
     option("recipes: no sub-verb", "recipes", "recipes: give one of list, show, copy"),
     option(
         "recipes list: a model that there is not",

@@ -69,7 +69,7 @@ def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> No
     ("args", "message"),
     [
         ([], "recipes: give one of list, show, copy"),
-        (["lst"], "recipes: there is no 'lst'; did you mean list?"),
+        (["lst"], "recipes: unknown command 'lst'; did you mean list?"),
         (["list", "--modl", "x"], "recipes list: unknown option --modl; did you mean --model?"),
         (["list", "--method", "qlroa"], "recipes list: there is none with --method qlroa; did you mean qlora"),
         (["list", "--model", "zzz"], "recipes list: there is none with --model zzz; choose among "),

@@ -7,7 +7,6 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.environment import check_environment
 from lightning_neft.common.files import new_file
+from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.recipes.locate import find_recipe
@@ -47,9 +47,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     verbs = {"list": _list, "show": _show, "copy": _copy}
     what, rest = (args[0], args[1:]) if args else ("", args)
     if what not in verbs:
-        near = get_close_matches(what, verbs, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(verbs)}"
-        raise ConfigError(f"recipes: {f'there is no {what!r}; ' if what else ''}{hint}")
+        hint = did_you_mean(what, verbs, f"give one of {', '.join(verbs)}")
+        raise ConfigError(f"recipes: {f'unknown command {what!r}; ' if what else ''}{hint}")
     parser = VerbParser(f"{verb} {what}")
     verbs[what](parser, rest)
 
@@ -77,7 +76,7 @@ def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
         # A whole name or a pattern first: `lora` is not `qlora`.
         recipes = _matching(recipes, values, wanted) or _matching(recipes, values, f"*{wanted}*" if wanted else "")
         if not recipes:
-            near = " or ".join(get_close_matches(wanted, known, n=3))
+            near = " or ".join(similar(wanted, known))
             hint = f"did you mean {near}?" if near else f"choose among {', '.join(known)}"
             raise ConfigError(f"recipes list: there is none with --{name} {wanted}; {hint}")
     return recipes

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.common.files import new_folder
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -184,11 +184,8 @@ def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> 
 
 def _tiny(model_type: str) -> _Tiny:
     if model_type not in _TINY:
-        near = get_close_matches(model_type, _TINY, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ModelError(
-            f"there is no tiny model of the type {model_type!r}; {hint}there are some of {', '.join(_TINY)}"
-        )
+        hint = did_you_mean(model_type, _TINY)
+        raise ModelError(f"no tiny model of type {model_type!r}; {hint and f'{hint} '}the types are {', '.join(_TINY)}")
     return _TINY[model_type]
 
 

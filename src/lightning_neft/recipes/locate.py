@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
+from lightning_neft.common.near_names import similar
 from lightning_neft.errors import ConfigError
 
 __all__ = ["find_recipe", "recipe_name", "recipe_names", "recipes_folder"]
@@ -47,7 +47,7 @@ def find_recipe(name: str) -> Path:
     wanted = name.removesuffix(".yaml")
     if wanted in names:
         return recipes_folder() / f"{wanted}.yaml"
-    near = get_close_matches(wanted, names, n=3) or names[:5]
+    near = similar(wanted, names) or names[:5]
     raise ConfigError(
         f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}; "
         "lightning_neft recipes list has all"
