@@ -27,11 +27,12 @@ PARTS = {
     "data": "Data",
     "doctor": "doctor",
     "evaluation": "Evaluation",
+    "hub": "Base models",
     "models": "Models",
     "noise": "The noise",
     "report": "Reports",
     "study": "Studies",
-    "zoo": "Recipes",
+    "recipes": "Recipes",
 }
 OTHER = "Elsewhere"
 # A message of fewer words only passes on what another part said.
