@@ -377,7 +377,7 @@ OTHERS = [
     option(
         "recipes list: a model that there is not",
         "recipes list --model=llamma-2-7b",
-        "there is none with --model llamma-2-7b",
+        "no recipe with --model llamma-2-7b",
         "llama-2-7b",
     ),
     option(

@@ -22,19 +22,19 @@ from lightning_neft.recipes.recipe import Recipe
 
 __all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 
-# Of the lines below a name.
+# Indent of the lines below a name.
 _MARGIN = " " * 10
 _PARTS = ("weights", "gradients", "states", "activations", "total")
 
 
 @dataclass(frozen=True)
 class Details:
-    """What is computed of a recipe.
+    """What is computed from a recipe.
 
     Attributes:
         config: All options of a run, without the card.
-        run: What of them the estimate is based on.
-        estimate: What such a run would take.
+        run: What the estimate is based on.
+        estimate: Estimated memory and time of such a run.
     """
 
     config: dict[str, Any]
@@ -43,7 +43,7 @@ class Details:
 
     @property
     def hours(self) -> float | None:
-        """The most hours that it would take on A100s; None where the number of samples is not known."""
+        """Maximum hours on A100s; None if the number of samples is unknown."""
         return None if self.estimate.seconds is None else self.estimate.seconds / 3600
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def print_details(recipe: Recipe, details: Details) -> None:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """Return a line of the card broken between words; its further lines begin where its text does.
+    """Return a line of the card wrapped between words, with its text aligned.
 
     Example:
         >>> print(_wrapped("model:    tiny, one million weights", 26))
@@ -109,7 +109,7 @@ def _wrapped(line: str, width: int) -> str:
 
 def _card_lines(recipe: Recipe) -> Iterator[str]:
     card, model = recipe.card, find_base_model(recipe.card.model)
-    terms = "; gated: accept its terms on the hub first" if model.gated else ""
+    terms = "; gated: accept the terms on the hub first" if model.gated else ""
     yield f"{recipe.name} ({recipe.path})"
     yield f"model:    {recipe.base}, {model.parameters / 1e6:,.1f} million weights, {model.architecture}"
     yield f"          {card.licences.model}{terms}"
@@ -135,14 +135,14 @@ def _estimate_lines(details: Details) -> Iterator[str]:
     where = "one device" if taken.devices == 1 else f"each of {taken.devices} devices"
     yield (
         f"estimate: {found.total / 1e9:.1f} GB on {where} ({parts}), "
-        f"with {taken.rows} rows of {taken.length} tokens at a time"
+        f"for {taken.rows} rows of {taken.length} tokens at a time"
     )
     if details.hours is not None:
         yield f"          at most {hours_text(details.hours)} hours on A100s; docs/recipes.md has the formulas"
 
 
 def hours_text(hours: float) -> str:
-    """Return hours with one decimal, or two digits where that would be none.
+    """Return hours with one decimal, or below one hour with two significant digits.
 
     Example:
         >>> hours_text(12.94), hours_text(0.0312)

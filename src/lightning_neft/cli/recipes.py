@@ -1,4 +1,4 @@
-"""The verb recipes: list, show and copy those that come with the package."""
+"""The verb recipes: list, show and copy the bundled recipes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-# What each filter looks at: any of these may match.
+# The values that each filter is compared with; one match is enough.
 _FILTERS: dict[str, Callable[[Recipe], tuple[str, ...]]] = {
     "model": lambda recipe: (recipe.card.model,),
     "dataset": lambda recipe: (recipe.dataset, recipe.name.partition("/")[2] or recipe.dataset),
@@ -39,10 +39,10 @@ def run(verb: str, args: Sequence[str]) -> None:
 
     Args:
         verb: recipes.
-        args: The command line after it: list, show or copy, and the options of that.
+        args: The command line after it: list, show or copy, and its options.
 
     Raises:
-        ConfigError: If an option or a name is wrong, or a file is in the way.
+        ConfigError: If an option or a name is wrong, or the destination exists.
     """
     verbs = {"list": _list, "show": _show, "copy": _copy}
     what, rest = (args[0], args[1:]) if args else ("", args)
@@ -73,12 +73,12 @@ def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
         if wanted is None:
             continue
         known = sorted({value for recipe in recipes for value in values(recipe)})
-        # A whole name or a pattern first: `lora` is not `qlora`.
+        # Whole names and patterns first, so that `lora` does not find `qlora`.
         recipes = _matching(recipes, values, wanted) or _matching(recipes, values, f"*{wanted}*" if wanted else "")
         if not recipes:
             near = " or ".join(similar(wanted, known))
-            hint = f"did you mean {near}?" if near else f"choose among {', '.join(known)}"
-            raise ConfigError(f"recipes list: there is none with --{name} {wanted}; {hint}")
+            hint = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
+            raise ConfigError(f"recipes list: no recipe with --{name} {wanted}; {hint}")
     return recipes
 
 
@@ -151,17 +151,17 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
         dest = dest / name
     _write_new(dest, source.read_bytes())
     print(
-        f"{dest}\nnow edit it, then: lightning_neft fit --config {dest}\n"
-        "its card speaks of the original: change that too, or remove the section card"
+        f"{dest}\nedit it, then run: lightning_neft fit --config {dest}\n"
+        "its card describes the original: change it too, or remove the section card"
     )
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file where there is none, whole or not at all."""
+    """Write a new file, whole or not at all."""
     try:
         with new_file(path) as file:
             file.write(content)
     except FileExistsError:
-        raise ConfigError(f"recipes copy: {path} is there already; give another DEST") from None
+        raise ConfigError(f"recipes copy: {path} exists; give another DEST") from None
     except OSError as error:
         raise ConfigError(f"recipes copy: {path} cannot be written: {error.strerror}; give another DEST") from error
