@@ -2,7 +2,7 @@
 
     python scripts/recipe_table.py
 
-replaces what stands between the two marks of the page; the text around them is written by hand.
+replaces the text between the two marks of the page; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def table() -> Iterator[str]:
     yield f"{len(recipes)} recipes: {executed} executed, {len(recipes) - executed} smoke."
     yield ""
     heads = ["recipe", "base model", "data", "alpha", "alpha from", "method", "status"]
-    heads += ["GB a device, estimated", "hours on A100s, at most"]
+    heads += ["GB per device, estimated", "hours on A100s, at most"]
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for recipe in recipes:

@@ -1,4 +1,4 @@
-"""A page for each recipe, written from its card and its file before sphinx reads: docs/recipes/, not kept in git."""
+"""Pages of the recipes in docs/recipes/, written from card and file before sphinx reads them; not kept in git."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["link_table", "page", "setup", "write_pages"]
 FOLDER = "recipes"
 METHODS = {
     "full": "all weights are trained",
-    "lora": "LoRA: adapters are trained, the weights stay as they are",
-    "dora": "DoRA: adapters and the sizes of the weights' columns are trained",
-    "qlora": "QLoRA: adapters are trained over weights in 4 bits; needs the extra `qlora` and a CUDA device",
+    "lora": "LoRA: adapters are trained, the weights stay frozen",
+    "dora": "DoRA: adapters and the magnitudes of the weight columns are trained",
+    "qlora": "QLoRA: adapters are trained on 4-bit weights; needs the extra `qlora` and a CUDA device",
 }
 _PAPER = re.compile(r"arXiv (\d{4}\.\d{5})")
 _ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
@@ -32,8 +32,8 @@ def page(recipe: Recipe, file: str) -> str:
     """The page in Markdown.
 
     Args:
-        recipe: What it is about.
-        file: The recipe's file, as a path below or beside `docs`.
+        recipe: The recipe.
+        file: Path of its file, relative to `docs`.
     """
     about, commands = _head(recipe.path.read_text(encoding="utf-8"))
     details, entry = recipe_details(recipe), find_entry(recipe.dataset)
@@ -66,7 +66,7 @@ def page(recipe: Recipe, file: str) -> str:
 
 
 def write_pages(app: Sphinx) -> None:
-    """Write those that have changed, and remove those of recipes that are gone."""
+    """Write the pages that changed, and remove those of deleted recipes."""
     folder = Path(app.srcdir) / FOLDER
     pages = {folder / f"{recipe.name}.md": recipe for recipe in load_recipes()}
     for gone in set(folder.rglob("*.md")) - set(pages):
@@ -78,20 +78,20 @@ def write_pages(app: Sphinx) -> None:
 
 
 def link_table(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Link the names in the table of all recipes to their pages, which are on the site alone."""
+    """Link the names in the table of all recipes to their pages, which exist only on the site."""
     if docname == "recipes":
         source[0] = _ROW.sub(rf"| [`\1`]({FOLDER}/\1.md) |", source[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Tell sphinx of both."""
+    """Register both with sphinx."""
     app.connect("builder-inited", write_pages)
     app.connect("source-read", link_table)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _head(text: str) -> tuple[str, list[str]]:
-    """What the comment at the top of a recipe's file says it is, and its commands, with what each is for."""
+    """The description and the commands in the comment at the top of a recipe's file."""
     lines: list[str] = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -103,19 +103,19 @@ def _head(text: str) -> tuple[str, list[str]]:
 
 
 def _meaning(table: str, word: str) -> str:
-    """What docs/recipes.md says in one of its tables that a word means."""
+    """The meaning of a word by a table of docs/recipes.md."""
     text = (Path(__file__).parent.parent / "recipes.md").read_text(encoding="utf-8")
     rows = text.partition(f"| {table} | ")[2].partition("\n\n")[0]
     return re.findall(rf"^\| {word} \| (.+) \|$", rows, re.MULTILINE)[0]
 
 
 def _hub_link(kind: str, name: str) -> str:
-    """A link to a model or data set on the hub; names of the package's own have none."""
-    return f"[{name}](https://huggingface.co/{kind}{name})" if "/" in name else f"`{name}`, of this package"
+    """A link to a model or dataset on the hub; bundled ones have none."""
+    return f"[{name}](https://huggingface.co/{kind}{name})" if "/" in name else f"`{name}`, bundled"
 
 
 def _data_link(entry: CatalogueEntry) -> str:
-    """A link to where a data set is published: on the hub, or its file where that is elsewhere."""
+    """A link to where a dataset is published: its page on the hub, or its file elsewhere."""
     if entry.source.startswith("https://"):
         return f"[its file]({entry.source}/{entry.files[entry.split]})"
     return _hub_link("datasets/", entry.source)

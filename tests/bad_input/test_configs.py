@@ -144,7 +144,7 @@ TEXTS = [
     yaml(
         "recipes show: no card",
         "model: {base: tiny}",
-        "c.yaml: no recipe: the section card is missing",
+        "c.yaml: not a recipe: the section card is missing",
         command="recipes show c.yaml",
     ),
     yaml("recipes show: a cycle", CARD + "trainer: &a {x: *a}", "c.yaml", command="recipes show c.yaml"),

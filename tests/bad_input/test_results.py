@@ -372,12 +372,12 @@ EVALUATE = [
 ]
 
 OTHERS = [
-    option("recipes: an unknown sub-verb", "recipes lst", "recipes: there is no 'lst'; did you mean list?"),
+    option("recipes: an unknown sub-verb", "recipes lst", "recipes: unknown command 'lst'; did you mean list?"),
     option("recipes: no sub-verb", "recipes", "recipes: give one of list, show, copy"),
     option(
         "recipes list: a model that there is not",
         "recipes list --model=llamma-2-7b",
-        "there is none with --model llamma-2-7b",
+        "no recipe with --model llamma-2-7b",
         "llama-2-7b",
     ),
     option(

@@ -69,10 +69,10 @@ def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> No
     ("args", "message"),
     [
         ([], "recipes: give one of list, show, copy"),
-        (["lst"], "recipes: there is no 'lst'; did you mean list?"),
+        (["lst"], "recipes: unknown command 'lst'; did you mean list?"),
         (["list", "--modl", "x"], "recipes list: unknown option --modl; did you mean --model?"),
-        (["list", "--method", "qlroa"], "recipes list: there is none with --method qlroa; did you mean qlora"),
-        (["list", "--model", "zzz"], "recipes list: there is none with --model zzz; choose among "),
+        (["list", "--method", "qlroa"], "recipes list: no recipe with --method qlroa; did you mean qlora"),
+        (["list", "--model", "zzz"], "recipes list: no recipe with --model zzz; one of "),
         (["show"], "recipes show: the following arguments are required: name"),
         (["show", "llama-2-7b/alpca"], "'llama-2-7b/alpca' is neither a file (from "),
         (["copy", "quikstart"], "'quikstart' is neither a file (from "),
@@ -88,7 +88,7 @@ def test_near_names_are_in_the_message(capsys: pytest.CaptureFixture[str]) -> No
     assert "recipes: llama-2-7b/alpaca, " in error(capsys, "copy", "llama-2-7b/alpca")
 
 
-def test_show_tells_card_estimate_and_resolved_config(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_card_estimate_and_resolved_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "show", "llama-2-70b/evol-instruct"]) == 0
     printed = capsys.readouterr().out
     for part in (
@@ -111,9 +111,7 @@ def test_show_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["estimate"]["weights_bytes"] == 2 * 6_738_415_616
 
 
-def test_show_takes_a_file_of_the_user_and_says_what_is_wrong_with_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_takes_a_file_and_reports_its_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = find_recipe("quickstart").read_text()
     Path("mine.yaml").write_text(text.replace("learning_rate:", "learnin_rate:"))
     assert "mine.yaml, line" in error(capsys, "show", "mine.yaml")
@@ -130,7 +128,7 @@ def test_copy_writes_the_file_as_it_is(
     assert Path(path).read_bytes() == find_recipe("llama-2-7b/alpaca").read_bytes()
     printed = capsys.readouterr().out
     assert f"lightning_neft fit --config {path}" in printed
-    assert "its card speaks of the original" in printed
+    assert "its card describes the original" in printed
     assert [file for file in folder.rglob("*") if file.is_file()] == [folder / path]
 
 
@@ -143,7 +141,7 @@ def test_copy_into_a_folder_keeps_the_name(folder: Path) -> None:
 def test_copy_never_replaces_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("quickstart.yaml").write_text("precious")
     line = error(capsys, "copy", "quickstart")
-    assert line == "recipes copy: quickstart.yaml is there already; give another DEST"
+    assert line == "recipes copy: quickstart.yaml exists; give another DEST"
     assert Path("quickstart.yaml").read_text() == "precious"
     assert list(folder.iterdir()) == [folder / "quickstart.yaml"]
 

@@ -111,7 +111,7 @@ def test_the_format_of_a_file_is_read_off_its_first_record(record: dict[str, Any
     ("text", "message"),
     [
         ("data: {source: somebody/something}", "that of 'somebody/something' is not known without reading it; give"),
-        ("model: {base: small}", "there is no tiny model of the type 'gpt2'; there are some of llama, "),
+        ("model: {base: small}", "no tiny model of type 'gpt2'; types: llama, "),
     ],
 )
 def test_what_cannot_be_made_tiny_is_a_line(

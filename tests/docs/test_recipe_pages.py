@@ -1,4 +1,4 @@
-"""Each recipe has its page on the site, which says what the card says and calls estimates by their name."""
+"""Each recipe has its page on the site, with all of its card, and estimates named as such."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def page(recipe: Recipe) -> str:
     return extension("recipe_pages").page(recipe, f"/{recipe.name}.yaml")
 
 
-def test_a_page_says_what_the_card_says(recipe: Recipe, page: str) -> None:
+def test_page_has_all_of_the_card(recipe: Recipe, page: str) -> None:
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", page)
     card, model = recipe.card, find_base_model(recipe.card.model)
     said = [card.licences.model, card.licences.data, card.alpha_source.reference, card.notes, card.status.hardware]
@@ -30,11 +30,11 @@ def test_a_page_says_what_the_card_says(recipe: Recipe, page: str) -> None:
     said += [str(card.status.date), recipe.base, recipe.dataset, *card.status.versions.values()]
     said += [f"| {name} | {value} |" for name, value in card.status.results.items()]
     assert not [one for one in said if one not in text]
-    assert ("Gated: accept its terms" in text) == card.gated
-    assert ("nobody ran it as it stands" in text) == (card.status.kind == "smoke")
+    assert ("Gated: accept the terms" in text) == card.gated
+    assert ("it was not run as written" in text) == (card.status.kind == "smoke")
 
 
-def test_a_page_shows_the_file_and_its_commands(recipe: Recipe, page: str) -> None:
+def test_page_shows_the_file_and_its_commands(recipe: Recipe, page: str) -> None:
     assert f"```{{literalinclude}} /{recipe.name}.yaml" in page
     head = recipe.path.read_text(encoding="utf-8").partition("card:")[0]
     commands = re.findall(r"^# +(lightning_neft .*?)(?: {3,}.*)?$", head, re.MULTILINE)
@@ -42,20 +42,20 @@ def test_a_page_shows_the_file_and_its_commands(recipe: Recipe, page: str) -> No
     assert not [command for command in commands if not re.search(rf"^\$ {re.escape(command)}(?: {{6}}#|$)", page, re.M)]
 
 
-def test_a_page_calls_estimates_by_their_name(recipe: Recipe, page: str) -> None:
-    (section,) = re.findall(r"^## What it would take\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
-    assert "[these formulas](/recipes.md#the-estimates): nobody measured them" in section
-    assert "GB a device, estimated" in section
-    assert "by estimate" in section or "not estimated" in section
+def test_page_names_estimates_as_such(recipe: Recipe, page: str) -> None:
+    (section,) = re.findall(r"^## Memory and time\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    assert "[these formulas](/recipes.md#the-estimates), not measured" in section
+    assert "GB per device, estimated" in section
+    assert "Time: estimated at most" in section or "Time: not estimated" in section
 
 
-def test_a_page_leads_to_reviewed_hosts(recipe: Recipe, page: str) -> None:
+def test_page_links_to_reviewed_hosts(recipe: Recipe, page: str) -> None:
     outside = [target for target in LINK.findall(page) if not target.startswith("/")]
     assert outside or recipe.name.startswith("quickstart")
     assert not [target for target in outside if not is_reviewed(target)]
 
 
-def test_the_table_leads_to_the_pages_on_the_site_alone() -> None:
+def test_table_links_to_the_pages_only_on_the_site() -> None:
     text = [(DOCS / "recipes.md").read_text(encoding="utf-8")]
     assert "](recipes/" not in text[0]
     link_table = extension("recipe_pages").link_table

@@ -19,7 +19,7 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def config_of(entry: BaseModel) -> Any:
+def config_of(name: str, entry: BaseModel) -> Any:
     """The config that the publisher's model has, as far as its size depends on it."""
     if entry.model_type == "t5":
         shape = {
@@ -43,15 +43,16 @@ def config_of(entry: BaseModel) -> Any:
         shape |= {"word_embed_proj_dim": entry.width}
     if entry.head_width is not None:
         shape["head_dim"] = entry.head_width
-    own = {**_OWN.get(entry.model_type, {}), **_OWN.get(entry.name, {})}
+    own = {**_OWN.get(entry.model_type, {}), **_OWN.get(name, {})}
     return transformers.AutoConfig.for_model(
         entry.model_type, vocab_size=entry.vocabulary, tie_word_embeddings=entry.is_tied, **{**shape, **own}
     )
 
 
-@pytest.mark.parametrize("entry", base_models().values(), ids=base_models())
-def test_has_the_parameters_of_transformers_class_with_this_shape(entry: BaseModel) -> None:
-    config = config_of(entry)
+@pytest.mark.parametrize("name", base_models())
+def test_parameters_are_those_of_the_class_in_transformers(name: str) -> None:
+    entry = find_base_model(name)
+    config = config_of(name, entry)
     is_classifier = entry.architecture.endswith("ForSequenceClassification")
     with torch.device("meta"):
         model = transformers.AutoModel.from_config(config) if is_classifier else None
@@ -63,7 +64,7 @@ def test_has_the_parameters_of_transformers_class_with_this_shape(entry: BaseMod
     assert counted == entry.parameters
 
 
-def test_an_unknown_name_has_the_nearest_in_its_message() -> None:
+def test_error_for_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no base model 'llama2-7b'; did you mean llama-2-7b\?"):
         find_base_model("llama2-7b")
 

@@ -97,11 +97,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tiny_models, "save_tiny_model", half)
-    with pytest.raises(ModelError, match=r"cannot be kept in .*: No space left on device; give another folder"):
+    with pytest.raises(ModelError, match=r"cannot be written to .*: No space left on device; give another folder"):
         tiny_model("llama", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_type_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no tiny model of the type 'lama'; did you mean llama\?"):
+    with pytest.raises(ModelError, match=r"no tiny model of type 'lama'; did you mean llama\?"):
         tiny_model("lama", tmp_path)

@@ -1,4 +1,4 @@
-"""The card of a recipe: what is wrong with one is said all at once, with file, line and key."""
+"""The card of a recipe: all problems are reported at once, with file, line and key."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def problems(text: str) -> list[str]:
     return [line.removeprefix("my.yaml, line ") for line in str(caught.value).split(" | ")]
 
 
-def test_a_card_is_read_with_its_types() -> None:
+def test_card_is_read_with_its_types() -> None:
     assert read(CARD) == Card(
         "llama-2-7b",
         Licences("theirs", "others"),
@@ -51,7 +51,7 @@ def test_a_card_is_read_with_its_types() -> None:
     )
 
 
-def test_what_was_measured_is_read_with_its_types() -> None:
+def test_results_are_read_with_their_types() -> None:
     status = read(CARD.partition("status:")[0] + EXECUTED).status
     assert status == Status(
         "executed",
@@ -62,7 +62,7 @@ def test_what_was_measured_is_read_with_its_types() -> None:
     )
 
 
-def test_a_date_may_be_a_text_as_in_the_saved_config_of_a_run() -> None:
+def test_date_may_be_quoted_as_in_a_saved_config() -> None:
     text = CARD.partition("status:")[0] + EXECUTED
     assert read(text.replace("2026-11-24", "'2026-11-24'")) == read(text)
 
@@ -80,26 +80,33 @@ def test_a_date_may_be_a_text_as_in_the_saved_config_of_a_run() -> None:
             "5: card.alpha_source.kind: got 'papers', expected paper, cited, default-untested, executed; "
             "did you mean paper?",
         ),
-        ("{model: theirs, data: others}", "none", "2: card.licences is a section with keys of its own, got 'none'"),
+        ("{model: theirs, data: others}", "none", "2: card.licences: got 'none', expected a section with keys"),
         ("data: others", "dat: others", "2: card.licences.data is missing"),
         ("gated: true", "gated: true\ngated: true", "4: card.gated is given twice"),
         ("gated: true", "gated: true\nalfa: 5", "4: card.alfa is not known; card has model, licences, gated, "),
         ("kind: smoke", "kind: executed", "9: card.status.results is missing"),
         ("kind: smoke", "kind: smoke\n  date: today", "10: card.status.date: got 'today', expected a date such as"),
-        ("kind: smoke", "kind: smoke\n  results: {loss: 1}", "10: card.status.results: a smoke run measures nothing"),
+        ("kind: smoke", "kind: smoke\n  results: {loss: 1}", "10: card.status.results: a smoke test measures nothing"),
         ("kind: smoke", "kind: smoke\n  versions: {torch: [2]}", "10: card.status.versions.torch: got [2], expected"),
-        ("kind: smoke", "kind: smoke\n  versions: {}", "10: card.status.versions: is empty"),
+        ("kind: smoke", "kind: smoke\n  versions: {}", "10: card.status.versions is empty"),
+        ("kind: smoke", "kind: executed\n  date: null", "10: card.status.date is missing"),
+        ("model: theirs", "model: null", "2: card.licences.model: got None, expected a text"),
     ],
 )
-def test_what_is_wrong_is_said_with_line_and_key(old: str, new: str, problem: str) -> None:
+def test_each_problem_has_line_and_key(old: str, new: str, problem: str) -> None:
     assert old in CARD
     assert any(line.startswith(problem) for line in problems(CARD.replace(old, new))), problems(CARD.replace(old, new))
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems(CARD.replace("model: llama-2-7b", "model: lama").replace("gated: true", "gated: 1"))
     assert [line.partition(":")[0] for line in found] == ["1", "3"]
 
 
-def test_a_card_that_is_no_section_is_one_problem() -> None:
-    assert problems("5") == ["1: card is a section with keys of its own, got 5"]
+def test_a_wrong_value_is_not_reported_as_missing_too() -> None:
+    found = problems(CARD.partition("status:")[0] + EXECUTED.replace("2026-11-24", "today"))
+    assert found == ["10: card.status.date: got 'today', expected a date such as 2026-01-31"]
+
+
+def test_card_that_is_not_a_section_is_one_problem() -> None:
+    assert problems("5") == ["1: card: got 5, expected a section with keys"]

@@ -1,4 +1,4 @@
-"""Every recipe that comes with the package: found by a glob, so that none is forgotten."""
+"""Every bundled recipe, found by a glob so that none is forgotten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
 
 FILES = sorted(recipes_folder().rglob("*.yaml"))
 NAMES = [file.relative_to(recipes_folder()).with_suffix("").as_posix() for file in FILES]
-# What a recipe is about is written out, whatever the default is.
+# What defines a recipe is written out, whatever the default is.
 SUBJECT = {"model.base", "data.source", "neftune.alpha"}
 # NEFTune's own pairs (its table of the GPT-4 judge where there is one, else that of the ChatGPT judge; its table of
 # QLoRA; Long Is More), written down here once more.
@@ -60,7 +60,7 @@ def test_all_are_loaded(recipes: dict[str, Recipe]) -> None:
     assert sorted(recipes) == sorted(NAMES)
 
 
-def test_the_alphas_are_those_of_the_tables(recipes: dict[str, Recipe]) -> None:
+def test_alphas_are_those_of_the_tables(recipes: dict[str, Recipe]) -> None:
     cited = {name: recipe.alpha for name, recipe in recipes.items() if recipe.alpha_source.kind in ("paper", "cited")}
     plain = {f"{model}/{data}": alpha for model, row in ALPHAS.items() for data, alpha in row.items()}
     quantised = {f"{model}/{data}-qlora": alpha for model, row in QLORA_ALPHAS.items() for data, alpha in row.items()}
@@ -69,7 +69,7 @@ def test_the_alphas_are_those_of_the_tables(recipes: dict[str, Recipe]) -> None:
     assert {recipe.alpha for recipe in recipes.values() if recipe.alpha_source.kind == "default-untested"} == {5}
 
 
-def test_no_recipe_loses_its_steps_in_the_rounding_of_bf16(recipes: dict[str, Recipe]) -> None:
+def test_bf16_rounding_does_not_swallow_the_steps(recipes: dict[str, Recipe]) -> None:
     pure = [recipe for recipe in recipes.values() if recipe.config.get("trainer", {}).get("precision") == "bf16-true"]
     assert len(pure) > 10
     for recipe in pure:
@@ -81,7 +81,7 @@ def test_no_recipe_loses_its_steps_in_the_rounding_of_bf16(recipes: dict[str, Re
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_program_accepts_it_and_nothing_in_it_is_what_the_default_says(name: str, tmp_path: Path) -> None:
+def test_program_accepts_it_and_it_repeats_no_default(name: str, tmp_path: Path) -> None:
     with quiet():
         program = Program("fit", ["--config", name, f"--trainer.default_root_dir={tmp_path}", *WITHOUT_TRAINING])
     assert program.config.name == name
@@ -96,7 +96,7 @@ def test_the_program_accepts_it_and_nothing_in_it_is_what_the_default_says(name:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_card_agrees_with_the_catalogues_and_the_config(name: str, recipes: dict[str, Recipe]) -> None:
+def test_card_agrees_with_the_tables_and_the_config(name: str, recipes: dict[str, Recipe]) -> None:
     recipe = recipes[name]
     model, data = find_base_model(recipe.card.model), find_entry(recipe.dataset)
     assert recipe.base == model.hub_id
@@ -107,7 +107,7 @@ def test_the_card_agrees_with_the_catalogues_and_the_config(name: str, recipes: 
         assert recipe.card.licences.data == data.licence
         assert recipe.card.gated == (model.gated or data.gated)
     if "/" in name:
-        assert name.partition("/")[0] == model.name
+        assert name.partition("/")[0] == recipe.card.model
         assert recipe.config["global_batch_size"] > 1
 
 
@@ -123,12 +123,12 @@ def test_the_header_has_its_command(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"card": 5}, r"mine.yaml, line \d+: card is a section"),
-        ({"neftune": None}, r"mine.yaml: no recipe: neftune.alpha must be given"),
-        ({"data": {}, "model": {}}, r"mine.yaml: no recipe: model.base, data.source must be given"),
+        ({"card": 5}, r"mine.yaml, line \d+: card: got 5, expected a section"),
+        ({"neftune": None}, r"mine.yaml: not a recipe: neftune.alpha must be given"),
+        ({"data": {}, "model": {}}, r"mine.yaml: not a recipe: model.base, data.source must be given"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_file_that_is_not_a_recipe_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     config = yaml.safe_load((recipes_folder() / "quickstart.yaml").read_text()) | change
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match=message):
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_recipe_is_refused(change: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize("card", ["", "card: null\n"])
-def test_a_file_without_a_card_is_no_recipe_but_a_config(card: str, tmp_path: Path) -> None:
+def test_file_without_a_card_is_only_a_config(card: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"{card}neftune: {{alpha: 3}}\n")
     with pytest.raises(ConfigError, match="the section card is missing"):
         load_recipe(tmp_path / "mine.yaml")
@@ -144,7 +144,7 @@ def test_a_file_without_a_card_is_no_recipe_but_a_config(card: str, tmp_path: Pa
         assert Program("fit", [f"--config={tmp_path}/mine.yaml", *WITHOUT_TRAINING]).config.card is None
 
 
-def test_the_program_refuses_a_wrong_card_and_names_the_line(tmp_path: Path) -> None:
+def test_program_refuses_a_wrong_card_with_its_line(tmp_path: Path) -> None:
     text = (recipes_folder() / "quickstart.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(text.replace("gated: false", "gatd: false"))
     with pytest.raises(ConfigError, match=r"mine.yaml, line \d+: card.gatd is not known; did you mean card.gated\?"):

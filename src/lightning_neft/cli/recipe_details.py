@@ -1,37 +1,40 @@
-"""What `recipes show` tells of a recipe besides its file: what it would take by estimate, and all of its options."""
+"""What `recipes show` prints of a recipe besides its file: estimated memory and time, and all options."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from rich.console import Console
+from rich.text import Text
+from typing_extensions import override
 
+from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.catalogue import find_entry
-from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.recipes.estimates import Estimate, Run, estimate, run_of
 from lightning_neft.recipes.recipe import Recipe
 
 __all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 
-# Of the lines below a name.
+# Indent of the lines below a name.
 _MARGIN = " " * 10
 _PARTS = ("weights", "gradients", "states", "activations", "total")
 
 
 @dataclass(frozen=True)
 class Details:
-    """What is computed of a recipe.
+    """What is computed from a recipe.
 
     Attributes:
         config: All options of a run, without the card.
-        run: What of them the estimate is based on.
-        estimate: What such a run would take.
+        run: What the estimate is based on.
+        estimate: Estimated memory and time of such a run.
     """
 
     config: dict[str, Any]
@@ -40,7 +43,7 @@ class Details:
 
     @property
     def hours(self) -> float | None:
-        """The most hours that it would take on A100s; None where the number of samples is not known."""
+        """Maximum hours on A100s; None if the number of samples is unknown."""
         return None if self.estimate.seconds is None else self.estimate.seconds / 3600
 
     def to_json(self) -> dict[str, Any]:
@@ -52,32 +55,39 @@ class Details:
         }
 
 
+class _Options(Program):
+    """Parses the options of a run, and neither seeds nor builds anything."""
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        self.options: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_none=False))
+        self.config.seed_everything = False
+
+    @override
+    def instantiate_classes(self) -> None:
+        """Leave the model, the data and the Trainer unbuilt."""
+
+
 def recipe_details(recipe: Recipe) -> Details:
-    """Resolve the config of a recipe, which takes the seconds of the program's imports, and estimate its run.
+    """Resolve the config of a recipe, and estimate its run.
 
     Raises:
         ConfigError: If the program does not accept it.
     """
-    from lightning_neft.cli.main import main
-
-    printed, said = io.StringIO(), io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(said):
-        code = main(["fit", "--config", str(recipe.path), "--print_config"])
-    if code:
-        raise ConfigError(said.getvalue().strip().removeprefix("lightning_neft: "))
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    with quiet():
+        config = _Options("fit", ["--config", str(recipe.path)]).options
     del config["card"]
+    # The program fills in the name of the run.
+    config["name"] = recipe.config.get("name")
     entry = find_entry(recipe.dataset)
-    # How many pieces come of conversations that are cut is not known.
+    # It is not known into how many pieces conversations are cut.
     taken = run_of(config, None if entry is None or entry.cut_conversations else entry.samples)
     return Details(config, taken, estimate(find_base_model(recipe.card.model), taken))
 
 
 def print_details(recipe: Recipe, details: Details) -> None:
     """Print the card, the estimate and the config of a recipe."""
-    from rich.console import Console
-    from rich.text import Text
-
     console = Console(soft_wrap=True)
     for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", "config, with the defaults:"):
         console.print(Text(_wrapped(line, console.width) if console.is_terminal else line))
@@ -85,7 +95,7 @@ def print_details(recipe: Recipe, details: Details) -> None:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """Return a line of the card broken between words; its further lines begin where its text does.
+    """Return a line of the card wrapped between words, with its text aligned.
 
     Example:
         >>> print(_wrapped("model:    tiny, one million weights", 26))
@@ -99,7 +109,7 @@ def _wrapped(line: str, width: int) -> str:
 
 def _card_lines(recipe: Recipe) -> Iterator[str]:
     card, model = recipe.card, find_base_model(recipe.card.model)
-    terms = "; gated: accept its terms on the hub first" if model.gated else ""
+    terms = "; gated: accept the terms on the hub first" if model.gated else ""
     yield f"{recipe.name} ({recipe.path})"
     yield f"model:    {recipe.base}, {model.parameters / 1e6:,.1f} million weights, {model.architecture}"
     yield f"          {card.licences.model}{terms}"
@@ -125,14 +135,14 @@ def _estimate_lines(details: Details) -> Iterator[str]:
     where = "one device" if taken.devices == 1 else f"each of {taken.devices} devices"
     yield (
         f"estimate: {found.total / 1e9:.1f} GB on {where} ({parts}), "
-        f"with {taken.rows} rows of {taken.length} tokens at a time"
+        f"for {taken.rows} rows of {taken.length} tokens at a time"
     )
     if details.hours is not None:
         yield f"          at most {hours_text(details.hours)} hours on A100s; docs/recipes.md has the formulas"
 
 
 def hours_text(hours: float) -> str:
-    """Return hours with one decimal, or two digits where that would be none.
+    """Return hours with one decimal, or below one hour with two significant digits.
 
     Example:
         >>> hours_text(12.94), hours_text(0.0312)

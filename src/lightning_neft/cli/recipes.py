@@ -1,4 +1,4 @@
-"""The verb recipes: list, show and copy those that come with the package."""
+"""The verb recipes: list, show and copy the bundled recipes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.recipe_details import print_details, recipe_details
+from lightning_neft.cli.environment import check_environment
 from lightning_neft.common.files import new_file
+from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.recipes.locate import find_recipe
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-# What each filter looks at: any of these may match.
+# The values that each filter is compared with; one match is enough.
 _FILTERS: dict[str, Callable[[Recipe], tuple[str, ...]]] = {
     "model": lambda recipe: (recipe.card.model,),
     "dataset": lambda recipe: (recipe.dataset, recipe.name.partition("/")[2] or recipe.dataset),
@@ -39,17 +39,16 @@ def run(verb: str, args: Sequence[str]) -> None:
 
     Args:
         verb: recipes.
-        args: The command line after it: list, show or copy, and the options of that.
+        args: The command line after it: list, show or copy, and its options.
 
     Raises:
-        ConfigError: If an option or a name is wrong, or a file is in the way.
+        ConfigError: If an option or a name is wrong, or the destination exists.
     """
     verbs = {"list": _list, "show": _show, "copy": _copy}
     what, rest = (args[0], args[1:]) if args else ("", args)
     if what not in verbs:
-        near = get_close_matches(what, verbs, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(verbs)}"
-        raise ConfigError(f"recipes: {f'there is no {what!r}; ' if what else ''}{hint}")
+        hint = did_you_mean(what, verbs, f"give one of {', '.join(verbs)}")
+        raise ConfigError(f"recipes: {f'unknown command {what!r}; ' if what else ''}{hint}")
     parser = VerbParser(f"{verb} {what}")
     verbs[what](parser, rest)
 
@@ -74,12 +73,12 @@ def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
         if wanted is None:
             continue
         known = sorted({value for recipe in recipes for value in values(recipe)})
-        # A whole name or a pattern first: `lora` is not `qlora`.
+        # Whole names and patterns first, so that `lora` does not find `qlora`.
         recipes = _matching(recipes, values, wanted) or _matching(recipes, values, f"*{wanted}*" if wanted else "")
         if not recipes:
-            near = " or ".join(get_close_matches(wanted, known, n=3))
-            hint = f"did you mean {near}?" if near else f"choose among {', '.join(known)}"
-            raise ConfigError(f"recipes list: there is none with --{name} {wanted}; {hint}")
+            near = " or ".join(similar(wanted, known))
+            hint = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
+            raise ConfigError(f"recipes list: no recipe with --{name} {wanted}; {hint}")
     return recipes
 
 
@@ -130,6 +129,10 @@ def _show(parser: VerbParser, args: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse(args)
     recipe = load_recipe(options.name)
+    check_environment()
+    # Seconds of imports, so only now.
+    from lightning_neft.cli.recipe_details import print_details, recipe_details
+
     details = recipe_details(recipe)
     if options.json:
         print(json.dumps({**_facts(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
@@ -148,17 +151,17 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
         dest = dest / name
     _write_new(dest, source.read_bytes())
     print(
-        f"{dest}\nnow edit it, then: lightning_neft fit --config {dest}\n"
-        "its card speaks of the original: change that too, or remove the section card"
+        f"{dest}\nedit it, then run: lightning_neft fit --config {dest}\n"
+        "its card describes the original: change it too, or remove the section card"
     )
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file where there is none, whole or not at all."""
+    """Write a new file, whole or not at all."""
     try:
         with new_file(path) as file:
             file.write(content)
     except FileExistsError:
-        raise ConfigError(f"recipes copy: {path} is there already; give another DEST") from None
+        raise ConfigError(f"recipes copy: {path} exists; give another DEST") from None
     except OSError as error:
         raise ConfigError(f"recipes copy: {path} cannot be written: {error.strerror}; give another DEST") from error

@@ -10,7 +10,7 @@ import yaml
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["check_text", "compose_config", "load_config"]
+__all__ = ["check_text", "compose_config", "construct", "load_config"]
 
 # The saved config of a run has a hundredth of it; the parser would take minutes for a file of data given by mistake.
 _MOST_BYTES = 1_000_000
@@ -76,7 +76,34 @@ def load_config(path: Path) -> Any:
         ConfigError: As `compose_config`.
     """
     root = compose_config(path)
-    return None if root is None else _construct(path, root)
+    return None if root is None else construct(path, root)
+
+
+def construct(path: Path | str, node: yaml.Node) -> Any:
+    """Return the value that a node stands for.
+
+    Args:
+        path: The file, for messages.
+        node: The node.
+
+    Raises:
+        ConfigError: If there is no such value, such as a date that does not exist.
+    """
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        raise _error(path, node, f"not valid YAML: {error.problem}") from error
+    except ValueError as error:  # a date such as 2026-13-45
+        raise _error(
+            path, node, f"{getattr(node, 'value', '')!r} cannot be read: {error}; quote it if it is a text"
+        ) from error
+    except (LookupError, AttributeError) as error:  # PyYAML does not look at what an explicit tag stands before
+        raise _error(
+            path, node, f"{getattr(node, 'value', '')!r} cannot be read as {_shown(node)}; omit the tag"
+        ) from error
+    finally:
+        loader.dispose()
 
 
 class _Check:
@@ -107,7 +134,7 @@ class _Check:
             inner = node.value
         else:
             _check_scalar(self._path, node)
-            _construct(self._path, node)
+            construct(self._path, node)
         count = 1 + sum(map(self.values, inner))
         if count > _MOST_VALUES:
             raise _error(self._path, node, "its aliases stand for too many values; write out what is meant")
@@ -122,26 +149,8 @@ def _check_scalar(path: Path | str, node: yaml.Node) -> None:
     if node.tag == f"{_YAML}null" and node.value not in _NULL:
         raise _error(path, node, f"{node.value!r} cannot be read as !!null; omit the tag, or give null")
     if node.tag in (f"{_YAML}int", f"{_YAML}float") and _OTHER_BASE.fullmatch(node.value):
-        read = _construct(path, node)
+        read = construct(path, node)
         raise _error(path, node, f"{node.value} is {read} in YAML; write that, or quote it if it is a text or a time")
-
-
-def _construct(path: Path | str, node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        raise _error(path, node, f"not valid YAML: {error.problem}") from error
-    except ValueError as error:  # a date such as 2026-13-45
-        raise _error(
-            path, node, f"{getattr(node, 'value', '')!r} cannot be read: {error}; quote it if it is a text"
-        ) from error
-    except (LookupError, AttributeError) as error:  # PyYAML does not look at what an explicit tag stands before
-        raise _error(
-            path, node, f"{getattr(node, 'value', '')!r} cannot be read as {_shown(node)}; omit the tag"
-        ) from error
-    finally:
-        loader.dispose()
 
 
 def _shown(node: yaml.Node) -> str:

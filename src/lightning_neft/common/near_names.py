@@ -1,20 +1,20 @@
-"""The known name that a wrong one was probably meant to be."""
+"""The known names nearest to a wrong one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["did_you_mean", "nearest", "similar"]
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the most similar of the known names, or None if none is similar.
 
     Args:
-        name: What somebody wrote.
-        known: What there is.
-        cutoff: The least similarity, from 0 to 1; see `difflib.get_close_matches`.
+        name: The name that was given.
+        known: The names that exist.
+        cutoff: Minimum similarity, from 0 to 1; see `difflib.get_close_matches`.
 
     Example:
         >>> nearest("alpaka", ["alpaca", "vicuna"]), nearest("x", ["alpaca"])
@@ -23,13 +23,28 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
-    """Return the question after a wrong name, or something else where no known name is similar.
+def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Return up to three of the known names, the most similar first.
 
     Args:
-        name: What somebody wrote.
-        known: What there is.
-        otherwise: What to say if none is similar.
+        name: The name that was given.
+        known: The names that exist.
+        cutoff: See `nearest`.
+
+    Example:
+        >>> similar("alpaca-gpt", ["alpaca", "vicuna", "alpaca-gpt4"])
+        ['alpaca-gpt4', 'alpaca']
+    """
+    return get_close_matches(name, list(known), n=3, cutoff=cutoff)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """Return the hint for a wrong name, or another text where no known name is similar.
+
+    Args:
+        name: The name that was given.
+        known: The names that exist.
+        otherwise: The text if none is similar.
         cutoff: See `nearest`.
 
     Example:

@@ -21,10 +21,10 @@ _LONGEST_NAME = 4096
 
 
 def base_of_adapters(folder: Path) -> str | None:
-    """Return the base that the adapters of a folder are for, or None where there are none.
+    """Return the base of the adapters in a folder, or None if it has no adapters.
 
     Raises:
-        ModelError: If the config cannot be read or does not name one.
+        ModelError: If the config cannot be read or names no base.
     """
     if not (folder / ADAPTERS).is_file():
         return None
@@ -35,19 +35,19 @@ def base_of_adapters(folder: Path) -> str | None:
             f"{folder / ADAPTERS}: base_model_name_or_path must be the folder or hub id of the adapters' base, got "
             f"{shown}"
         )
-    # What peft has of the model in the package is the path of another installation.
+    # For the bundled model peft records the path in another installation.
     return "tiny" if Path(base).name == "tiny_llama" else base
 
 
 def check_adapters(folder: Path, modules: Iterable[str]) -> None:
-    """Check that what peft makes of the config of adapters is bounded, and of the size of their weights.
+    """Check that adapters built from the config by peft are bounded, and fit the size of their weights.
 
     Args:
         folder: The folder with config and weights.
-        modules: Names of the base's modules, which patterns in the config are laid on.
+        modules: Names of the base's modules, which patterns in the config are matched against.
 
     Raises:
-        ModelError: A value is none that adapters can have; with file and key.
+        ModelError: A value is not possible for adapters; the message names file and key.
     """
     path = folder / ADAPTERS
     if not (folder / ADAPTER_WEIGHTS).is_file():
@@ -66,7 +66,7 @@ def check_adapters(folder: Path, modules: Iterable[str]) -> None:
         limit = beyond_limits(lambda: _lay_patterns(folder, list(modules)))
     if limit:
         raise ModelError(
-            f"{path}: {limit} to find the modules that its patterns name (target_modules, exclude_modules, "
+            f"{path}: {limit} to match its patterns with modules (target_modules, exclude_modules, "
             "layers_pattern, rank_pattern, alpha_pattern); list the names of the modules in target_modules"
         )
 
@@ -76,14 +76,14 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
-            raise ValueError(f"it holds a {type(values).__name__}, no table of keys")
+            raise ValueError(f"it holds a {type(values).__name__}, not a mapping of keys")
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     return values
 
 
 def _highest_rank(weights: Path) -> int:
-    """Return the highest rank among the adapters of a file, of which the header is read; 0 without any."""
+    """Return the highest rank of the adapters in a file, read from its header; 0 without adapters."""
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as opened:
@@ -112,7 +112,7 @@ def _is_number(value: object, most: int) -> bool:
 
 
 def _are_names(value: object, most: int) -> bool:
-    # peft looks for the fewest ends of many names, which takes the square of their number.
+    # peft searches for the fewest suffixes of the names, in time quadratic in their number.
     is_list = isinstance(value, list) and len(value) <= _MOST_NAMES and all(isinstance(one, str) for one in value)
     return value is None or isinstance(value, str) or is_list
 
@@ -126,19 +126,19 @@ def _table_of(allows: Callable[[object, int], bool]) -> Callable[[object, int], 
 _MOST_NAMES = 10_000
 _RANK = "from 1 to {most}, the rank of the weights beside it"
 _NAMES = f"a pattern or a list of up to {_MOST_NAMES} names"
-# Of each key what it takes, in words and as a check, which gets the highest rank of the weights.
+# The allowed values of each key, as text and as a check, which gets the highest rank of the weights.
 _CHECKS: tuple[tuple[str, str, Callable[[object, int], bool]], ...] = (
     ("r", f"a whole number {_RANK}", _is_rank),
     (
         "rank_pattern",
-        f"a table of whole numbers {_RANK}",
+        f"a mapping to whole numbers {_RANK}",
         _table_of(_is_rank),
     ),
     ("lora_alpha", "a finite number", _is_number),
-    ("alpha_pattern", "a table of finite numbers", _table_of(_is_number)),
+    ("alpha_pattern", "a mapping to finite numbers", _table_of(_is_number)),
     ("target_modules", _NAMES, _are_names),
     ("exclude_modules", _NAMES, _are_names),
     ("modules_to_save", _NAMES, _are_names),
-    # It copies layers of the base, any number of times.
+    # It could copy layers of the base any number of times.
     ("layer_replication", "null: replicated layers are not supported", lambda value, most: not value),
 )

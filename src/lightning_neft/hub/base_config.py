@@ -1,4 +1,4 @@
-"""Whether the config of a base model has numbers that a model can have, and fits its weights, before it is loaded."""
+"""Check the config of a base model before it is loaded: plausible sizes, which match its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_neft.hub.names import loading, resolve_base
 
 __all__ = ["check_amount", "check_base_config"]
 
-# Each in the words of one family or another. What is no number, such as a size for each layer, transformers checks.
+# By the names of different model families. Values that are not numbers, such as a list of sizes, transformers checks.
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -31,26 +31,26 @@ _SIZES = (
     "d_kv",
 )
 _LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "n_layers")
-# The largest real ones are a thousandth of it; products of two fit into 64 bits.
+# A thousand times the largest real sizes; products of two fit into 64 bits.
 _LARGEST_SIZE = 10**9
-# Modules are built one by one, even without their weights: 6 ms a layer.
+# Modules are built one by one, even without weights: 6 ms per layer.
 _MOST_LAYERS = 2000
 _MOST_LABELS = 10**6
-# Weights that are not in the files, such as a head, are made. Of quantised ones, 2 bits and more are one each.
+# Weights missing from the files, such as a head, are created. Quantised files store several weights in one element.
 _MOST_PER_STORED = 4
 _MOST_PER_QUANTISED = 64
-# Where the config of a model of several kinds of input has that of its text.
+# Keys of the text config within the config of a multimodal model.
 _PARTS = ("text_config", "decoder", "encoder", "text_encoder", "generator")
 
 
 def check_base_config(base: str) -> None:
-    """Check the numbers in the config of a base model that decide what is built: sizes, layers, classes.
+    """Check the numbers in the config of a base model that determine its size: widths, layers, classes.
 
     Args:
-        base: Folder, hub id, config file, or `tiny`. Where it has no config, whoever loads it says so.
+        base: Folder, hub id, config file, or `tiny`. A missing config is reported on loading.
 
     Raises:
-        ModelError: One of them is none that a model can have; with file and key.
+        ModelError: A number is implausible; the message names file and key.
     """
     from transformers import PretrainedConfig
 
@@ -61,24 +61,24 @@ def check_base_config(base: str) -> None:
         except (OSError, ValueError):
             return
     if not isinstance(values, dict):
-        raise ModelError(f"config.json of model base {base!r} holds a {type(values).__name__}, no table of keys")
+        raise ModelError(f"config.json of model base {base!r} holds a {type(values).__name__}, not a mapping of keys")
     for place, problem in _problems(values, ""):
         raise ModelError(f"config.json of model base {base!r}: {place} {problem}")
 
 
 def check_amount(auto_class: str, base: str, trust_remote_code: bool = False, **entries: Any) -> None:
-    """Check that the weights in a folder are about as many as its config asks for.
+    """Check that a folder has about as many weights as its config describes.
 
-    Those that are missing would be made, however many: a config of more layers than the files have fills the memory.
+    Missing weights would be created: a config with more layers than the files could fill the memory.
 
     Args:
-        auto_class: Name of transformers' automatic class.
-        base: A folder, or `tiny`. Of others, and of weights in other files than safetensors, nothing is checked.
-        trust_remote_code: Whether code that comes with the model may run.
-        entries: Further ones of the model's config.
+        auto_class: Name of the auto class in transformers.
+        base: A folder, or `tiny`. Hub ids, and weights in formats other than safetensors, are not checked.
+        trust_remote_code: Whether code of the model may run.
+        entries: Further entries of the model's config.
 
     Raises:
-        ModelError: The config asks for many times as many.
+        ModelError: The config describes many times as many.
     """
     import transformers
 
@@ -92,8 +92,8 @@ def check_amount(auto_class: str, base: str, trust_remote_code: bool = False, **
         layers = getattr(config.get_text_config(), "num_hidden_layers", None)
         if isinstance(layers, int) and layers > len(shapes):
             raise ModelError(
-                f"config.json of model base {base!r}: num_hidden_layers is {layers}, its weights are {len(shapes)} "
-                "tensors; they are not of one model"
+                f"config.json of model base {base!r}: num_hidden_layers is {layers}, but its weights are "
+                f"{len(shapes)} tensors; they are not of one model"
             )
         with torch.device("meta"):
             model = getattr(transformers, auto_class).from_config(
@@ -103,13 +103,13 @@ def check_amount(auto_class: str, base: str, trust_remote_code: bool = False, **
     is_quantised = getattr(config, "quantization_config", None) is not None
     if asked > stored * (_MOST_PER_QUANTISED if is_quantised else _MOST_PER_STORED):
         raise ModelError(
-            f"config.json of model base {base!r} describes a model of {asked} weights, its files have {stored}; they "
-            "are not of one model"
+            f"config.json of model base {base!r} describes a model of {asked} weights, but its files have {stored}; "
+            "they are not of one model"
         )
 
 
 def _stored_shapes(folder: Path) -> list[list[int]]:
-    """Return the shapes of all tensors in a folder's safetensors, of which the headers are read."""
+    """Return the shapes of all tensors in a folder's safetensors, read from the headers."""
     from safetensors import safe_open
 
     shapes = []
@@ -125,7 +125,7 @@ def _problems(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str
         if name in _PARTS and isinstance(value, dict):
             yield from _problems(value, f"{place}.")
         elif name == "return_dict" and value is False:
-            yield place, "must be true, or left out"
+            yield place, "must be true, or omitted"
         elif name == "num_labels":
             yield from _beyond(place, value, 0, _MOST_LABELS)
         elif name in _SIZES:

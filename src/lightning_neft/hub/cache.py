@@ -1,4 +1,4 @@
-"""Where this package keeps what it can make again, and the hub's cache where the hub does not answer."""
+"""The cache folder of this package, and loading from the hub's cache when the hub does not respond."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["cache_folder", "cache_without_hub"]
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the folder: the one that is given, else `lightning_neft` in the cache of `datasets`. It may not be there.
+    """Return the given folder, else `lightning_neft` in the cache of `datasets`. It need not exist.
 
     Example:
         >>> cache_folder("mine")
@@ -29,16 +29,16 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "lightning_neft"
 
 
-# Seconds to wait for the hub's first answer.
+# Seconds to wait for the hub's first response.
 _PATIENCE = 10
 
 
 @contextmanager
 def cache_without_hub(base: str) -> Iterator[None]:
-    """Load from the cache alone, as with HF_HUB_OFFLINE, where a base is of the hub and the hub does not answer.
+    """Load only from the cache, as with HF_HUB_OFFLINE, if a base is on the hub and the hub does not respond.
 
     Args:
-        base: Folder or hub id. A folder needs no hub, and none is asked.
+        base: Folder or hub id. For a folder the hub is not queried.
     """
     if constants.HF_HUB_OFFLINE or user_path(base, "model base").is_dir() or _answers(base, constants.ENDPOINT):
         yield
@@ -52,13 +52,13 @@ def cache_without_hub(base: str) -> Iterator[None]:
 
 @functools.cache
 def _answers(base: str, endpoint: str) -> bool:
-    """Return whether the hub has an answer; asked once, although a base is read in several steps."""
+    """Return whether the hub responds; queried once, although a base is read in several steps."""
     try:
         HfApi(endpoint).model_info(base, timeout=_PATIENCE)
     except (HfHubHTTPError, HFValidationError):
-        # It is there and says no; what that means comes out when the files are asked for.
+        # It refuses; requesting the files then gives the reason.
         return True
-    # Their classes depend on the version of huggingface_hub: of requests, httpx, or its own.
+    # The class depends on the version of huggingface_hub: from requests, httpx, or its own.
     except Exception:
         return False
     return True

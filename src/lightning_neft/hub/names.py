@@ -1,4 +1,4 @@
-"""Name a base model, and say what is wrong when it cannot be loaded."""
+"""Resolve the name of a base model, and explain why one cannot be loaded."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from lightning_neft.hub.tiny_models import TINY, tiny_model
 __all__ = ["RANDOM_T5", "loading", "resolve_base"]
 
 RANDOM_T5 = "tiny-t5"
-# What transformers says where it has no class; all that it has follow.
+# The message of transformers where it has no class; a list of all its classes follows.
 _NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for this kind of AutoModel: (\w+)\.")
-# What torch says of an embedding whose padding token lies beyond it.
+# The message of torch for an embedding whose padding token is out of range.
 _NO_PADDING_ROW = "Padding_idx must be within num_embeddings"
 _LONGEST_REASON = 400
 
 
 def resolve_base(base: str) -> str:
-    """Return the folder of `tiny` or `tiny-llama`, which come with the package, or of `tiny-t5`, which is made here.
+    """Return the folder of `tiny` or `tiny-llama`, which are bundled, or of `tiny-t5`, which the first call writes.
 
-    The last is an encoder-decoder with random weights, always the same, in the cache of `datasets`. Anything else is
-    returned as it is.
+    The last is an encoder-decoder with fixed random weights, in the cache of `datasets`. Any other name is returned
+    unchanged.
 
     Raises:
-        ModelError: If `base` can only be meant as a folder and there is none, or the cache cannot be written to.
+        ModelError: If `base` can only be a folder and does not exist, or the cache cannot be written to.
     """
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
     if base == RANDOM_T5:
         return str(tiny_model("t5", cache_folder() / "tiny"))
     path = user_path(base, "model base")
-    # An id of the hub has at most one slash.
+    # A hub id has at most one slash.
     if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     if not base or path.is_file():
@@ -50,7 +50,7 @@ def resolve_base(base: str) -> str:
 
 @contextmanager
 def loading(what: str, base: str) -> Iterator[None]:
-    """Turn what transformers raises while loading into a `ModelError` of one line; without a hub, take the cache.
+    """Turn errors of transformers while loading into a `ModelError` of one line; use the cache without a hub.
 
     Args:
         what: What is being loaded, for the message.
@@ -59,27 +59,27 @@ def loading(what: str, base: str) -> Iterator[None]:
     try:
         with cache_without_hub(base):
             yield
-    # These have words of their own.
+    # These have messages of their own.
     except (MemoryError, NEFTError, UnpicklingError):
         raise
-    # Only libraries run in here, on files that the user named. What they raise on a broken one may be of any class:
-    # that of tokenizers is Exception itself.
+    # Only libraries run here, on files that the user named. On a broken file they may raise any class; tokenizers
+    # raises Exception itself.
     except Exception as error:
         if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error):
-            # transformers has listed them on the standard error.
+            # transformers has listed them on standard error.
             raise ModelError(f"the {what} of model base {base!r} do not fit its config: their shapes differ") from error
         # The tokenizer and the weights need the config too.
         what = "config" if isinstance(error, StrictDataclassError) else what
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_reason(error)}") from error
     except BaseException as error:
-        # What the Rust of tokenizers and safetensors did not think of.
+        # A panic in the Rust code of tokenizers or safetensors.
         if type(error).__name__ != "PanicException":
             raise
         raise ModelError(f"the {what} of model base {base!r} cannot be loaded: {_line(str(error))}") from error
 
 
 def _reason(error: Exception) -> str:
-    """Return one line of a message that may have many, or names hundreds of classes, or is a name alone."""
+    """Return one line for a message that has many lines, lists hundreds of classes, or is only a name."""
     message = str(error).partition("Exception raised from")[0]
     if found := _NO_CLASS.search(message):
         config, auto_class = found.groups()

@@ -1,15 +1,15 @@
-"""Tiny models of the recipes' architectures, with random weights: what a smoke run trains. Heavy imports come late."""
+"""Tiny random models of the recipes' architectures, for smoke tests. Heavy imports are late."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.common.files import new_folder
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TINY", "TINY_MODEL_TYPES", "save_tiny_model", "tiny_model"]
 
-# The model that comes inside the package.
+# The bundled model.
 TINY = Path(__file__).with_name("tiny_llama")
-# To be raised whenever a folder of the same table entry would come out different.
+# Increase it whenever the same table entry would produce a different folder.
 _VERSION = 1
 _SEED = 20231009
 _POSITIONS = 512
-# Markers that no template of this package has: ChatML's have to be added to this tokenizer, as to most of a base.
+# Markers that no template of this package uses: ChatML's must be added to this tokenizer, as to that of most bases.
 _CHAT_MARKERS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
@@ -33,13 +33,13 @@ _CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class _Tiny:
-    """How a model type is made small.
+    """The tiny version of a model type.
 
     Attributes:
-        config: Entries of its config; the vocabulary and the special tokens are added.
-        auto_class: Transformers' automatic class of the usual base of this type.
+        config: Entries of its config; vocabulary size and special tokens are added.
+        auto_class: Auto class in transformers for pretrained models of this type.
         lead: Whether its tokenizer puts the beginning-of-sequence token before a text.
-        end: Whether its tokenizer puts the end token behind a text.
+        end: Whether its tokenizer appends the end token to a text.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ _DECODER = {
     "max_position_embeddings": _POSITIONS,
 }
 _ENCODER = {key: value for key, value in _DECODER.items() if key != "num_key_value_heads"}
-# What makes an architecture its own is kept, above all where the embedding is scaled, or narrower than the model.
+# Peculiarities of an architecture are kept, above all a scaled embedding, or one narrower than the model.
 _TINY: dict[str, _Tiny] = {
     "llama": _Tiny(_DECODER),
     "mistral": _Tiny(_DECODER | {"sliding_window": 64}),
@@ -110,19 +110,19 @@ _TINY: dict[str, _Tiny] = {
     "bert": _Tiny(_ENCODER, auto_class="AutoModelForMaskedLM", end=True),
 }
 TINY_MODEL_TYPES: tuple[str, ...] = tuple(_TINY)
-"""The model types of transformers that there is a tiny model of."""
+"""The model types of transformers that have a tiny model."""
 
 
 def save_tiny_model(model_type: str, folder: Path, *, is_tied: bool | None = None) -> None:
-    """Write a tiny model with random weights, and a tokenizer to match, as a folder for `from_pretrained`.
+    """Write a tiny model with random weights and a matching tokenizer as a folder for `from_pretrained`.
 
-    The weights are always the same, and no global random state is moved. The tokenizer has the vocabulary of the
-    package's own tiny model, a chat template, and puts those special tokens around a text that others of this type do.
+    The weights are always the same, and no global random state changes. The tokenizer has the vocabulary of the bundled
+    model, a chat template, and adds the same special tokens to a text as others of this type.
 
     Args:
         model_type: Transformers' name of the architecture, one of `TINY_MODEL_TYPES`.
-        folder: Where to; it must not be there yet.
-        is_tied: Whether the output layer is the embedding table; as is usual for the model type by default.
+        folder: The folder to write, which must not exist.
+        is_tied: Whether the output layer is the embedding table; by default as usual for the model type.
 
     Raises:
         ModelError: If there is no tiny model of this type.
@@ -152,9 +152,9 @@ def save_tiny_model(model_type: str, folder: Path, *, is_tied: bool | None = Non
 
 
 def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> Path:
-    """Return the folder of a tiny model in a cache; it is written at the first call, whole or not at all.
+    """Return the folder of a tiny model in a cache; the first call writes it, whole or not at all.
 
-    Several processes may do this at once: the first to finish keeps what it wrote.
+    Several processes may call it at once: the folder of the first to finish stays.
 
     Args:
         model_type: See `save_tiny_model`.
@@ -173,27 +173,24 @@ def tiny_model(model_type: str, cache: Path, *, is_tied: bool | None = None) -> 
             try:
                 fresh.replace(folder)
             except OSError:
-                if not folder.is_dir():  # not another process that was faster
+                if not folder.is_dir():  # no other process was faster
                     raise
     except OSError as error:
         raise ModelError(
-            f"the tiny model cannot be kept in {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
+            f"tiny model cannot be written to {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
         ) from error
     return folder
 
 
 def _tiny(model_type: str) -> _Tiny:
     if model_type not in _TINY:
-        near = get_close_matches(model_type, _TINY, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ModelError(
-            f"there is no tiny model of the type {model_type!r}; {hint}there are some of {', '.join(_TINY)}"
-        )
+        hint = did_you_mean(model_type, _TINY)
+        raise ModelError(f"no tiny model of type {model_type!r}; {hint and f'{hint} '}types: {', '.join(_TINY)}")
     return _TINY[model_type]
 
 
 def _digest(tiny: _Tiny, is_tied: bool | None) -> str:
-    """Return a short name of all that decides what is in a folder: the entry, and what writes it."""
+    """Return a digest of everything that determines the folder: the entry and the code that writes it."""
     import torch
     import transformers
 
@@ -203,7 +200,7 @@ def _digest(tiny: _Tiny, is_tied: bool | None) -> str:
 
 
 def _tokenizer(tiny: _Tiny) -> PreTrainedTokenizerBase:
-    """Return the package's own tokenizer, with a chat template and the manners of this type's tokenizers."""
+    """Return the bundled tokenizer with a chat template, which adds special tokens as this type does."""
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""Load a tokenizer, and read off what the encoding needs to know about it."""
+"""Load a tokenizer, and determine the properties that the encoding needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "stops", "tokenizer_identity"]
 
-# Rules that never end, or make a text longer each time, do so on any text.
+# Rules that never end, or lengthen a text each time, do so on any text.
 _PROBE = "Which of 3 and 5\nis larger? " * 8
 
 
@@ -30,11 +30,11 @@ def load_tokenizer(
 
     Args:
         base: A folder, a hub id, or `tiny`.
-        trust_remote_code: Whether code that comes with the tokenizer may run.
-        special_tokens: Texts that must be one token each, such as a template's; those that it lacks are added.
+        trust_remote_code: Whether code of the tokenizer may run.
+        special_tokens: Texts that must be one token each, such as those of a template; missing ones are added.
 
     Raises:
-        ModelError: If there is no tokenizer there, or it has no end-of-sequence token.
+        ModelError: If there is no tokenizer, or it has no end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
@@ -49,13 +49,13 @@ def load_tokenizer(
             raise ValueError(f"{limit} to read a text of {len(_PROBE)} characters")
         tokenizer(_PROBE)
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, which ends an answer; set one in it")
+        raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, to end an answer; set its eos_token")
     add_special_tokens(tokenizer, special_tokens)
     return tokenizer
 
 
 def add_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]) -> list[str]:
-    """Add those of the tokens that the tokenizer does not read as one token each, and return them.
+    """Add the tokens that the tokenizer does not encode as one token each, and return them.
 
     The model then needs rows for them: `lightning_neft.models.vocabulary.grow_embeddings`.
     """
@@ -70,28 +70,28 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]
 
 
 def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what the tokenizer puts before a text: its beginning-of-sequence token, or nothing.
+    """Return the ids that the tokenizer puts before a text: its beginning-of-sequence token, or none.
 
-    Read off an empty text, because some tokenizers add an end token too, which a prompt must not have.
+    Determined with an empty text, because some tokenizers also add an end token, which a prompt must not have.
     """
     added = tokenizer("")["input_ids"]
     return added[:1] if added and added[0] == tokenizer.bos_token_id else []
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id that fills up a batch: the padding token, or the end token where there is none.
+    """Return the id that pads a batch: the padding token, or the end token where there is none.
 
-    No token is added and no embedding resized: the masks are made from lengths, so the id is never looked at.
+    No token is added and no embedding resized: masks are computed from lengths, so the id is never read.
     """
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def stops(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[list[int], list[str]]:
-    """Return what ends an answer, of the texts that a template ends one with.
+    """Return what ends an answer, given the texts with which a template ends one.
 
     Returns:
-        The control tokens that such texts begin with, and the texts that begin with none, which are looked for as text.
-        A text that a control token stands for may be part of an answer.
+        The control tokens that such texts begin with, and the texts that begin with none, which are searched for as
+        text. The text of a control token may occur in an answer.
     """
     ids: list[int] = []
     written: list[str] = []
@@ -105,18 +105,18 @@ def stops(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[lis
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a digest of all that decides which ids a text becomes. The chat template is not part of it."""
+    """Return a digest of everything that determines the ids of a text. The chat template is not part of it."""
     import transformers
 
     if tokenizer.is_fast:
-        # Padding and truncation of the last call are part of what it writes out, and no property of the tokenizer.
+        # Padding and truncation of the last call would be part of the rules, but are not a property of the tokenizer.
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
         rules = tokenizer.backend_tokenizer.to_str()
     else:
         rules = json.dumps(tokenizer.get_vocab(), sort_keys=True) + _vocabulary_files(tokenizer)
     parts = [
-        # The rules of a slow tokenizer, and how a fast one is called, are code of transformers.
+        # The rules of a slow tokenizer, and the calls of a fast one, are code of transformers.
         transformers.__version__,
         type(tokenizer).__name__,
         rules,
@@ -126,7 +126,7 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _vocabulary_files(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a digest of the files that a slow tokenizer writes: merges and scores are nowhere else to be read."""
+    """Return a digest of the files that a slow tokenizer writes, the only place with its merges and scores."""
     digest = hashlib.sha256()
     with TemporaryDirectory() as folder:
         for file in sorted(tokenizer.save_vocabulary(folder)):

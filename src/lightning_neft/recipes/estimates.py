@@ -1,7 +1,6 @@
-"""How much memory and time a recipe would take: estimates by the formulas below, which nobody measured.
+"""Estimated memory and time of a recipe, by the formulas below; nothing here was measured.
 
-All numbers are for bf16 or float32 training with AdamW on devices of the same kind. `docs/recipes.md` has the formulas
-in words.
+All numbers are for bf16 or float32 training with AdamW on devices of one kind. `docs/recipes.md` explains the formulas.
 """
 
 from __future__ import annotations
@@ -14,31 +13,31 @@ from lightning_neft.hub.base_models import BaseModel
 
 __all__ = ["PEAK_FLOPS", "UTILISATION", "Estimate", "Run", "estimate", "run_of"]
 
-# An A100's bf16 peak, by NVIDIA's data sheet, and the share of it that such runs reach: an assumption, within the 0.3
-# to 0.5 that PaLM's table 3 (arXiv 2204.02311) has for large models.
+# The bf16 peak of an A100 by NVIDIA's data sheet, and the assumed utilisation, within the 0.3 to 0.5 of large models in
+# PaLM's table 3 (arXiv 2204.02311).
 PEAK_FLOPS = 312e12
 UTILISATION = 0.4
-# What QLoRA's NF4 takes with its doubly quantised constants, bytes a weight: 4 + 0.127 bits (arXiv 2305.14314, sec. 3).
+# Bytes per weight of QLoRA's NF4 with double quantisation: 4 + 0.127 bits (arXiv 2305.14314, sec. 3).
 _NF4 = 4.127 / 8
 
 
 @dataclass(frozen=True)
 class Run:
-    """What of a run decides what it takes.
+    """What determines the memory and time of a run.
 
     Attributes:
-        rows: Rows of a device at a time.
-        length: The most tokens of a row.
+        rows: Rows on a device at a time.
+        length: Maximum tokens of a row.
         weight_bytes: Bytes of a weight that is not quantised.
-        activation_bytes: Bytes of a number between the blocks.
+        activation_bytes: Bytes of an activation between the blocks.
         lora_rank: Rank of the adapters; None to train all weights.
-        is_quantised: Whether the frozen weights are in 4 bits.
-        is_checkpointed: Whether the blocks' activations are computed again in the backward pass.
-        shards: Over how many devices weights, gradients and states are split.
-        devices: How many devices share the samples.
-        samples: Samples of an epoch; None where that is not known.
-        epochs: How often each is seen.
-        has_logits: Whether there is a prediction for each token.
+        is_quantised: Whether the frozen weights have 4 bits.
+        is_checkpointed: Whether the backward pass recomputes the activations of the blocks.
+        shards: Number of devices over which weights, gradients and optimiser states are split.
+        devices: Number of devices that share the samples.
+        samples: Samples of an epoch; None if unknown.
+        epochs: Number of epochs.
+        has_logits: Whether the model predicts every token.
     """
 
     rows: int
@@ -60,11 +59,11 @@ class Estimate:
     """Bytes on each device, and the time of all epochs on A100s.
 
     Attributes:
-        weights: Of all weights, adapters included.
-        gradients: Of those that are trained.
+        weights: All weights, adapters included.
+        gradients: Gradients of the trained weights.
         states: AdamW's two moments.
-        activations: What the forward pass keeps, with the logits, if all rows are as long as can be.
-        seconds: If all rows are as long as can be, so an upper bound; None where the samples are not known.
+        activations: What the forward pass stores, with the logits, if all rows have the maximum length.
+        seconds: An upper bound, as if all rows had the maximum length; None if the number of samples is unknown.
     """
 
     weights: float
@@ -75,7 +74,7 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Bytes on each device, without the CUDA context, the copies of communication and fragmentation."""
+        """Bytes on each device, without the CUDA context, communication buffers and fragmentation."""
         return self.weights + self.gradients + self.states + self.activations
 
 
@@ -92,7 +91,7 @@ def estimate(model: BaseModel, run: Run) -> Estimate:
     adapters = 0 if run.lora_rank is None else run.lora_rank * model.layers * sum(map(sum, _matrices(model)))
     frozen_bytes = model.parameters * run.weight_bytes
     if run.is_quantised:
-        # Embedding and head are not, and kept in float32.
+        # Embedding and head are not quantised, but kept in float32.
         frozen_bytes = (model.parameters - tables) * _NF4 + tables * 4  # type: ignore[assignment]
     # Adapters are kept in float32.
     trained, trained_bytes = (model.parameters, run.weight_bytes) if run.lora_rank is None else (adapters, 4)
@@ -106,7 +105,7 @@ def estimate(model: BaseModel, run: Run) -> Estimate:
 
 
 def _matrices(model: BaseModel) -> list[tuple[int, int]]:
-    """Return inputs and outputs of the matrices of a block."""
+    """Return the input and output sizes of the matrices of a block."""
     width, head = model.width, model.head_width or model.width // model.heads
     queries, keys = model.heads * head, model.kv_heads * head
     attention = [(width, queries), (width, keys), (width, keys), (queries, width)]
@@ -118,10 +117,10 @@ def _gates(model: BaseModel) -> int:
 
 
 def _activations(model: BaseModel, run: Run) -> float:
-    """Return the bytes that a forward pass keeps for the backward one.
+    """Return the bytes that a forward pass stores for the backward pass.
 
-    Counted as by Korthikanti et al. (arXiv 2205.05198, sec. 4.1), but without scores, which the attention never stores,
-    and without dropout: inputs of norms and matrices, queries, keys, values, and the feed-forward's products.
+    Counted as by Korthikanti et al. (arXiv 2205.05198, sec. 4.1), without attention scores, which are never stored, and
+    without dropout: inputs of norms and matrices, queries, keys, values, and products of the feed-forward part.
     """
     head = model.head_width or model.width // model.heads
     attention = 2 * model.width + 2 * model.heads * head + 2 * model.kv_heads * head
@@ -129,16 +128,16 @@ def _activations(model: BaseModel, run: Run) -> float:
     block = attention + feed_forward
     kept = model.layers * model.width + block if run.is_checkpointed else model.layers * block
     tokens = run.rows * run.length
-    # Logits and their gradient in float32, as if each token were trained.
+    # Logits and their gradient in float32, as if every token were trained.
     logits = 2 * 4 * model.vocabulary if run.has_logits else 0
     return tokens * (kept * run.activation_bytes + logits)
 
 
 def _seconds(model: BaseModel, run: Run, tables: int) -> float | None:
-    """Return the seconds of all epochs; the embedding is only looked up, so it costs nothing.
+    """Return the seconds of all epochs; the embedding is a lookup, which costs nothing.
 
-    Two operations a weight forward, two for the gradients of the inputs, two for those of the weights (Kaplan et al.,
-    arXiv 2001.08361, sec. 2.1), and those of the attention as in PaLM (arXiv 2204.02311, app. B).
+    Per weight, two operations forward, two for the gradients of the inputs and two for those of the weights (Kaplan et
+    al., arXiv 2001.08361, sec. 2.1); attention as in PaLM (arXiv 2204.02311, app. B).
     """
     if run.samples is None:
         return None
@@ -149,10 +148,10 @@ def _seconds(model: BaseModel, run: Run, tables: int) -> float | None:
 
 
 def run_of(config: Mapping[str, Any], samples: int | None) -> Run:
-    """Return what a resolved config, as `--print_config` writes it, says.
+    """Return the run that a resolved config, as printed by `--print_config`, describes.
 
     Args:
-        config: The config; where it leaves the devices to the Trainer, one is taken.
+        config: The config; one device is assumed where it leaves their number to the Trainer.
         samples: Samples of an epoch.
     """
     model, data, trainer = config["model"], config["data"], config["trainer"]

@@ -1,4 +1,4 @@
-"""Recipes: a config of the program with a card. Nothing heavy is imported here."""
+"""Recipes: a config of the program with a card. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["Method", "Recipe", "load_recipe", "load_recipes", "read_card_of_file
 
 Method = Literal["full", "lora", "dora", "qlora"]
 
-# What a recipe is about: these are written out even where the default says the same.
+# What defines a recipe: written out even where it equals the default.
 _SUBJECT = ("model.base", "data.source", "neftune.alpha")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as its file says it.
+    """A recipe, as in its file.
 
     Attributes:
         name: Such as `quickstart` or `llama-2-7b/alpaca`.
         path: Its file.
-        config: All sections but the card, as they are written.
-        card: Where the numbers come from, and how far it was run.
+        config: All sections except the card, as written.
+        card: Where the numbers come from, and how it was tested.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Recipe:
 
     @property
     def method(self) -> Method:
-        """How the weights are trained: all of them, or adapters."""
+        """Which weights are trained: all of them, or adapters."""
         model = self.config["model"]
         if model.get("lora") is None:
             return "full"
@@ -72,7 +72,7 @@ class Recipe:
 
     @property
     def status(self) -> Status:
-        """How far it was run."""
+        """How it was tested."""
         return self.card.status
 
     @property
@@ -85,10 +85,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """Load a recipe.
 
     Args:
-        name_or_path: Name of one that comes with the package, or the path of a file.
+        name_or_path: Name of a bundled recipe, or the path of a file.
 
     Raises:
-        ConfigError: If there is none, or it is no recipe; one message lists all that is wrong with its card.
+        ConfigError: If there is none, or it is not a recipe; one message lists all problems of its card.
 
     Example:
         >>> load_recipe("quickstart").base
@@ -99,24 +99,24 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     card = read_card_of_file(path)
     config = load_config(path)
     if card is None:
-        raise ConfigError(f"{path}: no recipe: the section card is missing")
+        raise ConfigError(f"{path}: not a recipe: the section card is missing")
     config.pop("card")
     missing = [key for key in _SUBJECT if _at(config, key) is None]
     if missing:
-        raise ConfigError(f"{path}: no recipe: {', '.join(missing)} must be given")
+        raise ConfigError(f"{path}: not a recipe: {', '.join(missing)} must be given")
     alpha = config["neftune"]["alpha"]
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
-        raise ConfigError(f"{path}: neftune.alpha: got {alpha!r}, expected a number from 0 on")
+        raise ConfigError(f"{path}: neftune.alpha: got {alpha!r}, expected a number of 0 or more")
     return Recipe(recipe_name(path), path, config, card)
 
 
 def load_recipes() -> list[Recipe]:
-    """Load all recipes that come with the package, in alphabetical order.
+    """Load all bundled recipes, in alphabetical order.
 
     Raises:
-        ConfigError: If any is none.
+        ConfigError: If one is wrong.
     """
-    # By the path: to find a name is to list all of them.
+    # By path, because finding one by name lists all of them.
     return [load_recipe(recipes_folder() / f"{name}.yaml") for name in recipe_names()]
 
 
@@ -124,13 +124,13 @@ def read_card_of_file(path: Path) -> Card | None:
     """Return the card of a config file, or None if it has none.
 
     Raises:
-        ConfigError: If the file is no YAML mapping, or its card is wrong.
+        ConfigError: If the file is not a YAML mapping, or its card is wrong.
     """
     root = compose_config(path)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping of sections such as card, model, data")
     node = next((value for key, value in root.value if key.value == "card"), None)
-    # Saved configs of runs without a recipe say null.
+    # Saved configs of runs without a recipe have null.
     return None if node is None or node.tag.endswith(":null") else read_card(node, str(path))
 
 

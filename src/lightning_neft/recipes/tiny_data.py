@@ -1,4 +1,4 @@
-"""A few samples of the toy data in each data format: what a smoke run trains on."""
+"""A few samples of the toy data in each data format, for smoke tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightning_neft.errors import DataError
 __all__ = ["TINY_FORMATS", "TINY_SAMPLES", "tiny_file", "tiny_records"]
 
 TINY_SAMPLES = 12
-"""How many samples there are of each format."""
-# Exchanges of a sample: in the formats that have turns the next ones follow, in the others they are one text.
+"""Number of samples of each format."""
+# Exchanges of a sample: separate turns in the formats that have them, one text in the others.
 _SHORT, _LONG = 3, 30
 
 _Exchange = tuple[str, str]
@@ -80,11 +80,11 @@ TINY_FORMATS: tuple[str, ...] = tuple(_WRITERS)
 def tiny_records(format: str, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return a few toy samples as records of a data format.
 
-    Most are short; the last two are longer than any smoke run's rows, so that they have to be cut.
+    Most are short; the last two are longer than the rows of any smoke test, so they are truncated.
 
     Args:
         format: One of `TINY_FORMATS`.
-        columns: The column to write for some of the format's own, such as `{"output": "answer"}`.
+        columns: Names of columns that differ from the format's, such as `{"output": "answer"}`.
 
     Example:
         >>> tiny_records("alpaca", {"output": "answer"})[0]
@@ -102,7 +102,7 @@ def tiny_records(format: str, columns: Mapping[str, str] | None = None) -> list[
 
 
 def tiny_file(format: str, columns: Mapping[str, str] | None, cache: Path) -> Path:
-    """Return a JSON file of `tiny_records` in a cache; it is written at the first call.
+    """Return a JSON file of `tiny_records` in a cache; the first call writes it.
 
     Raises:
         DataError: If the cache cannot be written to.
@@ -114,6 +114,6 @@ def tiny_file(format: str, columns: Mapping[str, str] | None, cache: Path) -> Pa
             write_text(path, text)
     except OSError as error:
         raise DataError(
-            f"the tiny data cannot be kept in {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
+            f"tiny data cannot be written to {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
         ) from error
     return path
