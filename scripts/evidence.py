@@ -18,9 +18,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from toy_data.prose import toy_text
+
 from lightning_neft.cli.main import main as lightning_neft
 from lightning_neft.common.files import write_text
-from lightning_neft.data.toy import toy_instructions, toy_text
+from lightning_neft.data.toy import toy_instructions
 from lightning_neft.evaluation.result import read_result
 
 TRAIN, HELD_OUT, SEEDS, TEXT_SEED = 300, 120, 5, 7

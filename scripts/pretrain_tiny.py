@@ -21,9 +21,10 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from toy_data.prose import toy_text
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lightning_neft.data.toy import toy_instructions, toy_text
+from lightning_neft.data.toy import toy_instructions
 
 HOME = Path(__file__).resolve().parent.parent / "src" / "lightning_neft" / "hub" / "tiny_llama"
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"

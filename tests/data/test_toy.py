@@ -1,5 +1,7 @@
-"""The embedded toy data and the tiny base model that was pretrained on its prose."""
+"""The bundled toy data, the generator that made them, and the tiny base model that was pretrained on its prose."""
 
+import doctest
+import gzip
 import hashlib
 import json
 import math
@@ -10,15 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_data import answers, instructions, prose, tasks, world
+from toy_data.instructions import instructions_by_kind
+from toy_data.prose import toy_text
+from toy_data.tasks import TASKS, Task
+from toy_data.world import OPPOSITES, THINGS, VERBS, Draw
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_neft.data import toy
-from lightning_neft.data.toy import CLOSED_KINDS, TOY_KINDS, toy_instructions, toy_instructions_by_kind, toy_text
-from lightning_neft.data.toy_tasks import TASKS, Task
-from lightning_neft.data.toy_world import OPPOSITES, THINGS, VERBS, Draw
+from lightning_neft.data.toy import toy_instructions
+from pages import ROOT, script
 
 BASE = Path(str(files("lightning_neft") / "hub" / "tiny_llama"))
 SPLITS = ("train", "held_out")
+KINDS = [task.kind for task in TASKS]
 PLURALS = {thing.name: thing.plural for thing in THINGS}
 
 
@@ -43,9 +49,19 @@ def test_instructions_are_the_same_on_every_machine_and_version(split, expected)
     assert digest([{name: text for name, text in record.items() if name != "kind"} for record in records]) == expected
 
 
+def test_the_bundled_file_is_what_the_script_writes():
+    made = script(ROOT / "scripts" / "make_toy_data.py")
+    assert gzip.decompress(made.FILE.read_bytes()).decode() == made.lines(), "run python scripts/make_toy_data.py"
+
+
+@pytest.mark.parametrize("module", [answers, instructions, prose, tasks, world], ids=lambda module: module.__name__)
+def test_examples_of_the_generator(module):
+    assert doctest.testmod(module).failed == 0
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_record_names_its_kind(split):
-    for kind, records in toy_instructions_by_kind(split).items():
+    for kind, records in instructions_by_kind(split).items():
         assert {record["kind"] for record in records} == {kind}
 
 
@@ -57,13 +73,13 @@ def test_prose_is_the_same_on_every_machine_and_version_and_depends_on_the_seed(
 def test_global_random_state_is_neither_read_nor_moved():
     code = (
         "import random; random.seed(3); before = random.getstate()\n"
-        "from lightning_neft.data.toy import toy_instructions, toy_text\n"
-        "first = toy_instructions('held_out'), list(toy_text(1, 5))\n"
+        "from toy_data.instructions import instructions; from toy_data.prose import toy_text\n"
+        "first = instructions('held_out'), list(toy_text(1, 5))\n"
         "assert random.getstate() == before, 'moved'\n"
         "random.seed(4)\n"
-        "assert (toy_instructions('held_out'), list(toy_text(1, 5))) == first, 'read'\n"
+        "assert (instructions('held_out'), list(toy_text(1, 5))) == first, 'read'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "scripts")
     assert done.returncode == 0, done.stderr
 
 
@@ -84,10 +100,10 @@ def test_no_request_occurs_twice_within_or_across_the_splits():
 
 @pytest.mark.parametrize(("split", "share"), [("train", 120), ("held_out", 12)])
 def test_every_kind_has_its_share_of_both_splits(split, share):
-    by_kind = toy_instructions_by_kind(split)
-    assert tuple(by_kind) == TOY_KINDS
-    assert len(TOY_KINDS) == 20
-    assert {kind: len(records) for kind, records in by_kind.items()} == dict.fromkeys(TOY_KINDS, share)
+    by_kind = instructions_by_kind(split)
+    assert list(by_kind) == KINDS
+    assert len(KINDS) == 20
+    assert {kind: len(records) for kind, records in by_kind.items()} == dict.fromkeys(KINDS, share)
     flat = [record for records in by_kind.values() for record in records]
     mixed = toy_instructions(split)
     assert sorted(map(asked, mixed)) == sorted(map(asked, flat))
@@ -99,7 +115,7 @@ def test_every_phrasing_of_a_kind_is_met_in_training(task):
     seen = {
         phrasing
         for phrasing in task.phrasings
-        for record in toy_instructions_by_kind("train")[task.kind]
+        for record in instructions_by_kind("train")[task.kind]
         if record["instruction"].startswith(phrasing.partition("|")[0].partition("{")[0])
         and bool(record["input"]) == bool(phrasing.partition("|")[2])
     }
@@ -125,7 +141,7 @@ def test_requests_come_with_and_without_input():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_closed_answers_are_right(split):
-    by_kind = toy_instructions_by_kind(split)
+    by_kind = instructions_by_kind(split)
     for record in by_kind["sort"]:
         assert record["output"].split(", ") == sorted(listed(record))
     for record in by_kind["reverse"]:
@@ -148,7 +164,7 @@ def test_closed_answers_are_right(split):
 
 
 def test_yes_and_no_are_about_equally_often_right():
-    answers = [record["output"].partition(",")[0] for record in toy_instructions_by_kind("train")["yes_no"]]
+    answers = [record["output"].partition(",")[0] for record in instructions_by_kind("train")["yes_no"]]
     assert set(answers) == {"Yes", "No"}
     assert 40 <= answers.count("Yes") <= 80
 
@@ -161,12 +177,12 @@ def test_a_closed_request_has_one_answer_however_it_is_drawn():
             record = task.record(draw)
             answers.setdefault(asked(record), set()).add(record["output"])
         ambiguous = any(len(outputs) > 1 for outputs in answers.values())
-        assert ambiguous != (task.kind in CLOSED_KINDS), task.kind
+        assert ambiguous != task.closed, task.kind
 
 
 def test_open_answers_vary_in_length():
-    by_kind = toy_instructions_by_kind("train")
-    for kind in sorted(set(TOY_KINDS) - set(CLOSED_KINDS)):
+    by_kind = instructions_by_kind("train")
+    for kind in (task.kind for task in TASKS if not task.closed):
         lengths = [len(record["output"].split()) for record in by_kind[kind]]
         assert max(lengths) >= 1.5 * min(lengths), kind
 
@@ -184,9 +200,9 @@ def test_unknown_split_is_refused():
 
 def test_a_kind_with_too_few_requests_is_named(monkeypatch):
     few = Task("few", True, ("Say {x}.|",), lambda draw: ({"x": str(draw.below(7))}, "x"))
-    monkeypatch.setattr(toy, "TASKS", (few,))
+    monkeypatch.setattr(instructions, "TASKS", (few,))
     with pytest.raises(RuntimeError, match=r"^kind 'few' has 7 different requests, add phrasings or words to it$"):
-        toy_instructions("train")
+        instructions_by_kind("train")
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def read(path: Path) -> str | None:
         encoding = encode(
             samples,
             _tokenizer(),
-            default_template(chosen.name, _tokenizer()),
+            default_template(chosen, _tokenizer()),
             task="sequence_classification" if is_labelled else "causal_lm",
             max_length=_MAX_LENGTH,
             labels=label_names(samples),

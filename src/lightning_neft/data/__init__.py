@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lightning_neft.data.conversation import Conversation, Message
+    from lightning_neft.data.conversation import Conversation, Labelled, Message
+    from lightning_neft.data.formats.format import Column, Format
     from lightning_neft.data.module import TextData
 
-__all__ = ["Conversation", "Message", "TextData"]
+__all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "TextData"]
 
+# A format of your own needs neither torch nor lightning.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Column": "formats.format",
         "Conversation": "conversation",
+        "Format": "formats.format",
+        "Labelled": "conversation",
         "Message": "conversation",
         "TextData": "module",
     },

@@ -45,11 +45,11 @@ class TextData(L.LightningDataModule):
         split: Split of the source to train on; train by default.
         subset: Subset (configuration) of a hub dataset.
         revision: Branch, tag or commit of a hub dataset.
-        format: alpaca, sharegpt, messages, prompt_completion, guanaco, text, text_label or source_target; found by the
-            columns by default.
+        format: Data format, such as alpaca, sharegpt or messages, or the import path of a class of your own, such as
+            my_module.MyFormat; detected from the column names by default.
         columns: The source's column for some of the format's own, such as `{output: answer}`.
-        template: alpaca, vicuna, guanaco, chatml, plain, or tokenizer for its own chat template; the one that belongs
-            to the format by default.
+        template: Template, such as alpaca, vicuna or chatml; tokenizer for its own chat template; or a Jinja file with
+            a chat template (my.jinja). The default is that of the format.
         max_length: The most tokens of a sample; longer ones are cut at their end. For seq2seq of the encoder.
         max_target_length: The most tokens of a seq2seq target; as max_length by default.
         cut_conversations: Cut conversations that are longer into pieces of whole exchanges, as the paper did with

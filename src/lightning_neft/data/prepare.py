@@ -143,7 +143,7 @@ def prepare(options: DataOptions) -> Prepared:
         # A stream is not read to know it.
         source=repr(records.first) if options.streaming else records.fingerprint,
         held_out=None if held_out_records is None else held_out_records.fingerprint,
-        format=chosen.name,
+        format=chosen.identity(),
         **{option: getattr(options, option) for option in _DECIDING},
     )
     made = tokenizer, template, special_tokens, chosen.name
@@ -181,7 +181,7 @@ def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Tem
 
 def _template(options: DataOptions, chosen: Format, tokenizer: PreTrainedTokenizerBase) -> Template:
     name = options.template
-    return default_template(chosen.name, tokenizer) if name is None else template_named(name, tokenizer)
+    return default_template(chosen, tokenizer) if name is None else template_named(name, tokenizer)
 
 
 class _FirstRecords(Records):

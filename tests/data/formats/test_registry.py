@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from lightning_neft.data.formats.registry import FORMATS, choose_format, detect_format, format_named
+from lightning_neft.data.conversation import Labelled
+from lightning_neft.data.formats.format import Format
+from lightning_neft.data.formats.registry import FORMAT_CLASSES, FORMATS, choose_format, detect_format, format_named
 from lightning_neft.data.templates.registry import default_template
 from lightning_neft.errors import ConfigError, DataError
 
 TURN, MESSAGE = {"from": "human", "value": "q"}, {"role": "user", "content": "q"}
-KNOWN = (
-    "messages (messages, [system], [tools]); sharegpt (conversations, [system], [tools]); alpaca (instruction, "
-    "[input], output, [system]); prompt_completion (prompt, completion); source_target (source, target); "
-    "text_label (text, label); guanaco (text); text (text)"
-)
+KNOWN = "; ".join(f"{kind.name} ({kind().needs()})" for kind in FORMAT_CLASSES)
+NAMES = ", ".join(dict.fromkeys(column.name for kind in FORMAT_CLASSES for column in kind.columns))
 
 
 @pytest.mark.parametrize(
@@ -93,20 +93,18 @@ def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
         (
             {"name": "alpca"},
             ConfigError,
-            "there is no data format 'alpca'; did you mean 'alpaca'? choose one of messages, sharegpt, alpaca, "
-            "prompt_completion, source_target, text_label, guanaco, text",
+            f"there is no data format 'alpca'; did you mean alpaca? choose one of {', '.join(FORMATS)}",
         ),
         (
             {"name": "alpaca", "columns": {"outputs": "answer"}},
             ConfigError,
-            "columns: the format alpaca has no column 'outputs'; did you mean 'output'? choose among instruction, "
+            "columns: the format alpaca has no column 'outputs'; did you mean output? choose among instruction, "
             "input, output, system",
         ),
         (
             {"columns": {"instructions": "question"}},
             ConfigError,
-            "columns: the formats have no column 'instructions'; did you mean 'instruction'? choose among messages, "
-            "system, tools, conversations, instruction, input, output, prompt, completion, source, target, text, label",
+            f"columns: the formats have no column 'instructions'; did you mean instruction? choose among {NAMES}",
         ),
         (
             {"columns": {"instruction": "question", "completion": "answer"}},
@@ -116,7 +114,7 @@ def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
         (
             {"columns": {"output": "anser"}},
             DataError,
-            "columns: 'output' is to be read from 'anser', which is no column of x.json; did you mean 'answer'? "
+            "columns: 'output' is to be read from 'anser', which is no column of x.json; did you mean answer? "
             "columns found: question, answer",
         ),
         (
@@ -141,7 +139,18 @@ def test_every_format_has_a_name_and_a_template(name: str) -> None:
         chat_template = None
 
     assert format_named(name).name == name
-    assert default_template(name, NoChatTemplate()).name  # type: ignore[arg-type]
+    assert default_template(format_named(name), NoChatTemplate()).name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", FORMAT_CLASSES, ids=FORMATS)
+def test_every_format_is_detected_and_reads_its_own_record(kind: type[Format]) -> None:
+    record = kind.record_of([("1 + 1?", "2"), ("And 2 + 2?", "4")], 0)
+    assert detect_format([record]).name == kind.name
+    notices: Counter[str] = Counter()
+    sample = kind().parse(record, "here", notices)
+    assert not notices
+    texts = [sample.text] if isinstance(sample, Labelled) else [message.content for message in sample.messages]
+    assert "1 + 1?" in "\n".join(texts)
 
 
 @pytest.mark.parametrize("odd", [{}, {"text": "a note"}, {"comment": "made by hand"}])

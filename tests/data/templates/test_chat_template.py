@@ -143,7 +143,7 @@ def test_a_refused_system_message_is_an_error_of_one_line() -> None:
         ChatTemplate(tiny(STRICT)).exchanges(talk("A", "B", system="Be kind."))
     assert str(error.value) == (
         "the tokenizer's chat template refuses the conversation that begins 'Be kind.': System role not supported; "
-        "leave the system messages out, or choose another template, such as chatml or vicuna"
+        "omit the system messages, or choose another template, such as chatml or vicuna"
     )
 
 
@@ -168,9 +168,7 @@ def test_a_text_without_a_question_is_refused() -> None:
 def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         ChatTemplate(tokenizer())
-    assert str(error.value) == (
-        "the tokenizer has no chat template; choose the template alpaca, vicuna, guanaco, chatml or plain"
-    )
+    assert str(error.value) == ("the tokenizer has no chat template; choose another template, such as chatml or vicuna")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.exchange_ids import encode_prompts
+from lightning_neft.data.formats.registry import format_named
 from lightning_neft.data.templates.registry import TEMPLATES, default_template, template_named
 from lightning_neft.data.tokenization import encode
 from lightning_neft.hub.tokenizer import add_special_tokens
@@ -194,7 +195,7 @@ FORMATS: dict[str, tuple[Sample, tuple[list[int], ...]]] = {
 def test_ids_and_labels_of_each_format_with_its_own_template(name: str) -> None:
     sample, expected = FORMATS[name]
     words = tokenizer()
-    template = default_template(name, words)
+    template = default_template(format_named(name), words)
     add_special_tokens(words, template.special_tokens)
     (encoded,) = encode([sample], words, template, max_length=100).samples
     assert (list(encoded.input_ids), list(encoded.labels)) == written_out(*expected)
@@ -202,7 +203,7 @@ def test_ids_and_labels_of_each_format_with_its_own_template(name: str) -> None:
 
 def test_ids_and_label_of_a_text_with_a_label() -> None:
     words = tokenizer()
-    template = default_template("text_label", words)
+    template = default_template(format_named("text_label"), words)
     samples = [Labelled("hello now", "good")]
     encoding = encode(samples, words, template, task="sequence_classification", max_length=9, labels=["bad", "good"])
     assert [(list(s.input_ids), list(s.labels)) for s in encoding.samples] == [([0, 62, 67], [1])]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.templates.builtin import VicunaTemplate
 from lightning_neft.data.templates.jinja_form import chat_template_of
-from lightning_neft.data.templates.registry import template_named
+from lightning_neft.data.templates.registry import TEMPLATE_CLASSES, template_named
 from lightning_neft.data.tokenization import encode
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
@@ -29,7 +30,7 @@ TALKS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["alpaca", "vicuna", "guanaco", "chatml"])
+@pytest.mark.parametrize("name", [kind.name for kind in TEMPLATE_CLASSES if kind.jinja is not None])
 @pytest.mark.parametrize("talk", TALKS)
 def test_the_tokenizer_alone_gives_the_ids_of_training(name: str, talk: list[tuple[str, str]]) -> None:
     tokenizer = load_tokenizer("tiny")
@@ -55,6 +56,14 @@ def test_plain_text_and_the_tokenizers_own_have_none() -> None:
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ 'assistant: ' if add_generation_prompt }}"
     )
     assert chat_template_of(template_named("tokenizer", tokenizer), tokenizer) is None
+
+
+def test_one_of_a_file_is_written_as_it_is(tmp_path: Path) -> None:
+    text = "{% for m in messages %}{{ m.content + eos_token if m.role == 'assistant' else m.content }}{% endfor %}"
+    file = tmp_path / "my.jinja"
+    file.write_text(text)
+    tokenizer = load_tokenizer("tiny")
+    assert chat_template_of(template_named(str(file), tokenizer), tokenizer) == text
 
 
 def test_one_that_gives_other_ids_is_not_written() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lightning_neft.data.formats.registry import format_named
+from lightning_neft.data.formats.text import TextFormat
 from lightning_neft.data.templates.registry import TEMPLATES, default_template, template_named
 from lightning_neft.errors import ConfigError
 from words import tokenizer
@@ -12,12 +14,11 @@ from words import tokenizer
 def test_each_name_gives_the_template_of_that_name() -> None:
     words = tokenizer()
     words.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    assert TEMPLATES == ("alpaca", "vicuna", "guanaco", "chatml", "plain", "tokenizer")
     assert [template_named(name, words).name for name in TEMPLATES] == list(TEMPLATES)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all() -> None:
-    names = "choose one of alpaca, vicuna, guanaco, chatml, plain, tokenizer"
+    names = f"choose one of {', '.join(TEMPLATES)}, or give a file that ends in .jinja"
     with pytest.raises(ConfigError) as error:
         template_named("vicunna", tokenizer())
     assert str(error.value) == f"there is no template 'vicunna'; did you mean vicuna? {names}"
@@ -43,15 +44,18 @@ def test_each_format_has_its_template() -> None:
         "guanaco": "guanaco",
         "text_label": "plain",
     }
-    assert {name: default_template(name, words).name for name in expected} == expected
+    assert {name: default_template(format_named(name), words).name for name in expected} == expected
     words.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    assert default_template("messages", words).name == "tokenizer"
-    assert default_template("sharegpt", words).name == "vicuna"
+    assert default_template(format_named("messages"), words).name == "tokenizer"
+    assert default_template(format_named("sharegpt"), words).name == "vicuna"
 
 
-def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no template belongs to the data format 'csv'"):
-        default_template("csv", tokenizer())
+def test_a_format_of_an_unknown_template_is_refused() -> None:
+    class Quiz(TextFormat):
+        template = "vicunna"
+
+    with pytest.raises(ConfigError, match="there is no template 'vicunna'; did you mean vicuna"):
+        default_template(Quiz(), tokenizer())
 
 
 def test_the_identity_tells_templates_apart() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Message, Role
-from lightning_neft.data.formats.format import Column, Format, checked_text, shown
+from lightning_neft.data.formats.format import Column, Exchanges, Format, checked_text, shown
 from lightning_neft.errors import DataError
 
 __all__ = [
@@ -81,30 +81,31 @@ class _ChatFormat(Format):
     """Both forms of a turn are read, whichever of the two formats was chosen."""
 
     @override
-    def _sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
-        if self._value(record, "tools"):
+    def sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
+        if self.value(record, "tools"):
             noticed.add(TOOLS_IGNORED)
-        system = Message("system", self._text(record, "system", where, may_lack=True))
-        turns = self._value(record, self.columns[0].name)
+        system = Message("system", self.text(record, "system", where, may_lack=True))
+        turns = self.value(record, self.columns[0].name)
         if not isinstance(turns, list):
             raise DataError(
-                f"{where}: {self._key(record, self.columns[0])!r} must be a list of turns, got {shown(turns)}"
+                f"{where}: {self.key(record, self.columns[0])!r} must be a list of turns, got {shown(turns)}"
             )
         return in_turn([system, *_messages(turns, where, noticed)], noticed)
 
     def _turns(self, record: Mapping[str, Any]) -> list[Any] | None:
-        turns = self._value(record, self.columns[0].name)
+        turns = self.value(record, self.columns[0].name)
         return turns if isinstance(turns, list) else None
 
 
 class ShareGPTFormat(_ChatFormat):
-    """`conversations`: turns of `from` and `value`, or, as in LIMA, plain texts that begin with the user's.
+    """Turns of `from` and `value`, or, as in LIMA, texts by user and assistant in turn.
 
     A `system` column stands before the turns. The column `tools` is ignored. A `function_call` is an answer of the
     assistant, an `observation` a message of the user.
     """
 
     name = "sharegpt"
+    template = "vicuna"
     columns = (
         Column("conversations", ("conversation",)),
         Column("system", ("system_prompt",), required=False),
@@ -119,11 +120,23 @@ class ShareGPTFormat(_ChatFormat):
             return turns is not None
         return isinstance(turns[0], str) or (isinstance(turns[0], dict) and "from" in turns[0])
 
+    @override
+    @classmethod
+    def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
+        """Return turns of `from` and `value`."""
+        turns = [
+            {"from": speaker, "value": said}
+            for exchange in exchanges
+            for speaker, said in zip(("human", "gpt"), exchange, strict=True)
+        ]
+        return {"conversations": turns}
+
 
 class MessagesFormat(_ChatFormat):
-    """`messages`: turns of `role` and `content`, as OpenAI's chat models take them."""
+    """Turns of `role` and `content`, as in OpenAI's chat API."""
 
     name = "messages"
+    template = "tokenizer"
     columns = (
         Column("messages", ("conversations", "conversation")),
         Column("system", ("system_prompt",), required=False),
@@ -135,8 +148,19 @@ class MessagesFormat(_ChatFormat):
         """Return whether there are turns of `role` and `content`."""
         turns = self._turns(record)
         if not turns:
-            return turns is not None and self._key(record, self.columns[0]) == "messages"
+            return turns is not None and self.key(record, self.columns[0]) == "messages"
         return isinstance(turns[0], dict) and "role" in turns[0]
+
+    @override
+    @classmethod
+    def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
+        """Return turns of `role` and `content`."""
+        turns = [
+            {"role": role, "content": said}
+            for exchange in exchanges
+            for role, said in zip(("user", "assistant"), exchange, strict=True)
+        ]
+        return {"messages": turns}
 
 
 def _messages(turns: list[Any], where: str, noticed: set[str]) -> Iterator[Message]:

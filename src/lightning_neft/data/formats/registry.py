@@ -1,23 +1,24 @@
-"""Find a format by its name, or the one that the columns of the data show."""
+"""The table of data formats: find one by its name, by its import path, or from the columns of the data."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.data.formats.chat import MessagesFormat, ShareGPTFormat
+from lightning_neft.data.formats.custom import imported_format
 from lightning_neft.data.formats.format import Format
 from lightning_neft.data.formats.instructions import AlpacaFormat, PromptCompletionFormat, SourceTargetFormat
 from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
 from lightning_neft.errors import ConfigError, DataError
 
-__all__ = ["FORMATS", "choose_format", "detect_format", "format_named"]
+__all__ = ["FORMATS", "FORMAT_CLASSES", "choose_format", "detect_format", "format_named"]
 
-# In the order in which detection tries them: what says most about a record first. Alpaca's data hold a `text` too, and
-# conversations often a `prompt`.
-_FORMATS: tuple[type[Format], ...] = (
+# A new format is a line here. Detection tries them in this order, the most specific first: Alpaca's data have a `text`
+# too, and conversations often a `prompt`.
+FORMAT_CLASSES: tuple[type[Format], ...] = (
     MessagesFormat,
     ShareGPTFormat,
     AlpacaFormat,
@@ -28,14 +29,14 @@ _FORMATS: tuple[type[Format], ...] = (
     TextFormat,
 )
 # Names that `format_named` knows.
-FORMATS: tuple[str, ...] = tuple(kind.name for kind in _FORMATS)
+FORMATS: tuple[str, ...] = tuple(kind.name for kind in FORMAT_CLASSES)
 
 
 def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
     """Return the format of this name.
 
     Args:
-        name: One of `FORMATS`.
+        name: One of `FORMATS`, or the import path of a class, such as `my_module.MyFormat`.
         columns: The data's column for some of the format's own.
 
     Raises:
@@ -45,7 +46,9 @@ def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
         >>> format_named("alpaca", {"output": "answer"}).parse({"instruction": "Add.", "answer": "3"}, "here").answer
         '3'
     """
-    kind = next((kind for kind in _FORMATS if kind.name == name), None)
+    kind = next((kind for kind in FORMAT_CLASSES if kind.name == name), None)
+    if kind is None and all(part.isidentifier() for part in name.split(".")) and "." in name:
+        kind = imported_format(name)
     if kind is None:
         raise ConfigError(f"there is no data format {name!r}; {_near(name, FORMATS)}choose one of {', '.join(FORMATS)}")
     _check_keys(columns or {}, [kind])
@@ -55,10 +58,10 @@ def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
 def detect_format(
     head: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None, *, source: str = "the data"
 ) -> Format:
-    """Return the format that most of the first records show.
+    """Return the format of most of the first records.
 
-    For each record the formats are tried in the order of `FORMATS`, and the first one whose columns are there counts.
-    Records that show none do not count, so that an empty first one decides nothing.
+    For each record the formats are tried in the order of `FORMATS`, and the first one whose columns it has counts.
+    Records of no format do not count, so an empty first one decides nothing.
 
     Args:
         head: The first records of the data, at least one.
@@ -74,15 +77,15 @@ def detect_format(
         'alpaca'
     """
     columns = columns or {}
-    _check_keys(columns, _FORMATS)
+    _check_keys(columns, FORMAT_CLASSES)
     _check_found(columns, head, source)
-    candidates = [kind(columns) for kind in _FORMATS if _has_all(kind, columns)]
+    candidates = [kind(columns) for kind in FORMAT_CLASSES if _has_all(kind, columns)]
     shown = Counter(next((each.name for each in candidates if each.fits(record)), None) for record in head)
     del shown[None]
     if shown:
         # Of formats that are shown as often, the one that is tried first.
         return max(candidates, key=lambda each: shown[each.name])
-    known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in _FORMATS)
+    known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in FORMAT_CLASSES)
     raise DataError(
         f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) show no data format; say with the option "
         f"columns which to read as what, or rename them. The formats are {known}"
@@ -96,11 +99,11 @@ def choose_format(
     *,
     source: str = "the data",
 ) -> Format:
-    """Return the format to read the data with: the one that is named, else the one that the first records show.
+    """Return the format to read the data with: the named one, else the one detected from the first records.
 
     Args:
         head: The first records of the data, at least one.
-        name: One of `FORMATS`, or None to look.
+        name: As for `format_named`, or None to detect it.
         columns: The data's column for some of the format's own, such as `{"output": "answer"}`.
         source: What to call the data in an error.
 
@@ -145,5 +148,5 @@ def _check_found(columns: Mapping[str, str], head: Sequence[Mapping[str, Any]], 
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, names)
+    return f"{hint} " if hint else ""

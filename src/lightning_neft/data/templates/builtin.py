@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_neft.data.conversation import Message
-from lightning_neft.data.templates.template import TurnTemplate, text_of
+from lightning_neft.data.templates.template import TurnTemplate, jinja_of_turns, text_of
 
 __all__ = ["AlpacaTemplate", "ChatMLTemplate", "GuanacoTemplate", "PlainTemplate", "VicunaTemplate"]
 
@@ -21,10 +21,10 @@ _WITHOUT_INPUT = (
 
 
 class AlpacaTemplate(TurnTemplate):
-    r"""Both forms of the Alpaca prompt. The answer follows the colon at once, without a line break.
+    r"""The Alpaca prompt, with or without an input; the answer directly follows the colon of `### Response:`.
 
-    Beyond what Alpaca knows: a system message takes the place of the leading sentence, and a further turn goes on
-    below the answer with its own `### Instruction:`, without that sentence.
+    Beyond Alpaca: a system message replaces the leading sentence, and a further turn follows below the answer with its
+    own `### Instruction:`, without that sentence.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -33,6 +33,16 @@ class AlpacaTemplate(TurnTemplate):
     """
 
     name = "alpaca"
+    jinja = jinja_of_turns(
+        f"""\
+{{{{- '' if first else '\\n\\n' -}}}}
+{{{{- (systems if systems or not first else [{_WITHOUT_INPUT!r}]) | join('\\n\\n') -}}}}
+{{%- for user in users -%}}
+    {{{{- ('' if loop.first and not first and not systems else '\\n\\n') + '### Instruction:\\n' + user -}}}}
+{{%- endfor -%}}""",
+        ask="\n\n### Response:",
+        lead="",
+    )
 
     def word(self, messages: Sequence[Message], first: bool) -> str:
         """Return the prompt of one turn."""
@@ -51,9 +61,9 @@ _START, _END = "<|im_start|>", "<|im_end|>"
 
 
 class ChatMLTemplate(TurnTemplate):
-    r"""`<|im_start|>role`, a line break, the message, `<|im_end|>`. There is no system message unless one is given.
+    r"""ChatML: `<|im_start|>role`, a line break, the message, `<|im_end|>`, without a default system message.
 
-    An answer ends with `<|im_end|>`, which is trained; the line break after it is the beginning of the next prompt.
+    An answer ends with `<|im_end|>`, which is trained; the line break after it begins the next prompt.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -65,6 +75,13 @@ class ChatMLTemplate(TurnTemplate):
     """
 
     name = "chatml"
+    jinja = """\
+%BOS%
+{%- for message in messages -%}
+    {{- ('' if loop.first else '\\n') + '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- ('\\n' if messages else '') + '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
     special_tokens = (_START, _END)
     stop = (_END,)
     end = _END
@@ -78,8 +95,8 @@ class ChatMLTemplate(TurnTemplate):
 class GuanacoTemplate(TurnTemplate):
     """`### Human: ...### Assistant: ...`: one space after each colon, nothing before the marks.
 
-    Each answer ends with the end token; the data themselves have one at the end of the whole conversation only. The
-    data have no system messages: one stands in a line of its own above.
+    Each answer ends with the end token; the original data have one only at the end of the whole conversation, and no
+    system messages: here one stands on a line of its own above.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -89,6 +106,13 @@ class GuanacoTemplate(TurnTemplate):
 
     name = "guanaco"
     lead = " "
+    jinja = jinja_of_turns(
+        """\
+{%- for system in systems -%}{{- system + '\\n' -}}{%- endfor -%}
+{%- for user in users -%}{{- '### Human: ' + user -}}{%- endfor -%}""",
+        ask="### Assistant:",
+        lead=lead,
+    )
 
     def word(self, messages: Sequence[Message], first: bool) -> str:
         """Return the prompt of one turn."""
@@ -98,11 +122,11 @@ class GuanacoTemplate(TurnTemplate):
 
 
 class PlainTemplate(TurnTemplate):
-    r"""Nothing is put around the contents. The answer follows the prompt at once; the end token follows the answer.
+    r"""The texts alone: the answer directly follows the prompt, the end token follows the answer.
 
-    Where several messages come before an answer, or one has a context, a blank line stands between them. A text for
-    language modelling has an empty prompt. Control tokens that a text brings along are read as such: those that begin
-    and end it are not added again.
+    Several messages before an answer, or a message and its context, are separated by a blank line. A text for language
+    modelling has an empty prompt. Names of control tokens in a text are read as these tokens: those that begin and end
+    it are not added again.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -126,10 +150,10 @@ _SYSTEM = (
 
 
 class VicunaTemplate(TurnTemplate):
-    """Vicuna v1.1: roles with a colon, one space between the turns, the end token after each answer.
+    """Vicuna v1.1: `USER: ... ASSISTANT: ...`, one space between the turns, the end token after each answer.
 
     The prompt ends with `ASSISTANT:`; the space after it belongs to the answer and is trained with it, as in FastChat.
-    A system message takes the place of the usual one.
+    A system message replaces the default one.
 
     Example:
         >>> from lightning_neft.data.conversation import Conversation
@@ -140,6 +164,15 @@ class VicunaTemplate(TurnTemplate):
 
     name = "vicuna"
     lead = " "
+    jinja = jinja_of_turns(
+        f"""\
+{{{{- (systems if systems or not first else [{_SYSTEM!r}]) | join(' ') -}}}}
+{{%- for user in users -%}}
+    {{{{- ('' if loop.first and not first and not systems else ' ') + 'USER: ' + user -}}}}
+{{%- endfor -%}}""",
+        ask=" ASSISTANT:",
+        lead=lead,
+    )
 
     def word(self, messages: Sequence[Message], first: bool) -> str:
         """Return the prompt of one turn."""

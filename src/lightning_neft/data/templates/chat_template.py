@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, taken apart into exchanges."""
+"""A chat template of transformers, the tokenizer's own or a file, taken apart into exchanges."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatTemplate", "check_ends", "render"]
 
+_OWN = "the tokenizer's chat template"
 _PROBE = "ANSWER"
 # Rendered before any other: the shapes of conversations that templates tell apart.
 _TURN = (Message("user", "?"), Message("assistant", _PROBE))
@@ -25,29 +26,35 @@ _MOST_PER_CHARACTER = 100
 
 
 class ChatTemplate(Template):
-    """What `apply_chat_template` of the tokenizer renders.
+    """The tokenizer's own chat template, rendered with `apply_chat_template`.
 
     An answer is what the template adds to the prompt that it renders for generation. Some templates render an answer
-    differently once another turn follows, such as those that leave out earlier reasoning: there the last answer alone
+    differently once another turn follows, such as those that omit earlier reasoning: there only the last answer
     is trained, because no other one stands in the text as generation would have written it.
 
     Args:
         tokenizer: A tokenizer with a chat template.
+        file: The file that the chat template was read from, None if it is the tokenizer's own.
+
+    Attributes:
+        of_file: The text of that file.
 
     Raises:
-        ConfigError: If it has none, or none that can word a question and its answer.
+        ConfigError: If it has none, or none that can render a question and its answer.
     """
 
     name = "tokenizer"
-    # The template words the beginning-of-sequence token where the model wants one.
+    # The template renders the beginning-of-sequence token where the model wants one.
     adds_bos = False
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None = None) -> None:
         if not tokenizer.chat_template:
-            raise ConfigError(
-                "the tokenizer has no chat template; choose the template alpaca, vicuna, guanaco, chatml or plain"
-            )
-        check_ends(tokenizer)
+            raise ConfigError("the tokenizer has no chat template; choose another template, such as chatml or vicuna")
+        self._what = _OWN if file is None else f"the template {file}"
+        self.of_file: str | None = None if file is None else str(tokenizer.chat_template)
+        if file is not None:
+            self.name = file
+        check_ends(tokenizer, self._what)
         self._tokenizer = tokenizer
         question, answered = Conversation((Message("user", "?"),)), Conversation.exchange("?", _PROBE)
         try:
@@ -56,8 +63,8 @@ class ChatTemplate(Template):
             raise ConfigError(str(error)) from error
         if not text.startswith(prompt) or _PROBE not in text[len(prompt) :]:
             raise ConfigError(
-                "the tokenizer's chat template words a question differently for training and for generation; "
-                "choose another template, such as chatml or vicuna"
+                f"{self._what} renders a question differently for training and for generation; choose another "
+                "template, such as chatml or vicuna"
             )
         self.lead, _, self._tail = text[len(prompt) :].rpartition(_PROBE)
         # White space after the end is the beginning of the next prompt: the model is to stop before it.
@@ -78,8 +85,8 @@ class ChatTemplate(Template):
         text = self._render(conversation)
         if not text.startswith(prompt):
             raise DataError(
-                f"the tokenizer's chat template words the conversation that begins {begins(conversation)} "
-                "differently for training and for generation; choose another template"
+                f"{self._what} renders the conversation that begins {begins(conversation)} differently for training "
+                "and for generation; choose another template"
             )
         return [*earlier, self._exchange(prompt[start:], text[len(prompt) :], messages[-1])]
 
@@ -93,7 +100,7 @@ class ChatTemplate(Template):
 
     def identity(self) -> str:
         """Return the text of the chat template."""
-        return f"{self.name}: {self._tokenizer.get_chat_template()}"
+        return f"{ChatTemplate.name}: {self._tokenizer.get_chat_template()}"
 
     def _walk(self, conversation: Conversation) -> tuple[list[Exchange], int, str]:
         """Return the earlier exchanges, how much of the prompt for the next answer they are, and that prompt."""
@@ -125,20 +132,22 @@ class ChatTemplate(Template):
         # A template is a program, and may raise anything.
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            leave = (
-                "leave the system messages out, or " if any(m.role == "system" for m in conversation.messages) else ""
-            )
+            omit = "omit the system messages, or " if any(m.role == "system" for m in conversation.messages) else ""
             raise DataError(
-                f"the tokenizer's chat template refuses the conversation that begins {begins(conversation)}: {reason}; "
-                f"{leave}choose another template, such as chatml or vicuna"
+                f"{self._what} refuses the conversation that begins {begins(conversation)}: {reason}; {omit}choose "
+                "another template, such as chatml or vicuna"
             ) from error
 
 
-def check_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+def check_ends(tokenizer: PreTrainedTokenizerBase, what: str = _OWN) -> None:
     """Check that a tokenizer's chat template, which is a program, ends and keeps to a bounded memory.
 
+    Args:
+        tokenizer: The tokenizer.
+        what: What to call the template in an error.
+
     Raises:
-        ConfigError: If it does not on short conversations. One that waits for a longer one is not found out.
+        ConfigError: If it does not on short conversations. One that waits for a longer one is not detected.
     """
 
     def probe(messages: Sequence[Message]) -> None:
@@ -155,8 +164,8 @@ def check_ends(tokenizer: PreTrainedTokenizerBase) -> None:
 
     if limit := beyond_limits(probe_all):
         raise ConfigError(
-            f"the tokenizer's chat template cannot be used: {limit} to render a question and its answer; choose "
-            "another template, such as chatml or vicuna"
+            f"{what} cannot be used: {limit} to render a question and its answer; choose another template, such as "
+            "chatml or vicuna"
         )
 
 

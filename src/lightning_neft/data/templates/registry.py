@@ -1,10 +1,12 @@
-"""Find a template by its name, or the one that fits a data format."""
+"""The table of templates: find one by its name, by its file, or the default of a data format."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from lightning_neft.common.near_names import did_you_mean
+from lightning_neft.common.paths import user_path
+from lightning_neft.data.formats.format import Format
 from lightning_neft.data.templates.builtin import (
     AlpacaTemplate,
     ChatMLTemplate,
@@ -13,65 +15,80 @@ from lightning_neft.data.templates.builtin import (
     VicunaTemplate,
 )
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.template import Template
+from lightning_neft.data.templates.template import Template, TurnTemplate
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TEMPLATES", "default_template", "template_named"]
+__all__ = ["TEMPLATES", "TEMPLATE_CLASSES", "default_template", "template_named"]
 
-_FAMILIES = {
-    family.name: family for family in (AlpacaTemplate, VicunaTemplate, GuanacoTemplate, ChatMLTemplate, PlainTemplate)
-}
+# A new template is a line here.
+TEMPLATE_CLASSES: tuple[type[TurnTemplate], ...] = (
+    AlpacaTemplate,
+    VicunaTemplate,
+    GuanacoTemplate,
+    ChatMLTemplate,
+    PlainTemplate,
+)
 # Names that `template_named` knows.
-TEMPLATES: tuple[str, ...] = (*_FAMILIES, ChatTemplate.name)
+TEMPLATES: tuple[str, ...] = (*(kind.name for kind in TEMPLATE_CLASSES), ChatTemplate.name)
 
-# What the data of a format are usually trained with. Chat messages are not here: the model's own template goes first.
-_OF_FORMAT = {
-    "alpaca": "alpaca",
-    "sharegpt": "vicuna",
-    "guanaco": "guanaco",
-    "prompt_completion": "plain",
-    "text": "plain",
-    "source_target": "plain",
-    "text_label": "plain",
-}
+_FILE_ENDINGS = (".jinja", ".jinja2", ".j2")
 
 
 def template_named(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Return the template of this name.
+    """Return the template of this name, or the one in a Jinja file.
 
     Args:
-        name: One of `TEMPLATES`.
-        tokenizer: The one whose chat template `tokenizer` stands for; the others do not look at it.
+        name: One of `TEMPLATES`, or the path of a file that ends in .jinja, .jinja2 or .j2.
+        tokenizer: Its chat template is used for `tokenizer`. A file becomes its chat template.
 
     Raises:
-        ConfigError: If there is no such template, or the tokenizer has no chat template.
+        ConfigError: If there is no such template or file, or the chat template cannot be used.
     """
     if name == ChatTemplate.name:
         return ChatTemplate(tokenizer)
-    if name not in _FAMILIES:
-        near = get_close_matches(name, TEMPLATES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"there is no template {name!r}; {hint}choose one of {', '.join(TEMPLATES)}")
-    return _FAMILIES[name]()
+    if name.endswith(_FILE_ENDINGS):
+        tokenizer.chat_template = _read(name)
+        return ChatTemplate(tokenizer, name)
+    kind = next((kind for kind in TEMPLATE_CLASSES if kind.name == name), None)
+    if kind is None:
+        hint = did_you_mean(name, TEMPLATES)
+        raise ConfigError(
+            f"there is no template {name!r}; {f'{hint} ' if hint else ''}choose one of {', '.join(TEMPLATES)}, or give "
+            "a file that ends in .jinja"
+        )
+    return kind()
 
 
-def default_template(format_name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
+def default_template(format: Format, tokenizer: PreTrainedTokenizerBase) -> Template:
     """Return the template for data of a format where the user names none.
 
     Args:
-        format_name: Name of a data format.
-        tokenizer: For `messages`, its own chat template is taken if it has one, else ChatML.
+        format: The data format. Where its template is `tokenizer` and the tokenizer has none, ChatML is used.
+        tokenizer: The tokenizer.
 
     Raises:
-        ConfigError: If no template belongs to such a format.
+        ConfigError: If the format names a template that does not exist.
     """
-    if format_name == "messages":
-        return template_named(ChatTemplate.name if tokenizer.chat_template else ChatMLTemplate.name, tokenizer)
-    if format_name not in _OF_FORMAT:
+    name = format.template
+    if name == ChatTemplate.name and not tokenizer.chat_template:
+        name = ChatMLTemplate.name
+    return template_named(name, tokenizer)
+
+
+def _read(name: str) -> str:
+    path = user_path(name, "data.template")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"data.template {name} is not text in UTF-8; save it as such") from error
+    except OSError as error:
         raise ConfigError(
-            f"no template belongs to the data format {format_name!r}; choose one of {', '.join(TEMPLATES)}"
-        )
-    return template_named(_OF_FORMAT[format_name], tokenizer)
+            f"data.template {name} cannot be read: {error.strerror or error}; give a Jinja file, or one of "
+            f"{', '.join(TEMPLATES)}"
+        ) from error
+    if not text.strip():
+        raise ConfigError(f"data.template {name} is empty; write a chat template into it")
+    return text

@@ -10,7 +10,16 @@ from lightning_neft.data.control_tokens import without_marks
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.errors import DataError
 
-__all__ = ["Exchange", "Template", "TurnTemplate", "begins", "text_of"]
+__all__ = [
+    "Exchange",
+    "Template",
+    "TurnTemplate",
+    "before_answer",
+    "begins",
+    "jinja_of_turns",
+    "text_of",
+    "without_user",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Template(ABC):
         adds_bos: Whether the token that the tokenizer puts before a text stands before the first prompt; False for
             templates that word it themselves.
         is_raw: Whether the names of control tokens in the data are these tokens; in messages they are text.
+        jinja: The same as a chat template of transformers, for `export`; %BOS% stands where the first token goes. None
+            where there is none.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Template(ABC):
     lead: str = ""
     adds_bos: bool = True
     is_raw: bool = False
+    jinja: str | None = None
 
     @abstractmethod
     def exchanges(self, conversation: Conversation) -> list[Exchange]:
@@ -123,6 +135,39 @@ class TurnTemplate(Template):
         if not exchanges:
             raise DataError(without_user(self.name, conversation))
         return exchanges[:-1], exchanges[-1].prompt
+
+
+# A turn is all messages since the last answer.
+_JINJA_TURNS = """\
+{%- macro turn(systems, users, first) -%}TURN{%- endmacro -%}
+{%- set now = namespace(systems=[], users=[], first=true) -%}
+%BOS%
+{%- for message in messages -%}
+    {%- if message['role'] == 'system' -%}
+        {%- set now.systems = now.systems + [message['content']] -%}
+    {%- elif message['role'] == 'user' -%}
+        {%- set now.users = now.users + [message['content']] -%}
+    {%- elif now.users or not now.first -%}
+        {{- turn(now.systems, now.users, now.first) + ASK + LEAD + message['content'] + eos_token -}}
+        {%- set now.systems = [] -%}
+        {%- set now.users = [] -%}
+        {%- set now.first = false -%}
+    {%- endif -%}
+{%- endfor -%}
+{%- if now.systems or now.users -%}{{- turn(now.systems, now.users, now.first) -}}{%- endif -%}
+{%- if add_generation_prompt -%}{{- ASK -}}{%- endif -%}
+"""
+
+
+def jinja_of_turns(turn: str, *, ask: str, lead: str) -> str:
+    """Return the Jinja form of a template whose turns are independent.
+
+    Args:
+        turn: Jinja that renders one turn from `systems`, `users` (lists of texts) and `first`.
+        ask: The text that asks for the answer.
+        lead: What stands between it and the answer.
+    """
+    return _JINJA_TURNS.replace("TURN", turn).replace("ASK", repr(ask)).replace("LEAD", repr(lead))
 
 
 def text_of(message: Message) -> str:

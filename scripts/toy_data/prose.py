@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lightning_neft.data.toy_world import (
+from toy_data.world import (
     COMMANDS,
     KINDS,
     NUMBER_WORDS,

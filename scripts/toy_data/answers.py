@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_neft.data.toy_world import (
+from toy_data.world import (
     COMMANDS,
     KINDS,
     NUMBER_WORDS,

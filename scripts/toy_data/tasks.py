@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lightning_neft.data import toy_answers
-from lightning_neft.data.toy_answers import Filled
-from lightning_neft.data.toy_world import Draw
+from toy_data import answers
+from toy_data.answers import Filled
+from toy_data.world import Draw
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ TASKS: tuple[Task, ...] = (
             "Write a word that means the opposite of {x}.|",
             "Name the opposite.|{x}",
         ),
-        toy_answers.opposite,
+        answers.opposite,
     ),
     Task(
         "category",
@@ -54,7 +54,7 @@ TASKS: tuple[Task, ...] = (
             "To which kind does this word belong?|{x}",
             "Say what kind of thing {a_x} is.|",
         ),
-        toy_answers.category,
+        answers.category,
     ),
     Task(
         "colour",
@@ -65,7 +65,7 @@ TASKS: tuple[Task, ...] = (
             "What is the colour of this thing?|{x}",
             "Give the colour.|{x}",
         ),
-        toy_answers.colour,
+        answers.colour,
     ),
     Task(
         "plural",
@@ -76,7 +76,7 @@ TASKS: tuple[Task, ...] = (
             "Give the plural.|{x}",
             "What do you call more than one {x}?|",
         ),
-        toy_answers.plural,
+        answers.plural,
     ),
     Task(
         "past",
@@ -88,7 +88,7 @@ TASKS: tuple[Task, ...] = (
             "Put this word in the past.|{x}",
             "How do you write {x} in the past?|",
         ),
-        toy_answers.past,
+        answers.past,
     ),
     Task(
         "letters",
@@ -99,7 +99,7 @@ TASKS: tuple[Task, ...] = (
             "How many letters does this word have?|{x}",
             "Say how many letters {x} has.|",
         ),
-        toy_answers.letters,
+        answers.letters,
     ),
     Task(
         "sort",
@@ -110,7 +110,7 @@ TASKS: tuple[Task, ...] = (
             "Sort the list from a to z.|{x}",
             "Sort these words: {x}|",
         ),
-        toy_answers.sorted_words,
+        answers.sorted_words,
     ),
     Task(
         "reverse",
@@ -121,7 +121,7 @@ TASKS: tuple[Task, ...] = (
             "Reverse the order of the list.|{x}",
             "Write these words backwards: {x}|",
         ),
-        toy_answers.reversed_words,
+        answers.reversed_words,
     ),
     Task(
         "count",
@@ -132,7 +132,7 @@ TASKS: tuple[Task, ...] = (
             "How many words are here: {x}|",
             "Say how many words there are.|{x}",
         ),
-        toy_answers.word_count,
+        answers.word_count,
     ),
     Task(
         "first",
@@ -143,7 +143,7 @@ TASKS: tuple[Task, ...] = (
             "Write only the first word: {x}|",
             "Which word comes first?|{x}",
         ),
-        toy_answers.first_word,
+        answers.first_word,
     ),
     Task(
         "last",
@@ -154,7 +154,7 @@ TASKS: tuple[Task, ...] = (
             "Write only the last word: {x}|",
             "Which word comes last?|{x}",
         ),
-        toy_answers.last_word,
+        answers.last_word,
     ),
     Task(
         "odd_one_out",
@@ -165,13 +165,13 @@ TASKS: tuple[Task, ...] = (
             "Which of these does not belong: {x}|",
             "Name the odd word in the list.|{x}",
         ),
-        toy_answers.odd,
+        answers.odd,
     ),
     Task(
         "add",
         True,
         ("What is {x} + {y}?|", "Add the numbers.|{x} + {y}", "Add {x} and {y}.|", "How much is this?|{x} + {y}"),
-        toy_answers.total,
+        answers.total,
     ),
     Task(
         "larger",
@@ -182,7 +182,7 @@ TASKS: tuple[Task, ...] = (
             "Give the larger of {x} and {y}.|",
             "Which is more?|{x} or {y}",
         ),
-        toy_answers.larger,
+        answers.larger,
     ),
     Task(
         "polite",
@@ -193,13 +193,13 @@ TASKS: tuple[Task, ...] = (
             "Write a polite question.|{x}",
             "Make this polite: {x}|",
         ),
-        toy_answers.polite,
+        answers.polite,
     ),
     Task(
         "yes_no",
         True,
         ("Is {x}?|", "Answer yes or no.|Is {x}?", "Is this true?|{said}", "True or false? {said}|"),
-        toy_answers.yes_no,
+        answers.yes_no,
     ),
     Task(
         "describe",
@@ -210,7 +210,7 @@ TASKS: tuple[Task, ...] = (
             "Tell me about {a_x}{how}.|",
             "Explain{how} what {a_x} is.|",
         ),
-        toy_answers.describe,
+        answers.describe,
     ),
     Task(
         "story",
@@ -221,7 +221,7 @@ TASKS: tuple[Task, ...] = (
             "Tell me a story about {a_x}.|",
             "Write a story.|{x}",
         ),
-        toy_answers.story_about,
+        answers.story_about,
     ),
     Task(
         "tips",
@@ -234,7 +234,7 @@ TASKS: tuple[Task, ...] = (
             "I need {n} {tips} about {x}.|",
             "Help me with {n} {tips}.|{x}",
         ),
-        toy_answers.tips,
+        answers.tips,
     ),
     Task(
         "list",
@@ -249,6 +249,6 @@ TASKS: tuple[Task, ...] = (
             "Name {n} of this kind.|{x}",
             "Write a list of {n}.|{x}",
         ),
-        toy_answers.members,
+        answers.members,
     ),
 )
