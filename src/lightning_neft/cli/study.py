@@ -30,7 +30,7 @@ __all__ = ["run"]
 _RESULT, _REPORT = "study.json", "report.html"
 _FAILED = 1
 # In processes of their own: this one stays free of torch, and so of the device.
-_DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:run_arm"
+_DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:start_arm"
 # What arms differ in, or where the study puts them, and what says so instead.
 _OWN = {
     "--neftune": "--alphas",

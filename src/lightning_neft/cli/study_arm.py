@@ -8,8 +8,8 @@ import math
 import sys
 import time
 import traceback
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
+from runpy import run_module
 from typing import Any
 
 import yaml
@@ -28,10 +28,10 @@ from lightning_neft.study.child import Failed, ReportToStudy
 from lightning_neft.study.measure import measure, read_curves
 from lightning_neft.study.pairing import Fingerprint
 
-__all__ = ["describe", "run_arm"]
+__all__ = ["describe", "run_arm", "start_arm"]
 
-_MODULE = "lightning_neft.cli.study_arm"
-
+# What every rank of an arm runs.
+_RANK = "lightning_neft.cli.study_rank"
 # Where arms differ from each other, and from the same study in another folder.
 _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
@@ -89,6 +89,20 @@ def _digest(program: Program) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def start_arm(task: ArmTask, connection: Connection) -> None:
+    """Run an arm in this process, as `python -m lightning_neft.cli.study_rank TASK` would.
+
+    Lightning starts the other ranks of an arm on several devices with the command of the main module, which is the
+    whole study otherwise.
+
+    Args:
+        task: The arm.
+        connection: To the worker.
+    """
+    sys.argv[1:] = [task.to_json()]
+    run_module(_RANK, {"connection": connection}, run_name="__main__", alter_sys=True)
+
+
 def run_arm(task: ArmTask, connection: Connection | None) -> None:
     """Fit an arm, from its last checkpoint on if it has one, and write what became of it into its folder.
 
@@ -99,7 +113,6 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         task: The arm.
         connection: To the worker; None on the other ranks of an arm on several devices.
     """
-    _start_ranks_with(task)
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
@@ -145,12 +158,6 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         _report(error, connection)
 
 
-def _start_ranks_with(task: ArmTask) -> None:
-    """Have Lightning start the other ranks of this arm; the command of this process is that of the whole study."""
-    sys.modules["__main__"].__spec__ = find_spec(_MODULE)
-    sys.argv[1:] = [task.to_json()]
-
-
 def _report(error: BaseException, connection: Connection | None) -> None:
     """Send an error as a line; the log has all of it."""
     traceback.print_exc()
@@ -159,7 +166,3 @@ def _report(error: BaseException, connection: Connection | None) -> None:
     lines = str(error).strip().splitlines() or [""]
     connection.send(Failed(explain(error) or f"{type(error).__name__}: {lines[0]}"))
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    run_arm(ArmTask.from_json(sys.argv[1]), None)

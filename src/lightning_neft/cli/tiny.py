@@ -15,10 +15,11 @@ from lightning_neft.common.paths import user_path
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
-from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.errors import ConfigError
+from lightning_neft.hub.base_config import check_base_config
 from lightning_neft.hub.base_models import base_models
 from lightning_neft.hub.cache import cache_folder
+from lightning_neft.hub.names import loading, resolve_base
 from lightning_neft.hub.tiny_models import tiny_model
 from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file
 
@@ -74,7 +75,7 @@ def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
     """
     for argument in args:
         if argument.startswith(f"{_FLAG}="):
-            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or leave it away")
+            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or omit it")
     rest = [argument for argument in args if argument != _FLAG]
     return rest, len(rest) < len(args)
 
@@ -134,7 +135,11 @@ def _tiny_model(base: str, cache: Path) -> Path:
     for entry in base_models().values():
         if base == entry.hub_id:
             return tiny_model(entry.model_type, cache, is_tied=entry.is_tied)
-    config = load_config(base)
+    from transformers import AutoConfig
+
+    check_base_config(base)
+    with loading("config", base):
+        config = AutoConfig.from_pretrained(resolve_base(base))
     return tiny_model(str(config.model_type), cache, is_tied=config.get_text_config().tie_word_embeddings)
 
 
