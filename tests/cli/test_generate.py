@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lightning_neft.cli.answer_journal import AnswerJournal
-from lightning_neft.cli.chat import visible
 from lightning_neft.cli.main import main
 from lightning_neft.cli.prompt_file import read_prompts
+from lightning_neft.common.escaping import visible
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
@@ -308,7 +308,7 @@ def test_a_chat_goes_on_after_ctrl_c_and_after_a_message_that_is_too_long(
 
 
 def test_an_answer_cannot_steer_the_terminal() -> None:
-    assert visible("a\x1b[2J\x07b\r\n\tc\u202e\x9b") == "a[2Jb\n\tc"
+    assert visible("a\x1b[2J\x07b\r\n\tc\u202e\x9b") == "a[U+001B][2J[U+0007]b\n\tc[U+202E][U+009B]"
 
 
 @pytest.mark.parametrize(

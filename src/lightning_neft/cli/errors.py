@@ -8,11 +8,11 @@ import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib import import_module
 from pickle import UnpicklingError
 
 from lightning_neft.common.escaping import escaped
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.secrets import MASK, is_secret, mask_message
 from lightning_neft.errors import NEFTError
 
@@ -149,8 +149,7 @@ def _hint(text: str, option: str) -> str:
         return ""
     module, _, name = path[1].rpartition(".")
     parameters = list(inspect.signature(getattr(import_module(module), name)).parameters)
-    near = get_close_matches(option, parameters, n=1)
-    return f" of {name}; did you mean {near[0]}?" if near else f" of {name}; it has {', '.join(parameters)}"
+    return f" of {name}; {did_you_mean(option, parameters, 'it has ' + ', '.join(parameters))}"
 
 
 def _module_of_raise(error: BaseException) -> str:

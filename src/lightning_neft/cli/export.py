@@ -162,7 +162,6 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
     # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
-    from lightning_neft.cli.program_inputs import input_paths
     from lightning_neft.hub.names import resolve_base
 
     program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
@@ -170,7 +169,7 @@ def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Sou
     if options.output is not None:
         _check_outside(options.output, checkpoint, "the checkpoint that is exported")
         _check_outside(options.output, Path(resolve_base(program.model.base)), "the base of the model that is exported")
-        for path in input_paths(program):
+        for path in program.input_paths:
             _check_outside(options.output, path, "the data of the run")
     run = checkpoint.resolve().parents[1]
     # What the run was trained with, not what this command line says; that where the checkpoint lies somewhere else.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.cli.process import Terminated
 from lightning_neft.cli.program_keys import check_early
-from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.common.escaping import visible
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
 
@@ -109,7 +110,6 @@ def _settings(answerer: Answerer, max_new_tokens: int | None) -> str:
 
 
 def _answer_prompt(answerer: Answerer, options: Namespace) -> None:
-    from lightning_neft.cli.chat import visible
     from lightning_neft.data.conversation import Conversation, Message
 
     asked = Conversation((Message("user", options.prompt),))

@@ -8,7 +8,6 @@ import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.program_keys import check_early
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.common.secrets import mask
 from lightning_neft.errors import ConfigError
@@ -210,8 +210,8 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         # A misspelt option of the verb would be looked for among the keys of the program.
         if not name.startswith("--") or "." in name or name in _LIKE_OURS:
             continue
-        if near := get_close_matches(name, known, n=1, cutoff=0.75):
-            raise ConfigError(f"study: unknown option {name}; did you mean {near[0]}?")
+        if hint := did_you_mean(name, known, cutoff=0.75):
+            raise ConfigError(f"study: unknown option {name}; {hint}")
     return options, tuple(rest)
 
 

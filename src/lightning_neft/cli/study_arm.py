@@ -19,7 +19,6 @@ from lightning_neft.callbacks.signals import StoppedBySignal
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
-from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
@@ -71,7 +70,7 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
-        "inputs": inputs_of(program),
+        "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }
 

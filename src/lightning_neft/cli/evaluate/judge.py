@@ -17,7 +17,7 @@ from rich.text import Text
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import win_rate
 from lightning_neft.cli.evaluate.files import is_of_others, numbered_files, results_folder
-from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.cli.process import Terminated
 from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
 

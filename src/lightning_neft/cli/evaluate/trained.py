@@ -14,7 +14,6 @@ from typing_extensions import override
 from lightning_neft.callbacks.signals import ctrl_c_raises
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
-from lightning_neft.cli.program_inputs import input_paths, inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -53,7 +52,7 @@ class TrainedProgram:
             self.checkpoint: Path | None = checkpoint_of(self._program)
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
-            self.files = input_paths(self._program)
+            self.files = self._program.input_paths
             self.data.setup("validate")
         name: str = self._program.config.name
         self.label = f"{name} (not trained)" if self.checkpoint is None else name
@@ -89,7 +88,7 @@ class TrainedProgram:
     def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return where a result comes from: config, data, checkpoint, and the options that change it."""
         config, options = self._program.config, self.data.options
-        inputs = inputs_of(self._program)
+        inputs = self._program.inputs()
         if self.checkpoint is not None and self.checkpoint.is_file():
             inputs.append(InputFile.read("checkpoint", self.checkpoint))
         of_config = {
