@@ -1,4 +1,4 @@
-"""One line for what the user can put right: no usage, no traceback."""
+"""Errors that the user can fix, as one line without usage or traceback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ do
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line about an error that the user can put right, or None if it is a bug of the program.
+    """Return one line about an error that the user can fix, or None if it is a bug of the program.
 
     It may hold words of strangers, such as a column's name, so nothing in it steers a terminal; and values that were
     given, among them secrets, so those are masked.
@@ -86,7 +86,9 @@ def explain_argument_error(message: str) -> str:
         return _one_line(text)
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
     if file := re.search(r"Unable to load config ['\"]([^'\"]+)", text):
-        return f"{key}: {file[1]!r} is no YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
+        return (
+            f"{key}: {file[1]!r} is not a YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
+        )
     if inner := _INNER_VALUE.search(text):
         path, name, expected_type, given = inner.groups()
         shown = MASK if is_secret(name, given) else given

@@ -76,7 +76,7 @@ def run(verb: str, args: Sequence[str]) -> None:
         if source.facts.template is not None and not has_template:
             print(
                 f"the template {source.facts.template} cannot be written as a chat template that gives the ids of the "
-                "training: word prompts with lightning_neft generate",
+                "training; to render prompts, use lightning_neft generate",
                 file=sys.stderr,
             )
         if options.output:
@@ -87,7 +87,7 @@ def run(verb: str, args: Sequence[str]) -> None:
 
 def _check(options: Namespace, rest: Sequence[str]) -> None:
     if options.model is not None and rest:
-        raise ConfigError(f"export: {rest[0]} does not go with --model; leave it out, or give --config instead")
+        raise ConfigError(f"export: {rest[0]} cannot be combined with --model; omit it, or give --config instead")
     if options.model is None and not any(argument.partition("=")[0] == "--ckpt_path" for argument in rest):
         raise ConfigError(
             "export needs a trained model: --model FOLDER, or --config FILE_OR_RECIPE with --ckpt_path last "
@@ -102,7 +102,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         try:
             validate_repo_id(options.push)
         except HFValidationError as error:
-            raise ConfigError(f"export: --push {options.push!r} is no name of a repository: {error}") from error
+            raise ConfigError(f"export: --push {options.push!r} is not the name of a repository: {error}") from error
     if options.output is None:
         return
     folder: Path = options.output

@@ -76,7 +76,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     if options.prompt is not None and options.input is not None:
         raise ConfigError("generate: --prompt and --input do not go together; give one of them, or neither for a chat")
     if options.prompt is not None and not options.prompt.strip():
-        raise ConfigError("generate: --prompt is empty; leave it away for a chat")
+        raise ConfigError("generate: --prompt is empty; omit it for a chat")
     if options.prompt is None and options.input is None and (sys.stdin is None or sys.stdin.closed):
         raise ConfigError(
             "generate: the standard input is closed, so nobody can chat; give --prompt, or --input with --output"
@@ -159,7 +159,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     except (KeyboardInterrupt, Terminated) as stop:
         raise type(stop)(
             f"stopped; {len(journal.answers)} of {len(prompts)} answers are kept in {journal.path}, "
-            "the same command goes on from there"
+            "repeat the command to resume"
         ) from None
     finally:
         journal.close()

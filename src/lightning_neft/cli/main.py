@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line after the program's name; that of the process by default.
 
     Returns:
-        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C, or 143 after SIGTERM; a
+        The exit code: 0, or 2 for an error that the user can fix, or 130 after Ctrl-C, or 143 after SIGTERM; a
         verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)

@@ -77,7 +77,7 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
-    # The sanity check goes over all held-out samples: it tells the loss of the base, against which the run is measured.
+    # The sanity check goes over all held-out samples: it gives the loss of the base model, the reference for the run.
     "num_sanity_val_steps": -1,
     "default_root_dir": "runs",
 }
@@ -141,27 +141,30 @@ class Program(LightningCLI):
         )
         parser.add_argument("--task", type=Task, default="causal_lm", help="What the model learns.")
         parser.add_argument(
-            "--clean_loss", type=int, default=50, help="Measure the loss without noise every so many steps; 0: never."
+            "--clean_loss",
+            type=int,
+            default=50,
+            help="Interval in steps of measuring the loss without noise; 0: never.",
         )
         parser.add_argument(
             "--samples",
             type=int,
             default=3,
-            help="Answers to held-out prompts at each validation; 0: at the end alone.",
+            help="Answers to validation prompts printed at each validation; 0: only at the end.",
         )
         parser.add_argument(
             "--global_batch_size",
             type=int | None,
-            help="Rows of an optimiser step over all devices: sets accumulation, and data.batch_size is the most that "
-            "a device takes at a time.",
+            help="Rows per optimiser step over all devices; sets the gradient accumulation. data.batch_size is the "
+            "maximum per device and batch.",
         )
-        parser.add_argument("--card", type=dict | None, help="What a recipe says about itself; changes nothing.")
+        parser.add_argument("--card", type=dict | None, help="Card of a recipe; has no effect on the run.")
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.add_argument(
-            "--name", type=str | None, help="Folder of the run; the name of the last config by default."
+            "--name", type=str | None, help="Name of the run folder; default: the name of the last config."
         )
-        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
+        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from: last, or a path.")
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
         read_whole_numbers_first(parser)
@@ -208,8 +211,8 @@ class Program(LightningCLI):
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
-                f"neftune.scope={noise.scope} tells prompts by their missing labels, which data.prompt_loss="
-                f"{self.datamodule.prompt_loss:g} gives them; leave one of the two away"
+                f"neftune.scope={noise.scope} detects prompts by their masked labels, but data.prompt_loss="
+                f"{self.datamodule.prompt_loss:g} trains on them; omit one of the two"
             )
 
     @override

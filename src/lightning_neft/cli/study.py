@@ -40,7 +40,7 @@ _OWN = {
     "--name": "--out",
     "--trainer.default_root_dir": "--out",
     "--trainer.logger": "--out",
-    "--ckpt_path": "the same command again: it goes on where it stopped",
+    "--ckpt_path": "the same command again, which resumes the study",
 }
 # Keys of the program whose names are near to those of the verb's own options.
 _LIKE_OURS = ("--samples",)
@@ -78,7 +78,7 @@ def run(verb: str, args: Sequence[str]) -> int:
             result = _run(plan, options, rest)
         except Stopped as stopped:
             at = f"; alpha {stopped.arm.alpha:g}, seed {stopped.arm.seed} is saved" if stopped.arm else ""
-            line = f"study stopped by {stopped.signal.name}{at}; the same command goes on"
+            line = f"study stopped by {stopped.signal.name}{at}; repeat the command to resume"
             print(f"lightning_neft: {line}", file=sys.stderr)
             return 128 + stopped.signal
     if options.json:
@@ -167,7 +167,7 @@ def _storage_errors() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise ConfigError(
-            f"the storage does not answer: {error.__cause__ or error}; once it does, the same command goes on"
+            f"the storage does not answer: {error.__cause__ or error}; repeat the command once it does"
         ) from error
 
 

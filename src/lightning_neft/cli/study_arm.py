@@ -36,7 +36,7 @@ _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
 def describe(args: tuple[str, ...], connection: Connection) -> None:
-    """Send what the worker has to know of a config: a dictionary, or `Failed` if there is something to put right.
+    """Send what the worker has to know of a config: a dictionary, or `Failed` with an error that the user can fix.
 
     Args:
         args: The command line of a fit.
@@ -55,7 +55,7 @@ def describe(args: tuple[str, ...], connection: Connection) -> None:
 def _description(program: Program) -> dict[str, Any]:
     data = program.datamodule
     if data.prepared.held_out is None:
-        raise ConfigError("study compares losses on held-out samples: give data.val_size or data.val_split")
+        raise ConfigError("study compares losses on a validation set; give data.val_size or data.val_split")
     steps = optimizer_steps(program.trainer, data)
     if steps is None:
         raise ConfigError("study compares arms at equal steps: give trainer.max_steps or trainer.max_epochs")
@@ -148,7 +148,8 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         }
         if not math.isfinite(record["held_out_loss"]):
             raise ConfigError(
-                f"its held-out loss is {record['held_out_loss']}: the training diverged; a smaller model.learning_rate?"
+                f"its held-out loss is {record['held_out_loss']}: the training diverged; "
+                "try a smaller model.learning_rate"
             )
         write_record(task.folder, record)
     except StoppedBySignal as stopped:

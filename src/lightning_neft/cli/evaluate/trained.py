@@ -78,7 +78,7 @@ class TrainedProgram:
         call = _Within(work)
         trainer.callbacks.append(call)  # type: ignore[attr-defined]
         with quiet(), ctrl_c_raises(), warnings.catch_warnings():
-            # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
+            # Nothing is resumed here, so the states of callbacks in the checkpoint are not needed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
