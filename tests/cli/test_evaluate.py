@@ -69,7 +69,7 @@ def test_the_table_for_people_and_the_file(outputs: str, capsys: pytest.CaptureF
     assert main(args) == 0
     printed = capsys.readouterr().out
     assert "my/alpha5: 3 outputs, 0 of them empty" in printed
-    assert "first 6 words, 1 shorter outputs left out" in printed
+    assert "first 6 words, 1 shorter outputs omitted" in printed
     result = read_result(Path("results/my-alpha5-text_statistics.json"))
     assert (result["n_short"], result["first_k_tokens"]) == (1, 6)
     assert result["mean_tokens"] > result["mean_words"]
@@ -225,7 +225,7 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         ),
         (
             ["--clean-loss", "--data.source=outputs.json", "--data.val_size=0"],
-            "there are no held-out samples to compare",
+            "there is no validation set to compare",
         ),
         (
             ["--memorization", "--data.source=texts.csv", "--task=sequence_classification"],

@@ -74,7 +74,7 @@ def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.Ca
     assert main([*args, "--limit", "1"]) == 0
     shown = capsys.readouterr().out
     assert "toy_choice" in shown
-    assert "no number to compare with published ones" in shown
+    assert "not comparable with published numbers" in shown
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lightning_neft.cli.answer_journal import AnswerJournal
-from lightning_neft.cli.chat import visible
 from lightning_neft.cli.main import main
 from lightning_neft.cli.prompt_file import read_prompts
+from lightning_neft.common.escaping import visible
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
@@ -157,7 +157,7 @@ def test_an_interrupted_file_goes_on_and_ends_as_the_unbroken_one(
     assert main([*command, "--output=o.json"]) == 130
     (line,) = told(capsys.readouterr().err)
     assert line == (
-        "lightning_neft: stopped; 3 of 7 answers are kept in o.json.partial.jsonl, the same command goes on from there"
+        "lightning_neft: stopped; 3 of 7 answers are kept in o.json.partial.jsonl, repeat the command to resume"
     )
     assert not (folder / "o.json").exists()
     journal = folder / "o.json.partial.jsonl"
@@ -165,7 +165,7 @@ def test_an_interrupted_file_goes_on_and_ends_as_the_unbroken_one(
     journal.write_text(journal.read_text() + '{"index": 0, "outp')
     assert main([*command, "--output=o.json", "--max_new_tokens=5"]) == 2
     (line,) = told(capsys.readouterr().err)
-    assert "holds 3 answers of another model, other settings or other prompts; give --overwrite to start anew" in line
+    assert "holds 3 answers of another model, other settings or other prompts; give --overwrite to start over" in line
     assert main([*command, "--output=o.json", "--batch_size=2"]) == 130
     assert main([*command, "--output=o.json"]) == 0
     assert broken.asked == [7, 4, 1]
@@ -308,7 +308,7 @@ def test_a_chat_goes_on_after_ctrl_c_and_after_a_message_that_is_too_long(
 
 
 def test_an_answer_cannot_steer_the_terminal() -> None:
-    assert visible("a\x1b[2J\x07b\r\n\tc\u202e\x9b") == "a[2Jb\n\tc"
+    assert visible("a\x1b[2J\x07b\r\n\tc\u202e\x9b") == "a[U+001B][2J[U+0007]b\n\tc[U+202E][U+009B]"
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_an_answer_cannot_steer_the_terminal() -> None:
         (["--model=tiny", "--batch_size=0"], "generate: --batch_size must be 1 or more, got 0"),
         (["--model=tiny", "--max_new_tokens=x"], "argument --max_new_tokens: invalid int value: 'x'"),
         (["--model=tiny", "--promt=a"], "generate: unknown option --promt; did you mean --prompt?"),
-        (["--model=tiny", "--data.source=a"], "generate: --data.source=a does not go with --model"),
+        (["--model=tiny", "--data.source=a"], "generate: --data.source=a cannot be combined with --model"),
         (["--model=tiny", "--input=p.json", "--output=p.json"], "--output p.json is an input of this command (p.json)"),
         (["--model=tiny", "--input=p.json", "--output=."], "--output . is a folder; give a file"),
         (["--model=tiny", "--input=n.json", "--output=o.json"], "n.json does not exist"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -67,6 +68,31 @@ def test_help_imports_nothing_heavy_and_is_fast(args: list[str]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("args", [["--help"], *([verb, "--help"] for verb in VERBS)])
+def test_help_fits_the_terminal(args: list[str], columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = static_help(args)
+    assert text is not None
+    long = [line for line in text.splitlines() if len(line) > columns]
+    # One word, such as the names of several options, is not broken.
+    assert [line for line in long if len(line) > 80] == []
+    assert columns < 80 or not long
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_stay_commands_where_they_are_broken(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def examples(columns: int) -> list[list[str]]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        text = static_help([verb, "--help"])
+        assert text is not None
+        commands = text.partition("\nexamples\n")[2].partition("\n\n")[0].replace("\\\n", " ").splitlines()
+        return [shlex.split(command) for command in commands]
+
+    assert examples(60) == examples(100)
+    assert all(command[0] == "lightning_neft" for command in examples(60))
+
+
 def test_the_module_runs_as_the_program_does() -> None:
     start = time.perf_counter()
     done = subprocess.run(
@@ -111,12 +137,13 @@ def test_every_example_of_the_short_help_parses(verb: str, tmp_path: Path) -> No
         r"^  lightning_neft (\w+) (.*--config .*)$", text.partition("\nexamples\n")[2], flags=re.MULTILINE
     )
     assert examples
+    assert verb in {found for found, _ in examples}
     for found, options in examples:
-        assert found == verb
+        assert found in OF_PROGRAM
         args = [argument for argument in options.split() if argument != "my_data.json"]
         args = [f"{argument}=toy" if argument == "--data.source" else argument for argument in args]
         with quiet():
-            base = Program(verb, [*args, f"--data.cache_dir={tmp_path}"]).config.model.base
+            base = Program(found, [*args, f"--data.cache_dir={tmp_path}"]).config.model.base
         assert Path(base).parent == tmp_path / "tiny" if "--tiny" in args else base == "tiny"
 
 

@@ -81,7 +81,7 @@ def test_a_base_that_is_not_finite_ends_before_or_at_the_first_step(
     when = "held-out loss is nan before the first step" if sanity == "-1" else "training loss is not finite at step 1"
     assert when in line
     assert "(model.base=base)" in line
-    assert line.endswith("; there is no checkpoint from before")
+    assert line.endswith("; there is no earlier checkpoint")
     assert not list(folder.rglob("*.ckpt"))
     assert main(["export", "--model=base", "--output=out"]) == 2
     assert "not finite in float32 (model.norm.weight)" in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
     assert main([*FIT, *short, "--trainer.default_root_dir=other", "--ckpt_path=a.ckpt"]) == 0
     printed = capsys.readouterr()
     assert line_of(printed.err) == (
-        "lightning_neft: nothing was left to train: a.ckpt is of step 2, where this run ends (trainer.max_epochs=1); "
+        "lightning_neft: nothing is left to train: a.ckpt is of step 2, where this run ends (trainer.max_epochs=1); "
         "give more steps, epochs or time"
     )
     assert "last checkpoint (step 2): a.ckpt" in printed.out

@@ -62,7 +62,7 @@ def test_a_file_of_answers_goes_on_after_each_way_to_end(generating: Callable[[s
             (line,) = own_lines(log.read_text())
             assert line == (
                 f"lightning_neft: stopped; {found} of 20 answers are kept in o.json.partial.jsonl, "
-                "the same command goes on from there"
+                "repeat the command to resume"
             )
         assert not (folder / "o.json").exists()
     assert generating("o.json") == 0
@@ -91,8 +91,7 @@ def test_a_judging_that_is_stopped_pays_for_nothing_twice(number: int, code: int
         assert process.send(number) == code
         assert 10 < sum(server.answered.values()) < 80
         assert own_lines((folder / "log").read_text()) == [
-            "lightning_neft: stopped; the verdicts so far are kept in out/verdicts.sqlite, "
-            "the same command goes on from there"
+            "lightning_neft: stopped; the verdicts so far are kept in out/verdicts.sqlite, repeat the command to resume"
         ]
         assert sorted(path.name for path in (folder / "out").iterdir()) == ["verdicts.sqlite", "verdicts.sqlite.lock"]
         assert main(command) == 0

@@ -154,7 +154,7 @@ def test_a_study_that_is_asked_to_stop_saves_its_arm_and_goes_on(
     command = [*options, "--alphas=0,5", "--seeds=1", *at_arm(alpha=5.0, batch=1, what=name, marker=folder / "stopped")]
     assert main(["study", *command]) == code
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft")]
-    assert lines == [f"lightning_neft: study stopped by {name}; alpha 5, seed 0 is saved; the same command goes on"]
+    assert lines == [f"lightning_neft: study stopped by {name}; alpha 5, seed 0 is saved; repeat the command to resume"]
     assert (folder / "out/arms/alpha-5-seed-0/version_0/checkpoints/last.ckpt").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert main(["study", *command]) == 0
@@ -295,7 +295,7 @@ def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: li
         ),
         (["--alphas=0,5", "--storage=nonsense"], "it is not a database URL"),
         (["--alphas=0,5", "--data.source=missing.json"], "missing.json"),
-        (["--alphas=0,5", "--data.val_size=0", "--data.source=data.json"], "study compares losses on held-out samples"),
+        (["--alphas=0,5", "--data.val_size=0", "--data.source=data.json"], "study compares losses on a validation set"),
         (["--alphas=0,5", "--model.learning_rat=1"], "did you mean model.learning_rate?"),
     ],
 )

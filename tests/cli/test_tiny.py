@@ -83,10 +83,10 @@ def test_the_smoke_run_says_what_it_is_and_what_it_leaves_out(
     built(*large)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
     assert lines == [
-        "lightning_neft: large-tiny is a smoke run: 2 steps of random weights on 12 toy samples; it shows that all "
-        "works together and says nothing about quality",
-        "lightning_neft: model.quantization=nf4 needs a CUDA device: the smoke run trains the adapters on weights that "
-        "are not quantised",
+        "lightning_neft: large-tiny is a 2-step smoke test with random weights on 12 toy samples; it checks that the "
+        "parts work together and says nothing about quality",
+        "lightning_neft: model.quantization=nf4 needs a CUDA device; the smoke test trains the adapters on "
+        "unquantised weights",
     ]
 
 

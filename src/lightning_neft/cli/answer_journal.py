@@ -1,4 +1,4 @@
-"""Answers that are kept as they are made, so that an interrupted file goes on where it stopped."""
+"""Stores each answer as soon as it is generated, so that an interrupted file can be resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VALUES = 64
 
 
 class AnswerJournal:
-    """The answers to the prompts of a file so far, in `OUTPUT.partial.jsonl` beside the output.
+    """The answers to the prompts of a file so far, in `OUTPUT.partial.jsonl` next to the output.
 
     The first line is the fingerprint of model, settings and prompts; each further one an answer with the number of its
     prompt. A line that was cut short is made again.
@@ -43,7 +43,7 @@ class AnswerJournal:
         if lines and known != identity and not start_anew:
             raise ConfigError(
                 f"{self.path} holds {len(lines) - 1} answers of another model, other settings or other prompts; "
-                "give --overwrite to start anew, or another --output"
+                "give --overwrite to start over, or another --output"
             )
         if known == identity:
             self.answers = {line["index"]: line["output"] for line in lines[1:]}

@@ -44,7 +44,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
     """
     if options.model is not None:
         if rest:
-            raise ConfigError(f"{verb}: {rest[0]} does not go with --model; leave it out, or give --config instead")
+            raise ConfigError(f"{verb}: {rest[0]} cannot be combined with --model; omit it, or give --config instead")
         from lightning_neft.generation.sources import open_answerer
 
         return open_answerer(

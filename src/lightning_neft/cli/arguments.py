@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from typing_extensions import override
 
+from lightning_neft.common.near_names import did_you_mean, nearest
 from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
 
@@ -69,7 +69,7 @@ class VerbParser(ArgumentParser):
         for argument in rest:
             name = argument.partition("=")[0]
             # The program's own keys of one word are further away than that.
-            if argument.startswith("--") and "." not in name and get_close_matches(name, self._known, cutoff=0.8):
+            if argument.startswith("--") and "." not in name and nearest(name, self._known, cutoff=0.8):
                 raise ConfigError(f"{self.verb}: {self._unknown(argument)}")
         return options, rest
 
@@ -96,9 +96,7 @@ class VerbParser(ArgumentParser):
         if not argument.startswith("-"):
             return f"unexpected argument {argument!r}; options are {', '.join(known)}"
         name = argument.partition("=")[0]
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"options are {', '.join(known)}"
-        return f"unknown option {name}; {hint}"
+        return f"unknown option {name}; {did_you_mean(name, known, 'options are ' + ', '.join(known))}"
 
 
 def _path(text: str) -> Path:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from lightning_neft.common.escaping import is_utf8
+from lightning_neft.common.escaping import is_utf8, visible
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lightning_neft.generation.answering import Answerer
 
-__all__ = ["chat", "visible"]
+__all__ = ["chat"]
 
 _COMMANDS = "/reset forgets what was said, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 
@@ -49,16 +49,6 @@ def chat(answerer: Answerer, max_new_tokens: int | None = None) -> None:
             console.print(Text(f"there is no {line.split()[0]}; {_COMMANDS}", style="dim"), soft_wrap=True)
         elif line:
             said = _answer(answerer, console, [*said, Message("user", line)], max_new_tokens)
-
-
-def visible(text: str) -> str:
-    r"""Return a text without control characters, with which an answer could steer the terminal.
-
-    Example:
-        >>> visible("a\x1b[2Jb")
-        'a[2Jb'
-    """
-    return "".join(character for character in text if character in "\n\t" or character.isprintable())
 
 
 def _read(console: Console) -> str | None:

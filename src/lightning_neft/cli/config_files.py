@@ -1,9 +1,11 @@
-"""Config files of a command line: found, read without surprises, with their paths expanded."""
+"""Config files of a command line: found, read without surprises, their paths expanded and their classes importable."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,14 @@ from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.recipes.locate import find_recipe, recipe_name, recipes_folder
 
-__all__ = ["PARSER_MODE", "expand_paths", "last_recipe", "resolve_configs", "run_name"]
-
+__all__ = [
+    "PARSER_MODE",
+    "expand_paths",
+    "last_recipe",
+    "make_local_classes_importable",
+    "resolve_configs",
+    "run_name",
+]
 
 # For `parser_mode`: a name of our own, so that other parsers in this process read as before.
 PARSER_MODE = "lightning_neft"
@@ -36,6 +44,8 @@ def _load(text: str) -> Any:
 set_loader(PARSER_MODE, _load, exceptions=(yaml.YAMLError,))
 
 
+# The first part of a class path, such as that of `my_callbacks.EarlyNoise`.
+_MODULE = re.compile(r"(?<![\w./-])([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)+")
 # What the names of paths end with: default_root_dir, dirpath, save_dir, the options of loggers and callbacks.
 _ENDINGS = ("dir", "path", "folder", "file", "root")
 # These are expanded where they are read, and stay as they were given in what is saved.
@@ -124,3 +134,22 @@ def last_recipe(files: Sequence[Path]) -> str | None:
     folder = recipes_folder().resolve()
     found = [file for file in files if file.resolve().is_relative_to(folder)]
     return recipe_name(found[-1]) if found else None
+
+
+def make_local_classes_importable(texts: Sequence[str]) -> None:
+    """Append the current folder to the module path if a class path names a module in it that is found nowhere else.
+
+    `python -m` has it there always, the installed program never. At the end, and only where needed: no file that
+    happens to lie there takes the place of a library.
+
+    Args:
+        texts: Words of the command line and the text of configs.
+    """
+    names = {name for text in texts for name in _MODULE.findall(text)}
+    here = Path.cwd()
+    if any(_is_module(here, name) and find_spec(name) is None for name in names):
+        sys.path.append(str(here))
+
+
+def _is_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()

@@ -1,4 +1,4 @@
-"""One line for what the user can put right: no usage, no traceback."""
+"""Errors that the user can fix, as one line without usage or traceback."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib import import_module
 from pickle import UnpicklingError
 
 from lightning_neft.common.escaping import escaped
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.secrets import MASK, is_secret, mask_message
 from lightning_neft.errors import NEFTError
 
@@ -35,7 +35,7 @@ _OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ do
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line about an error that the user can put right, or None if it is a bug of the program.
+    """Return one line about an error that the user can fix, or None if it is a bug of the program.
 
     It may hold words of strangers, such as a column's name, so nothing in it steers a terminal; and values that were
     given, among them secrets, so those are masked.
@@ -86,7 +86,9 @@ def explain_argument_error(message: str) -> str:
         return _one_line(text)
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
     if file := re.search(r"Unable to load config ['\"]([^'\"]+)", text):
-        return f"{key}: {file[1]!r} is no YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
+        return (
+            f"{key}: {file[1]!r} is not a YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"
+        )
     if inner := _INNER_VALUE.search(text):
         path, name, expected_type, given = inner.groups()
         shown = MASK if is_secret(name, given) else given
@@ -149,8 +151,7 @@ def _hint(text: str, option: str) -> str:
         return ""
     module, _, name = path[1].rpartition(".")
     parameters = list(inspect.signature(getattr(import_module(module), name)).parameters)
-    near = get_close_matches(option, parameters, n=1)
-    return f" of {name}; did you mean {near[0]}?" if near else f" of {name}; it has {', '.join(parameters)}"
+    return f" of {name}; {did_you_mean(option, parameters, 'it has ' + ', '.join(parameters))}"
 
 
 def _module_of_raise(error: BaseException) -> str:

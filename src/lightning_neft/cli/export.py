@@ -76,7 +76,7 @@ def run(verb: str, args: Sequence[str]) -> None:
         if source.facts.template is not None and not has_template:
             print(
                 f"the template {source.facts.template} cannot be written as a chat template that gives the ids of the "
-                "training: word prompts with lightning_neft generate",
+                "training; to render prompts, use lightning_neft generate",
                 file=sys.stderr,
             )
         if options.output:
@@ -87,7 +87,7 @@ def run(verb: str, args: Sequence[str]) -> None:
 
 def _check(options: Namespace, rest: Sequence[str]) -> None:
     if options.model is not None and rest:
-        raise ConfigError(f"export: {rest[0]} does not go with --model; leave it out, or give --config instead")
+        raise ConfigError(f"export: {rest[0]} cannot be combined with --model; omit it, or give --config instead")
     if options.model is None and not any(argument.partition("=")[0] == "--ckpt_path" for argument in rest):
         raise ConfigError(
             "export needs a trained model: --model FOLDER, or --config FILE_OR_RECIPE with --ckpt_path last "
@@ -102,7 +102,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         try:
             validate_repo_id(options.push)
         except HFValidationError as error:
-            raise ConfigError(f"export: --push {options.push!r} is no name of a repository: {error}") from error
+            raise ConfigError(f"export: --push {options.push!r} is not the name of a repository: {error}") from error
     if options.output is None:
         return
     folder: Path = options.output
@@ -162,7 +162,6 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
     # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
-    from lightning_neft.cli.program_inputs import input_paths
     from lightning_neft.hub.names import resolve_base
 
     program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
@@ -170,7 +169,7 @@ def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Sou
     if options.output is not None:
         _check_outside(options.output, checkpoint, "the checkpoint that is exported")
         _check_outside(options.output, Path(resolve_base(program.model.base)), "the base of the model that is exported")
-        for path in input_paths(program):
+        for path in program.input_paths:
             _check_outside(options.output, path, "the data of the run")
     run = checkpoint.resolve().parents[1]
     # What the run was trained with, not what this command line says; that where the checkpoint lies somewhere else.

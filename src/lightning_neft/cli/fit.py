@@ -69,7 +69,7 @@ def execute(verb: str, program: Program) -> Any:
     Raises:
         StoppedBySignal: A signal ended it.
         KeyboardInterrupt: If the user stopped it outside of the training.
-        NEFTError: What the user can put right, also where the clean-up after it failed.
+        NEFTError: An error that the user can fix, also where the clean-up after it failed.
     """
     if program.trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -101,7 +101,7 @@ def execute(verb: str, program: Program) -> Any:
         told = ", ".join(f"trainer.{name}={most}" for name, most in limits if most not in (None, -1))
         _say(
             program.trainer,
-            f"nothing was left to train: {checkpoint} is of step {program.trainer.global_step}, where this run ends "
+            f"nothing is left to train: {checkpoint} is of step {program.trainer.global_step}, where this run ends "
             f"({told or 'trainer.max_time'}); give more steps, epochs or time",
         )
     if _wants_validation(program):

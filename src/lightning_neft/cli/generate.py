@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.cli.process import Terminated
 from lightning_neft.cli.program_keys import check_early
-from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.common.escaping import visible
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
 
@@ -75,7 +76,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     if options.prompt is not None and options.input is not None:
         raise ConfigError("generate: --prompt and --input do not go together; give one of them, or neither for a chat")
     if options.prompt is not None and not options.prompt.strip():
-        raise ConfigError("generate: --prompt is empty; leave it away for a chat")
+        raise ConfigError("generate: --prompt is empty; omit it for a chat")
     if options.prompt is None and options.input is None and (sys.stdin is None or sys.stdin.closed):
         raise ConfigError(
             "generate: the standard input is closed, so nobody can chat; give --prompt, or --input with --output"
@@ -109,7 +110,6 @@ def _settings(answerer: Answerer, max_new_tokens: int | None) -> str:
 
 
 def _answer_prompt(answerer: Answerer, options: Namespace) -> None:
-    from lightning_neft.cli.chat import visible
     from lightning_neft.data.conversation import Conversation, Message
 
     asked = Conversation((Message("user", options.prompt),))
@@ -159,7 +159,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     except (KeyboardInterrupt, Terminated) as stop:
         raise type(stop)(
             f"stopped; {len(journal.answers)} of {len(prompts)} answers are kept in {journal.path}, "
-            "the same command goes on from there"
+            "repeat the command to resume"
         ) from None
     finally:
         journal.close()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
 
 from lightning_neft.common.config_text import compose_config
+from lightning_neft.common.near_names import nearest
 from lightning_neft.errors import ConfigError
 
 __all__ = ["KnownKeys", "check_keys", "keys_given"]
@@ -61,11 +61,11 @@ class KnownKeys:
         siblings = {_name(known): known for known in self.leaves | self.groups if known.rpartition(".")[0] == section}
         if alike := self._of_its_words(key, with_section=True):
             return f"did you mean {' or '.join(alike)}?"
-        if near := get_close_matches(name, siblings, n=1):
-            return f"did you mean {siblings[near[0]]}?"
+        if near := nearest(name, siblings):
+            return f"did you mean {siblings[near]}?"
         # Perhaps the section is wrong or missing.
-        if near := get_close_matches(name, {_name(known) for known in self.leaves}, n=1, cutoff=0.8):
-            elsewhere = [known for known in self.leaves if _name(known) == near[0]]
+        if near := nearest(name, {_name(known) for known in self.leaves}, cutoff=0.8):
+            elsewhere = [known for known in self.leaves if _name(known) == near]
             return f"did you mean {' or '.join(sorted(elsewhere, key=_depth))}?"
         if not section and (alike := self._of_its_words(key, with_section=False)):
             return f"did you mean {' or '.join(alike)}?"

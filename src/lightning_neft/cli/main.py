@@ -7,13 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from difflib import get_close_matches
 from importlib import import_module
 
-from lightning_neft.cli.environment import check_environment
 from lightning_neft.cli.help import OF_FIT, VERBS, static_help
-from lightning_neft.cli.sigterm import Terminated, sigterm_raises
+from lightning_neft.cli.process import Terminated, check_environment, sigterm_raises
 from lightning_neft.common.escaping import is_utf8
+from lightning_neft.common.near_names import did_you_mean
 
 __all__ = ["main"]
 
@@ -49,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line after the program's name; that of the process by default.
 
     Returns:
-        The exit code: 0, or 2 for something that the user can put right, or 130 after Ctrl-C, or 143 after SIGTERM; a
+        The exit code: 0, or 2 for an error that the user can fix, or 130 after Ctrl-C, or 143 after SIGTERM; a
         verb may have others.
     """
     args = list(sys.argv[1:] if args is None else args)
@@ -96,8 +95,7 @@ def _run(args: list[str]) -> int:
         return 0
     verb, *rest = args
     if verb not in VERBS:
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
+        hint = did_you_mean(verb, VERBS, f"the verbs are {', '.join(VERBS)}")
         return _fail(f"unknown verb {verb!r}; {hint}")
     try:
         with nullcontext() if verb in _OWN_SIGNALS else sigterm_raises():

@@ -17,19 +17,21 @@ class NoiseOptions:
 
     Args:
         alpha: Strength; the paper tried 5, 10 and 15.
-        distribution: What the noise is drawn from.
-        length: Length in the scale alpha / sqrt(length * width): the true one of each sequence, the padded one of the
-            batch, or a fixed number.
-        scope: Tokens that get noise; in an encoder-decoder the prompt is the encoder's, the response the decoder's.
-        scale: The paper's, or relative to the size of the embedded tokens: noise-to-signal is then
+        distribution: Distribution of the noise.
+        length: Length in the scale alpha / sqrt(length * width): the true length of each sequence, the padded length of
+            the batch, or a fixed number.
+        scope: Tokens that get noise; in an encoder-decoder the encoder reads the prompt, the decoder the response.
+        scale: The paper's scale, or one relative to the norm of the embedded tokens: the noise-to-signal ratio is then
             alpha / sqrt(3 length) / reference_norm on any model.
         reference_norm: With the relative scale, the token norm of the model that alpha is meant for (see doctor).
-        antithetic: See each sample twice in its batch, with a noise and its opposite: about twice the time and memory.
-        target: Name of the embedding module, or several; found by itself if null.
+        antithetic: Put each sample into its batch twice, with a noise and its negative: about twice the time
+            and memory.
+        target: Name of the embedding module, or several; detected if null.
         schedule: How alpha changes over the run.
         warmup: Share of the run in which alpha rises from 0.
-        seed: Seed of the noise; the one of seed_everything if null.
-        required: Training batches that have to get noise: always all, the first of the fit, or one in each epoch.
+        seed: Seed of the noise; seed_everything if null.
+        required: Training batches in which noise must be applied: all (always), the first of the fit, or one in each
+            epoch.
     """
 
     alpha: float = 5.0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import lightning as L
-from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar, TQDMProgressBar
@@ -29,26 +26,33 @@ from lightning_neft.callbacks.signals import StopOnSignal
 from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
 from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.callbacks.token_rate import TokenRate
-from lightning_neft.cli.config_files import PARSER_MODE, expand_paths, last_recipe, resolve_configs, run_name
+from lightning_neft.cli.config_files import (
+    PARSER_MODE,
+    expand_paths,
+    last_recipe,
+    make_local_classes_importable,
+    resolve_configs,
+    run_name,
+)
 from lightning_neft.cli.errors import explain_instantiation
 from lightning_neft.cli.keys import KnownKeys, check_keys
-from lightning_neft.cli.local_classes import make_local_classes_importable
-from lightning_neft.cli.monitors import check_monitors, logged_metrics
 from lightning_neft.cli.noise_options import NoiseOptions
+from lightning_neft.cli.option_values import check_values, read_whole_numbers_first
 from lightning_neft.cli.program_keys import LINKS
 from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
 from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
-from lightning_neft.cli.task import MODELS, task_of
+from lightning_neft.cli.task import MODELS, check_monitors, logged_metrics, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
-from lightning_neft.cli.whole_numbers import read_whole_numbers_first
-from lightning_neft.common.paths import file_in_the_way, is_address
+from lightning_neft.common.paths import file_in_the_way, user_path
 from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
+from lightning_neft.data.sources.source import local_files
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
+from lightning_neft.evaluation.result import InputFile
 from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.recipes.recipe import read_card_of_file
 from lightning_neft.saving.checkpoints import AtomicCheckpointIO
@@ -73,7 +77,7 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
-    # The sanity check goes over all held-out samples: it tells the loss of the base, against which the run is measured.
+    # The sanity check goes over all held-out samples: it gives the loss of the base model, the reference for the run.
     "num_sanity_val_steps": -1,
     "default_root_dir": "runs",
 }
@@ -83,33 +87,6 @@ _CHECKPOINT_DEFAULTS = {
     "checkpoint.filename": "best-{step}",
     "checkpoint.auto_insert_metric_name": False,
     "checkpoint.save_last": True,
-}
-# The least that options may be which Lightning takes as they are, or whose mistake it tells without their name.
-_LEAST = {
-    "trainer.gradient_clip_val": 0,
-    "trainer.check_val_every_n_epoch": 1,
-    "trainer.num_nodes": 1,
-    "trainer.min_epochs": 0,
-    "trainer.min_steps": 0,
-    "trainer.num_sanity_val_steps": -1,
-    "trainer.log_every_n_steps": 0,
-    "trainer.accumulate_grad_batches": 1,
-    "clean_loss": 0,
-    "samples": 0,
-    "seed_everything": 0,
-}
-_MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
-# The most that makes sense; beyond it a library overflows, or the machine is busy until it is out of memory.
-_MOST = {
-    # More rows than there are samples are all of them.
-    "data.batch_size": 1_000_000,
-    "global_batch_size": 1_000_000_000,
-    "data.max_length": 1_000_000_000,
-    # No layer is that wide.
-    "model.lora.r": 65_536,
-    # Each is a process.
-    "data.num_workers": _MOST_PROCESSES,
-    "trainer.devices": _MOST_PROCESSES,
 }
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
@@ -164,27 +141,30 @@ class Program(LightningCLI):
         )
         parser.add_argument("--task", type=Task, default="causal_lm", help="What the model learns.")
         parser.add_argument(
-            "--clean_loss", type=int, default=50, help="Measure the loss without noise every so many steps; 0: never."
+            "--clean_loss",
+            type=int,
+            default=50,
+            help="Interval in steps of measuring the loss without noise; 0: never.",
         )
         parser.add_argument(
             "--samples",
             type=int,
             default=3,
-            help="Answers to held-out prompts at each validation; 0: at the end alone.",
+            help="Answers to validation prompts printed at each validation; 0: only at the end.",
         )
         parser.add_argument(
             "--global_batch_size",
             type=int | None,
-            help="Rows of an optimiser step over all devices: sets accumulation, and data.batch_size is the most that "
-            "a device takes at a time.",
+            help="Rows per optimiser step over all devices; sets the gradient accumulation. data.batch_size is the "
+            "maximum per device and batch.",
         )
-        parser.add_argument("--card", type=dict | None, help="What a recipe says about itself; changes nothing.")
+        parser.add_argument("--card", type=dict | None, help="Card of a recipe; has no effect on the run.")
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.add_argument(
-            "--name", type=str | None, help="Folder of the run; the name of the last config by default."
+            "--name", type=str | None, help="Name of the run folder; default: the name of the last config."
         )
-        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to go on from: last, or a path.")
+        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from: last, or a path.")
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
         read_whole_numbers_first(parser)
@@ -206,9 +186,7 @@ class Program(LightningCLI):
         expand_paths(self.config)
         if self._is_tiny:
             say_what_is_tiny(name, before, self.config)
-        _check_range(self.config)
-        _check_places(self.config)
-        _check_filename(self.config.checkpoint.filename)
+        check_values(self.config)
         check_not_masked(self.config, without=("trainer.logger",) if self._is_alone else ())
         # Kept in the saved config, so that a run from there has the same name.
         self.config.name = self.config.name or name
@@ -233,8 +211,8 @@ class Program(LightningCLI):
         noise = self.config_init["neftune"]
         if noise is not None and noise.scope != "all" and self.datamodule.prompt_loss:
             raise ConfigError(
-                f"neftune.scope={noise.scope} tells prompts by their missing labels, which data.prompt_loss="
-                f"{self.datamodule.prompt_loss:g} gives them; leave one of the two away"
+                f"neftune.scope={noise.scope} detects prompts by their masked labels, but data.prompt_loss="
+                f"{self.datamodule.prompt_loss:g} trains on them; omit one of the two"
             )
 
     @override
@@ -270,6 +248,23 @@ class Program(LightningCLI):
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
 
+    @property
+    def input_paths(self) -> list[Path]:
+        """The files that no output may replace: those of `--config` and of the data."""
+        return [*self.config_files, *local_files(self.datamodule.options.source)]
+
+    def inputs(self) -> list[InputFile]:
+        """Return what a result records of its inputs: the files of `--config`, and the data if that is one file.
+
+        Other data (bundled, from the hub, several files) are identified by the digest in `Prepared`.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        inputs = [InputFile.read("config", path) for path in self.config_files]
+        source = user_path(self.datamodule.options.source, "data.source")
+        return [*inputs, InputFile.read("data", source)] if source.is_file() else inputs
+
     def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
         # First, because others may draw random numbers.
         yield StepSeed()
@@ -293,21 +288,6 @@ class Program(LightningCLI):
         yield StopOnSignal()
 
 
-def _check_filename(filename: str | None) -> None:
-    """Check the name of checkpoints, which Lightning formats only when it writes the first one."""
-    if filename is None:
-        return
-    if Path(filename).is_absolute() or ".." in Path(filename).parts:
-        raise ConfigError(f"checkpoint.filename {filename!r} leads out of the folder; give that as checkpoint.dirpath")
-    try:
-        for _, name, form, _ in Formatter().parse(filename):
-            if name is not None:
-                # Steps and epochs are whole numbers, metrics are not.
-                format(0 if name in ("step", "epoch") else 0.0, form or "")
-    except ValueError as error:
-        raise ConfigError(f"checkpoint.filename {filename!r}: {error}; such as 'best-{{step}}'") from error
-
-
 def _without_cluster(plugins: Any) -> list[Any]:
     given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
     kept = [plugin for plugin in given if not isinstance(plugin, ClusterEnvironment)]
@@ -319,31 +299,6 @@ def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
     for section, options in _OPTIONAL_SECTIONS.items():
         leaves += [section, *(f"{section}.{field.name}" for field in fields(options))]
     return KnownKeys([key for key in leaves if key not in LINKS], LINKS)
-
-
-def _check_range(config: Namespace) -> None:
-    values = {key: config.get(key) for key in _LEAST}
-    for key, value in values.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= _LEAST[key]:
-            raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
-    for key, most in _MOST.items():
-        value = config.get(key)
-        # A number of devices can be a text too.
-        value = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if isinstance(value, int) and value > most:
-            raise ConfigError(f"{key} must be {most} or less, got {value!r}")
-    if config.get("trainer.val_check_interval") == 0:
-        raise ConfigError("trainer.val_check_interval must be above 0, got 0; for no validation, limit_val_batches=0")
-
-
-def _check_places(config: Namespace) -> None:
-    """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
-    for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
-        if is_address(str(config.get(key))):
-            raise ConfigError(
-                f"{key} {mask_addresses(config.get(key))} is an address; runs are written to folders: mount it, or "
-                "give a folder and copy the run afterwards"
-            )
 
 
 def newest_checkpoint(root: Path, name: str, dirpath: str | None = None) -> Path:

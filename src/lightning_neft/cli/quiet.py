@@ -1,4 +1,4 @@
-"""Silence what a run would print without use to anybody; the reason stands next to each."""
+"""Silences messages of libraries that do not help a user; each with the reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MESSAGES = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out the messages above while the block runs, and transformers' progress bars outside a terminal."""
+    """Drop the messages above inside the block, and transformers' progress bars outside a terminal."""
     from transformers.utils import logging as transformers_logging
 
     loggers = [logging.getLogger(f"lightning.{name}.utilities.rank_zero") for name in ("pytorch", "fabric")]

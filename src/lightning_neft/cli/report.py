@@ -32,4 +32,4 @@ def run(verb: str, args: Sequence[str]) -> None:
 
     written = write_report(options.results, options.out, options.title, overwrite=options.overwrite)
     size = written.page.stat().st_size / 1e6
-    print(f"{written.page} ({size:.1f} MB), and {len(written.plots)} plots as PNG files beside it")
+    print(f"{written.page} ({size:.1f} MB), and {len(written.plots)} plots as PNG files next to it")

@@ -1,4 +1,4 @@
-"""What a fit is about to train, in one block before it starts, and which commands use the run when it has ended."""
+"""What a fit is about to train, printed before it starts, and the commands to use its run, printed afterwards."""
 
 from __future__ import annotations
 

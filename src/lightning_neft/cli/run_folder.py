@@ -1,4 +1,4 @@
-"""The folder `version_N` of a run, whatever its loggers: no other run's, and gone again if the run could not begin."""
+"""The folder `version_N` of a run: never shared with another run, removed if the run fails before its first step."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RunFolder:
         Nothing is made with `fast_dev_run`, which keeps nothing, or for a root with a protocol, such as s3://.
 
         Args:
-            trainer: Of the run, which goes on inside of the block; its callbacks get their places in the folder.
+            trainer: Trainer of the run inside the block; its callbacks are given their places in the folder.
         """
         keeps_nothing: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
         if keeps_nothing or not trainer.is_global_zero or "://" in self._root:

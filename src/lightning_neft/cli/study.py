@@ -8,7 +8,6 @@ import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.program_keys import check_early
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.common.secrets import mask
 from lightning_neft.errors import ConfigError
@@ -30,7 +30,7 @@ __all__ = ["run"]
 _RESULT, _REPORT = "study.json", "report.html"
 _FAILED = 1
 # In processes of their own: this one stays free of torch, and so of the device.
-_DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:run_arm"
+_DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:start_arm"
 # What arms differ in, or where the study puts them, and what says so instead.
 _OWN = {
     "--neftune": "--alphas",
@@ -40,7 +40,7 @@ _OWN = {
     "--name": "--out",
     "--trainer.default_root_dir": "--out",
     "--trainer.logger": "--out",
-    "--ckpt_path": "the same command again: it goes on where it stopped",
+    "--ckpt_path": "the same command again, which resumes the study",
 }
 # Keys of the program whose names are near to those of the verb's own options.
 _LIKE_OURS = ("--samples",)
@@ -78,7 +78,7 @@ def run(verb: str, args: Sequence[str]) -> int:
             result = _run(plan, options, rest)
         except Stopped as stopped:
             at = f"; alpha {stopped.arm.alpha:g}, seed {stopped.arm.seed} is saved" if stopped.arm else ""
-            line = f"study stopped by {stopped.signal.name}{at}; the same command goes on"
+            line = f"study stopped by {stopped.signal.name}{at}; repeat the command to resume"
             print(f"lightning_neft: {line}", file=sys.stderr)
             return 128 + stopped.signal
     if options.json:
@@ -167,7 +167,7 @@ def _storage_errors() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         raise ConfigError(
-            f"the storage does not answer: {error.__cause__ or error}; once it does, the same command goes on"
+            f"the storage does not answer: {error.__cause__ or error}; repeat the command once it does"
         ) from error
 
 
@@ -210,8 +210,8 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         # A misspelt option of the verb would be looked for among the keys of the program.
         if not name.startswith("--") or "." in name or name in _LIKE_OURS:
             continue
-        if near := get_close_matches(name, known, n=1, cutoff=0.75):
-            raise ConfigError(f"study: unknown option {name}; did you mean {near[0]}?")
+        if hint := did_you_mean(name, known, cutoff=0.75):
+            raise ConfigError(f"study: unknown option {name}; {hint}")
     return options, tuple(rest)
 
 

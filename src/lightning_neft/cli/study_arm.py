@@ -8,8 +8,8 @@ import math
 import sys
 import time
 import traceback
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
+from runpy import run_module
 from typing import Any
 
 import yaml
@@ -19,7 +19,6 @@ from lightning_neft.callbacks.signals import StoppedBySignal
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.program import Program, newest_checkpoint
-from lightning_neft.cli.program_inputs import inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
@@ -28,16 +27,16 @@ from lightning_neft.study.child import Failed, ReportToStudy
 from lightning_neft.study.measure import measure, read_curves
 from lightning_neft.study.pairing import Fingerprint
 
-__all__ = ["describe", "run_arm"]
+__all__ = ["describe", "run_arm", "start_arm"]
 
-_MODULE = "lightning_neft.cli.study_arm"
-
+# What every rank of an arm runs.
+_RANK = "lightning_neft.cli.study_rank"
 # Where arms differ from each other, and from the same study in another folder.
 _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
 def describe(args: tuple[str, ...], connection: Connection) -> None:
-    """Send what the worker has to know of a config: a dictionary, or `Failed` if there is something to put right.
+    """Send what the worker has to know of a config: a dictionary, or `Failed` with an error that the user can fix.
 
     Args:
         args: The command line of a fit.
@@ -56,7 +55,7 @@ def describe(args: tuple[str, ...], connection: Connection) -> None:
 def _description(program: Program) -> dict[str, Any]:
     data = program.datamodule
     if data.prepared.held_out is None:
-        raise ConfigError("study compares losses on held-out samples: give data.val_size or data.val_split")
+        raise ConfigError("study compares losses on a validation set; give data.val_size or data.val_split")
     steps = optimizer_steps(program.trainer, data)
     if steps is None:
         raise ConfigError("study compares arms at equal steps: give trainer.max_steps or trainer.max_epochs")
@@ -71,7 +70,7 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
-        "inputs": inputs_of(program),
+        "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }
 
@@ -89,6 +88,20 @@ def _digest(program: Program) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def start_arm(task: ArmTask, connection: Connection) -> None:
+    """Run an arm in this process, as `python -m lightning_neft.cli.study_rank TASK` would.
+
+    Lightning starts the other ranks of an arm on several devices with the command of the main module, which is the
+    whole study otherwise.
+
+    Args:
+        task: The arm.
+        connection: To the worker.
+    """
+    sys.argv[1:] = [task.to_json()]
+    run_module(_RANK, {"connection": connection}, run_name="__main__", alter_sys=True)
+
+
 def run_arm(task: ArmTask, connection: Connection | None) -> None:
     """Fit an arm, from its last checkpoint on if it has one, and write what became of it into its folder.
 
@@ -99,7 +112,6 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         task: The arm.
         connection: To the worker; None on the other ranks of an arm on several devices.
     """
-    _start_ranks_with(task)
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
@@ -136,19 +148,14 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
         }
         if not math.isfinite(record["held_out_loss"]):
             raise ConfigError(
-                f"its held-out loss is {record['held_out_loss']}: the training diverged; a smaller model.learning_rate?"
+                f"its held-out loss is {record['held_out_loss']}: the training diverged; "
+                "try a smaller model.learning_rate"
             )
         write_record(task.folder, record)
     except StoppedBySignal as stopped:
         sys.exit(128 + stopped.signal)
     except Exception as error:
         _report(error, connection)
-
-
-def _start_ranks_with(task: ArmTask) -> None:
-    """Have Lightning start the other ranks of this arm; the command of this process is that of the whole study."""
-    sys.modules["__main__"].__spec__ = find_spec(_MODULE)
-    sys.argv[1:] = [task.to_json()]
 
 
 def _report(error: BaseException, connection: Connection | None) -> None:
@@ -159,7 +166,3 @@ def _report(error: BaseException, connection: Connection | None) -> None:
     lines = str(error).strip().splitlines() or [""]
     connection.send(Failed(explain(error) or f"{type(error).__name__}: {lines[0]}"))
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    run_arm(ArmTask.from_json(sys.argv[1]), None)

@@ -1,4 +1,4 @@
-"""What a study shows while it runs: its plan, the running arm, and a line for each that has ended."""
+"""The output of a study: its plan, a progress bar for the running arm, and a line for each finished arm."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ class Display:
         """Say once that other workers have the rest."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._line(f"waiting for {arms} arm{'s' * (arms > 1)} of other workers, to take over what they leave")
+            self._line(
+                f"waiting for {arms} arm{'s' * (arms > 1)} of other workers; any that they abandon are taken over"
+            )
 
     def summary(self, result: Mapping[str, Any], path: Path, page: Path) -> None:
         """Print the comparisons, and name the arms that failed or were given up."""

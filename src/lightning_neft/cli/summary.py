@@ -1,4 +1,4 @@
-"""What a fit ends with: losses, answers, and which files it has left, each with its step."""
+"""The summary of a fit: losses, answers, and the files that it wrote, each with its step."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def saved_files(trainer: L.Trainer, run_folder: RunFolder) -> Iterator[tuple[str
 
 
 def last_checkpoint(trainer: L.Trainer) -> str:
-    """Say in a few words which checkpoint a run that was broken off has left, and how to resume from it."""
+    """Return in a few words which checkpoint an interrupted run has left."""
     checkpoint = main_checkpoint(trainer)
     path = "" if checkpoint is None else checkpoint.last_model_path
     if not path or not Path(path).exists():
-        return "there is no checkpoint from before"
+        return "there is no earlier checkpoint"
     return f"the last checkpoint is from before{_of_step(Path(path))}: {path}"
 
 
@@ -78,7 +78,7 @@ _MAX_NEW_TOKENS = 64
 
 
 def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
-    """Print the held-out loss before and after, sample answers, and where the checkpoints are; on the first process."""
+    """Print the validation loss before and after, sample answers and the paths of checkpoints, on the first process."""
     if not trainer.is_global_zero:
         return
     console = Console()

@@ -1,4 +1,4 @@
-"""`--tiny`: what turns the config of any run into its smoke run, on a CPU in seconds and without a network."""
+"""`--tiny`: turns the config of any run into a 2-step smoke test, on a CPU, in seconds, without a network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from lightning_neft.common.paths import user_path
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
-from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.errors import ConfigError
+from lightning_neft.hub.base_config import check_base_config
 from lightning_neft.hub.base_models import base_models
 from lightning_neft.hub.cache import cache_folder
+from lightning_neft.hub.names import loading, resolve_base
 from lightning_neft.hub.tiny_models import tiny_model
 from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file
 
@@ -29,7 +30,7 @@ _FLAG = "--tiny"
 # Below the positions of the tiny models, and so short that the longest samples have to be cut.
 _MAX_LENGTH = 256
 _BATCH, _HELD_OUT = 2, 2
-# What a recipe needs of machines, and how long it goes on. A checkpoint after each of the two steps, to resume from.
+# Hardware and length of the run. Each of the two steps writes a checkpoint, so that resuming can be tried.
 _RUN: dict[str, Any] = {
     "trainer.accelerator": "cpu",
     "trainer.devices": 1,
@@ -74,13 +75,13 @@ def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
     """
     for argument in args:
         if argument.startswith(f"{_FLAG}="):
-            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or leave it away")
+            raise ConfigError(f"{argument}: {_FLAG} takes no value; give {_FLAG} alone, or omit it")
     rest = [argument for argument in args if argument != _FLAG]
     return rest, len(rest) < len(args)
 
 
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
-    """Return a command line with the options of the smoke run, but for those that are given there already.
+    """Return a command line with the options of the smoke test, except those that it sets itself.
 
     Args:
         args: The command line without `--tiny`.
@@ -106,20 +107,20 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
 
 
 def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
-    """Say on the standard error that this is a smoke run, and what it leaves out."""
+    """Print to standard error that this is a smoke test, and what it omits."""
     for line in _lines(name, before, after):
         print(f"lightning_neft: {line}", file=sys.stderr)
 
 
 def _lines(name: str, before: Namespace, after: Namespace) -> Iterator[str]:
     yield (
-        f"{name} is a smoke run: {after.trainer.max_steps} steps of random weights on {TINY_SAMPLES} toy samples; it "
-        "shows that all works together and says nothing about quality"
+        f"{name} is a {after.trainer.max_steps}-step smoke test with random weights on {TINY_SAMPLES} toy samples; it "
+        "checks that the parts work together and says nothing about quality"
     )
     if before.model.quantization is not None and after.model.quantization is None:
         yield (
-            f"model.quantization={before.model.quantization} needs a CUDA device: the smoke run trains the adapters on "
-            "weights that are not quantised"
+            f"model.quantization={before.model.quantization} needs a CUDA device; the smoke test trains the adapters "
+            "on unquantised weights"
         )
 
 
@@ -134,7 +135,11 @@ def _tiny_model(base: str, cache: Path) -> Path:
     for entry in base_models().values():
         if base == entry.hub_id:
             return tiny_model(entry.model_type, cache, is_tied=entry.is_tied)
-    config = load_config(base)
+    from transformers import AutoConfig
+
+    check_base_config(base)
+    with loading("config", base):
+        config = AutoConfig.from_pretrained(resolve_base(base))
     return tiny_model(str(config.model_type), cache, is_tied=config.get_text_config().tie_word_embeddings)
 
 

@@ -83,4 +83,4 @@ def show(result: dict[str, Any], console: Console) -> None:
             table.add_row(Text(name), "-" if shots is None else str(shots), Text(metric), f"{value:.4f}", shown)
     console.print(table)
     if result["provenance"]["settings"]["limit"] is not None:
-        console.print(Text("the first documents of each task only: no number to compare with published ones"))
+        console.print(Text("the first documents of each task only: not comparable with published numbers"))

@@ -56,7 +56,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     check_not_read(options, trained.files)
     if trained.data.prepared.held_out is None:
         raise DataError(
-            "there are no held-out samples to compare the training samples with; give the data.val_size or "
+            "there is no validation set to compare the training samples with; give the data.val_size or "
             "data.val_split of the training"
         )
     losses = trained.within(

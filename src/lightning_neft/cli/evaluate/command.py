@@ -7,7 +7,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,6 +17,7 @@ from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.evaluate.files import check_out, write_results
 from lightning_neft.cli.program_keys import check_early
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ConfigError
 
 __all__ = ["run"]
@@ -72,11 +72,11 @@ def run(verb: str, args: Sequence[str]) -> None:
     given = [argument.partition("=")[0] for argument in args]
     module = next((module for option, module in _KINDS.items() if option in given), None)
     if module is None:
-        near = [match for option in given for match in get_close_matches(option, _KINDS, n=1)]
-        hint = f"did you mean {near[0]}?" if near else "see lightning_neft evaluate --help"
+        hints = filter(None, (did_you_mean(option, _KINDS) for option in given))
+        hint = next(hints, "see lightning_neft evaluate --help")
         raise ConfigError(f"evaluate needs to know what: one of {', '.join(_KINDS)}; {hint}")
     if module == "text_statistics" and "--baseline" in given:
-        raise ConfigError("evaluate: --baseline is for a judge; give --judge NAME too, or leave it away")
+        raise ConfigError("evaluate: --baseline needs a judge; give --judge NAME too, or omit it")
     kind = cast("_Kind", import_module(f"lightning_neft.cli.evaluate.{module}"))
     parser = VerbParser(verb)
     kind.add_options(parser)

@@ -17,7 +17,7 @@ from rich.text import Text
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import win_rate
 from lightning_neft.cli.evaluate.files import is_of_others, numbered_files, results_folder
-from lightning_neft.cli.sigterm import Terminated
+from lightning_neft.cli.process import Terminated
 from lightning_neft.common.files import write_text
 from lightning_neft.errors import ConfigError
 
@@ -99,7 +99,7 @@ def _kept_in(ledger: Ledger) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
         raise type(stop)(
-            f"stopped; the verdicts so far are kept in {ledger.path}, the same command goes on from there"
+            f"stopped; the verdicts so far are kept in {ledger.path}, repeat the command to resume"
         ) from None
 
 
@@ -238,4 +238,4 @@ def show(result: dict[str, Any], console: Console) -> None:
         )
     )
     if total["uncounted"]:
-        console.print(Text(f"{total['uncounted']} replies came without a count of tokens", style="yellow"))
+        console.print(Text(f"{total['uncounted']} replies had no token count", style="yellow"))

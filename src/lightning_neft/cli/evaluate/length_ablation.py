@@ -127,7 +127,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(Text(f"{result['label']}: mean length of the answers to {result['variants'][0]['n_total']} prompts"))
     console.print(table)
     console.print(
-        Text("repetition: share of 2-grams that occurred before; the answers of each variant, beside this result:")
+        Text("repetition: share of 2-grams that occurred before; the answers of each variant, next to this result:")
     )
     for one in result["variants"]:
         console.print(Text(f"  {one['outputs']}"), soft_wrap=True)

@@ -77,7 +77,7 @@ def show(result: dict[str, Any], console: Console) -> None:
             lengths.add_row(unit, f"{mean:.1f}")
     console.print(lengths)
     k = result["first_k_tokens"]
-    which = f"first {k} words, {result['n_short']} shorter outputs left out" if k else "whole outputs"
+    which = f"first {k} words, {result['n_short']} shorter outputs omitted" if k else "whole outputs"
     console.print(Text(f"repetition and diversity ({which}): {kept} outputs"))
     table = Table("", "all n-grams", "paper's variant", box=None)
     for n in (2, 3, 4):

@@ -14,7 +14,6 @@ from typing_extensions import override
 from lightning_neft.callbacks.signals import ctrl_c_raises
 from lightning_neft.cli.checkpoint_option import checkpoint_of
 from lightning_neft.cli.program import ONLY_LOOKING, Program
-from lightning_neft.cli.program_inputs import input_paths, inputs_of
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
@@ -53,7 +52,7 @@ class TrainedProgram:
             self.checkpoint: Path | None = checkpoint_of(self._program)
             self.module: FineTuner = self._program.model
             self.data: TextData = self._program.datamodule
-            self.files = input_paths(self._program)
+            self.files = self._program.input_paths
             self.data.setup("validate")
         name: str = self._program.config.name
         self.label = f"{name} (not trained)" if self.checkpoint is None else name
@@ -79,7 +78,7 @@ class TrainedProgram:
         call = _Within(work)
         trainer.callbacks.append(call)  # type: ignore[attr-defined]
         with quiet(), ctrl_c_raises(), warnings.catch_warnings():
-            # Nothing goes on from the checkpoint here: its callbacks' states are not missed.
+            # Nothing is resumed here, so the states of callbacks in the checkpoint are not needed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             # weights_only: a checkpoint from somewhere else must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
@@ -89,7 +88,7 @@ class TrainedProgram:
     def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return where a result comes from: config, data, checkpoint, and the options that change it."""
         config, options = self._program.config, self.data.options
-        inputs = inputs_of(self._program)
+        inputs = self._program.inputs()
         if self.checkpoint is not None and self.checkpoint.is_file():
             inputs.append(InputFile.read("checkpoint", self.checkpoint))
         of_config = {

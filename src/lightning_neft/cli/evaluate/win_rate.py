@@ -48,7 +48,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         )
     )
     if result["n_unjudged"]:
-        console.print(Text(f"{result['n_unjudged']} pairs without a verdict left out", style="yellow"))
+        console.print(Text(f"{result['n_unjudged']} pairs without a verdict omitted", style="yellow"))
     table = Table("win rate", "%", "standard error", box=None)
     table.add_row("raw", f"{result['win_rate']:.4f}", _error(result["standard_error"]))
     rate = result["length_controlled_win_rate"]

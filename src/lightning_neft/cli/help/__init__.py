@@ -1,9 +1,15 @@
-"""Help texts that need no parser, so that they come at once; nothing heavy is imported here. One file a verb."""
+"""Help of the program and its verbs: one text file each, printed without a parser or heavy imports.
+
+In a text each paragraph and each option is one line; `static_help` wraps them to the width of the terminal.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from importlib import import_module
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 
 from lightning_neft._version import __version__
 
@@ -11,36 +17,29 @@ __all__ = ["OF_FIT", "VERBS", "static_help"]
 
 VERBS = {
     "fit": "fine-tune a model",
-    "validate": "loss and perplexity on held-out data",
-    "test": "the same, logged as test/loss and test/perplexity",
-    "predict": "answers to the held-out samples, into predictions.jsonl",
-    "preview": "what the model would be trained on: samples, lengths, padding; no weight is loaded",
-    "doctor": "where the noise would land on a model and how strong it would be; no training",
-    "recipes": "the recipes that come with the package: list, show, copy",
-    "generate": "answers to a prompt, a file of prompts, or in a chat",
-    "export": "a fine-tuned model as a plain folder for from_pretrained, or to the hub",
-    "study": "the same recipe with several alphas and seeds, in pairs, then a report",
-    "evaluate": "text statistics, memorisation, losses without noise, win rates, benchmarks",
+    "validate": "loss and perplexity on the validation set",
+    "test": "as validate, logged as test/loss and test/perplexity",
+    "predict": "answers to the validation set, written to predictions.jsonl",
+    "preview": "print training samples, lengths and padding; loads no weights",
+    "doctor": "check where noise is applied and how strong it is; no training",
+    "recipes": "list, show or copy the bundled recipes",
+    "generate": "answer a prompt or a file of prompts, or chat",
+    "export": "write a fine-tuned model for from_pretrained, or push it to the hub",
+    "study": "compare alphas over several seeds in paired runs, then report",
+    "evaluate": "text statistics, memorisation, clean losses, win rates, benchmarks",
     "report": "one HTML page from the results of evaluate and study",
 }
 
 # Those of LightningCLI, which share their options and their help.
 OF_FIT = ("fit", "validate", "test", "predict")
 
-_PROGRAM = """\
-lightning_neft: noisy-embedding fine-tuning (NEFTune) for PyTorch Lightning
-
-usage: lightning_neft VERB [--config FILE_OR_RECIPE]... [--KEY VALUE]...
-
-verbs
-{verbs}
-
-  lightning_neft VERB --help       the common options
-  lightning_neft VERB --help-all   all other options
-  lightning_neft --version
-
-try it, about a minute on a CPU, no network needed:
-  lightning_neft fit --config quickstart"""
+# Longer lines are hard to read, and below the other the texts of options have no room.
+_WIDEST, _NARROWEST = 100, 60
+# A name, two spaces or more, and what it is.
+_ENTRY = re.compile(r"  \S.*?\S {2,}(?=\S)")
+_COMMAND = "lightning_neft "
+# Names longer than this do not decide where their text continues.
+_COLUMN = 27
 
 
 def static_help(args: Sequence[str]) -> str | None:
@@ -50,12 +49,50 @@ def static_help(args: Sequence[str]) -> str | None:
         args: The command line after the program's name.
     """
     if not args or args[0] in ("-h", "--help", "help"):
-        return _PROGRAM.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items()))
-    if args[0] == "--version":
-        return f"lightning_neft {__version__}"
+        return _text("program", verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items()))
     verb = args[0]
+    if verb == "--version":
+        return f"lightning_neft {__version__}"
     if verb in VERBS and any(argument in ("-h", "--help") for argument in args[1:]):
-        module = import_module(f"{__name__}.{'fit' if verb in OF_FIT else verb}")
-        text: str = module.text(verb, VERBS[verb])
-        return text
+        return _text("fit" if verb in OF_FIT else verb, verb=verb, what=VERBS[verb])
     return None
+
+
+def _text(name: str, **values: str) -> str:
+    text = Path(__file__).with_name(f"{name}.txt").read_text(encoding="utf-8").format(**values)
+    width = min(max(get_terminal_size().columns, _NARROWEST), _WIDEST)
+    return "\n".join(_wrapped(line, width) for line in text.splitlines())
+
+
+def _wrapped(line: str, width: int) -> str:
+    r"""Return a line as several that fit; commands stay such that they can be copied.
+
+    Example:
+        >>> print(_wrapped("  --out PATH     the page or its folder", 30))
+          --out PATH     the page or
+                         its folder
+        >>> print(_wrapped("  lightning_neft report a.json --out page.html", 34))
+          lightning_neft report a.json \
+            --out page.html
+    """
+    entry = _ENTRY.match(line)
+    is_example = entry is None and line.startswith(f"  {_COMMAND}")
+    if entry is not None:
+        indent = min(entry.end(), _COLUMN)
+    else:
+        # Usage and examples continue below their options.
+        indent = 4 if is_example else line.find(_COMMAND) + 4 if _COMMAND in line[: 8 + len(_COMMAND)] else 0
+    # An option and its value stay on one line, and so do brackets.
+    glued = re.sub(r"\[[^]]*\]|--\S+ (?:\"[^\"]*\"|[^-\s]\S*)" if entry is None else r"\[[^]]*\]", _glue, line)
+    lines = wrap(
+        glued,
+        width - 2 * is_example,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return (" \\\n" if is_example else "\n").join(lines).replace("\xa0", " ")
+
+
+def _glue(found: re.Match[str]) -> str:
+    return found[0].replace(" ", "\xa0")

@@ -8,14 +8,16 @@ import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from lightning_neft.cli.fit import execute
-from lightning_neft.cli.monitors import check_monitors, logged_metrics
 from lightning_neft.cli.program import Program
+from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.task import check_monitors, logged_metrics
 from lightning_neft.errors import ConfigError
 
 
 def test_a_run_logs_the_metrics_that_can_be_watched(folder: Path, short: list[str]) -> None:
-    program = Program("fit", [*short, "--trainer.log_every_n_steps=1", "--trainer.max_epochs=2"])
-    execute("fit", program)
+    with quiet():
+        program = Program("fit", [*short, "--trainer.log_every_n_steps=1", "--trainer.max_epochs=2"])
+        execute("fit", program)
     found = {name for name in program.trainer.callback_metrics if not name.endswith(("_step", "_epoch"))}
     assert found == set(logged_metrics("causal_lm", with_noise=True))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_neft.cli.local_classes import make_local_classes_importable
+from lightning_neft.cli.config_files import make_local_classes_importable
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,117 @@
+"""Values of options: numbers read in the right type, and checks of ranges, folders and names before a run is built."""
+
+from __future__ import annotations
+
+import os
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from string import Formatter
+from typing import get_args
+
+from jsonargparse import ArgumentParser, Namespace
+
+from lightning_neft.common.paths import is_address
+from lightning_neft.common.secrets import mask_addresses
+from lightning_neft.errors import ConfigError
+
+__all__ = ["check_values", "read_whole_numbers_first"]
+
+# The minimum of options that Lightning does not check, or whose name its error lacks.
+_LEAST = {
+    "trainer.gradient_clip_val": 0,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.num_nodes": 1,
+    "trainer.min_epochs": 0,
+    "trainer.min_steps": 0,
+    "trainer.num_sanity_val_steps": -1,
+    "trainer.log_every_n_steps": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "clean_loss": 0,
+    "samples": 0,
+    "seed_everything": 0,
+}
+_MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
+# The maximum that makes sense; above it a library overflows, or the machine runs out of memory.
+_MOST = {
+    # More rows than there are samples are all of them.
+    "data.batch_size": 1_000_000,
+    "global_batch_size": 1_000_000_000,
+    "data.max_length": 1_000_000_000,
+    # No layer is that wide.
+    "model.lora.r": 65_536,
+    # Each is a process.
+    "data.num_workers": _MOST_PROCESSES,
+    "trainer.devices": _MOST_PROCESSES,
+}
+
+
+def read_whole_numbers_first(parser: ArgumentParser) -> None:
+    """Let a parser read `1` as the `int` it is wherever an option takes a `float` too.
+
+    The types of a union are tried in their order, and a float takes any number: `trainer.limit_predict_batches=1` would
+    be 1.0, all batches. Lightning writes the `int` first in its Trainer and the `float` first in its Fabric. `typing`
+    keeps the last unions that it made and gives out an equal one, so which of the two the Trainer has depends on what
+    else was imported between.
+
+    Args:
+        parser: A parser whose options have been added.
+    """
+    for action in parser._actions:
+        members = [*get_args(getattr(action, "_typehint", None))]
+        if int in members and float in members:
+            first, second = sorted((members.index(int), members.index(float)))
+            members[first], members[second] = int, float
+            # `Union[...]` could be the kept one again.
+            action._typehint = reduce(or_, members)  # type: ignore[attr-defined]
+
+
+def check_values(config: Namespace) -> None:
+    """Check values that Lightning would take, or refuse only later or without naming the option.
+
+    Raises:
+        ConfigError: If one is out of range, or a folder or name of checkpoints cannot be written.
+    """
+    _check_range(config)
+    _check_places(config)
+    _check_filename(config.checkpoint.filename)
+
+
+def _check_range(config: Namespace) -> None:
+    values = {key: config.get(key) for key in _LEAST}
+    for key, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= _LEAST[key]:
+            raise ConfigError(f"{key} must be {_LEAST[key]} or more, got {value!r}")
+    for key, most in _MOST.items():
+        value = config.get(key)
+        # A number of devices can be a text too.
+        value = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if isinstance(value, int) and value > most:
+            raise ConfigError(f"{key} must be {most} or less, got {value!r}")
+    if config.get("trainer.val_check_interval") == 0:
+        raise ConfigError("trainer.val_check_interval must be above 0, got 0; for no validation, limit_val_batches=0")
+
+
+def _check_places(config: Namespace) -> None:
+    """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
+    for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
+        if is_address(str(config.get(key))):
+            raise ConfigError(
+                f"{key} {mask_addresses(config.get(key))} is an address; runs are written to folders: mount it, or "
+                "give a folder and copy the run afterwards"
+            )
+
+
+def _check_filename(filename: str | None) -> None:
+    """Check the name of checkpoints, which Lightning formats only when it writes the first one."""
+    if filename is None:
+        return
+    if Path(filename).is_absolute() or ".." in Path(filename).parts:
+        raise ConfigError(f"checkpoint.filename {filename!r} leads out of the folder; give that as checkpoint.dirpath")
+    try:
+        for _, name, form, _ in Formatter().parse(filename):
+            if name is not None:
+                # Steps and epochs are whole numbers, metrics are not.
+                format(0 if name in ("step", "epoch") else 0.0, form or "")
+    except ValueError as error:
+        raise ConfigError(f"checkpoint.filename {filename!r}: {error}; such as 'best-{{step}}'") from error
