@@ -63,7 +63,7 @@ FIT = f"fit {_SHORT}"
 PREVIEW = "preview --data.val_size=0"
 SECONDS = 10
 PROGRAM = "lightning_neft: "
-# The group is left out of a snapshot.
+# What a snapshot has "..." for.
 FOREIGN = (
     r"cannot be loaded: (.+)",
     r"only a part of one: (.*)",
@@ -138,12 +138,12 @@ def line_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command that has to be refused, and return the one line that the program says itself."""
     capsys.readouterr()
     assert main(shlex.split(command)) == 2
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err + told.out
-    own = [line for line in told.err.splitlines() if line.startswith(PROGRAM)]
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err + printed.out
+    own = [line for line in printed.err.splitlines() if line.startswith(PROGRAM)]
     assert len(own) == 1, own
-    assert told.err.endswith(f"{own[0]}\n"), "something is told after the line"
-    assert PROGRAM not in told.out
+    assert printed.err.endswith(f"{own[0]}\n"), "something is printed after the line"
+    assert PROGRAM not in printed.out
     return own[0]
 
 
@@ -154,14 +154,15 @@ def has_word(line: str, name: str) -> bool:
 
 
 def without_foreign(line: str) -> str:
-    """Return a line without what other libraries, another Python or chance would word differently."""
+    """Return a line without what depends on other libraries, on the version of Python or on chance."""
     for pattern in FOREIGN:
-        line = re.sub(pattern, lambda found: found[0].replace(found[1], "..."), line)
+        if found := re.search(pattern, line):
+            line = f"{line[: found.start(1)]}...{line[found.end(1) :]}"
     return re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), line)
 
 
 def check(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Fail unless a case is refused: one line, nothing left behind, in a short time; return what the line says."""
+    """Fail unless a case is refused in one line, soon, with nothing left behind; return the line."""
     for name, content in {**GOOD, **case.files}.items():
         put(folder / name, content)
     before = listing(folder)

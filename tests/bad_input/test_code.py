@@ -1,4 +1,4 @@
-"""Code that comes along with a model, data, a config or a task: none of it runs, and the line says what it was.
+"""Code inside a model, data, a config or a task: none of it runs, and the command is refused.
 
 Each payload would make the file `touched` in the working directory, in which nothing may change.
 """

@@ -1,4 +1,4 @@
-"""Configs: YAML that is none, unknown keys at every level, wrong classes, and sections that contradict each other."""
+"""Configs: broken YAML, unknown keys at every level, wrong classes, and sections that contradict each other."""
 
 from __future__ import annotations
 

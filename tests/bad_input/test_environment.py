@@ -1,4 +1,4 @@
-"""Variables of launchers that are wrong, streams that are closed or full, and words that are no text."""
+"""Wrong variables of launchers, closed or full streams, and arguments that are not text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_rank_that_is_no_number_is_named(
     refused(Case(name, command, (f"{name}='x'",)))
 
 
-def test_a_job_of_several_tasks_keeps_its_looking_verbs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_several_tasks_may_preview(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an interactive job of SLURM, which sets the variable for each program in it."""
     put(folder / "data.json", RECORDS)
     monkeypatch.setenv("SLURM_NTASKS", "2")

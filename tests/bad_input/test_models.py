@@ -1,4 +1,4 @@
-"""Model folders whose numbers are none that a model can have, or would take time and memory without end."""
+"""Model folders with impossible numbers, or with numbers that would take unlimited time and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the noise: numbers that are none, that no noise can have, or that contradict each other."""
+"""Options of the noise: not a number, out of range, or contradicting each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints and model folders that are none, and places where nothing can be written."""
+"""Broken checkpoints and model folders, and places where nothing can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are huge, vanish or shrink while they are read, and places that are full or read-only."""
+"""Files that are huge, vanish or shrink while they are read, and disks that are full or read-only."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def test_a_config_of_50_megabytes_is_refused_at_once(case: Case, refused: Callab
 
 
 @pytest.mark.slow  # all of it becomes tokens before it is cut
-def test_a_sample_of_ten_million_characters_is_cut_to_the_length(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sample_of_ten_million_characters_is_truncated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(folder / "d.json", [{"instruction": "Go on.", "output": "on and " * (10 * MEGABYTE // 7)}])
     assert main([*f"{PREVIEW} --data.source=d.json --data.max_length=64 --json".split()]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -76,7 +74,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_named(
     assert not listing(folder)
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_told_with_its_line(
+def test_a_file_that_shrinks_while_it_is_read_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "".join(json.dumps(record) + "\n" for record in RECORDS)
@@ -114,7 +112,7 @@ def test_a_place_that_is_read_only_is_named(
 # The thread in which TensorBoard writes finds the disk full too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("verb", WRITERS)
-def test_a_full_disk_is_named_and_nothing_is_left_of_what_did_not_fit(
+def test_nothing_is_left_of_what_does_not_fit_a_full_disk(
     verb: str, mounted: Callable[..., Path], refused: Callable[[Case], None]
 ) -> None:
     place = mounted("size=1m")
@@ -134,7 +132,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_of_what_did_not_fit(
         ("redis://localhost", "redis://localhost"),
     ],
 )
-def test_a_storage_that_cannot_be_opened_is_named_without_its_password(
+def test_a_broken_storage_is_named_without_its_password(
     storage: str, shown: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(folder / "data.json", RECORDS)
