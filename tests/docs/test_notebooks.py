@@ -43,7 +43,7 @@ def test_code_cells_are_the_code_blocks_of_the_page(page: Path) -> None:
 
 
 @each_tutorial
-def test_a_notebook_has_the_text_of_the_page_and_no_link_to_a_page_that_it_lacks(page: Path) -> None:
+def test_a_notebook_has_its_pages_text_and_no_dead_link(page: Path) -> None:
     text = "\n".join(cells(page, "markdown"))
     without_code = re.sub(r"^```(?:python|console)\n.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
     words = re.sub(r"\]\([^)]*\)|[\[\]]", "", without_code).split()
@@ -52,7 +52,7 @@ def test_a_notebook_has_the_text_of_the_page_and_no_link_to_a_page_that_it_lacks
     assert not re.findall(r"\]\((?!https?:)[^)]*\)", text)
 
 
-def test_the_site_has_a_notebook_beside_each_tutorial_and_links_it(tmp_path: Path) -> None:
+def test_the_site_links_a_notebook_from_each_tutorial(tmp_path: Path) -> None:
     (tmp_path / "tutorials").mkdir()
     (tmp_path / "index.md").write_text("# Site\n\n```{toctree}\ntutorials/first\n```\n")
     (tmp_path / "tutorials" / "first.md").write_text("# First\n\n[The site](../index.md)\n\n```python\n1 + 1\n```\n")

@@ -8,7 +8,7 @@ from lightning_neft import EmbeddingNoise
 from pages import DOCS, blocks, script
 
 
-def test_the_example_of_an_exact_resume_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_an_exact_resume_prints_its_output(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     (block,) = blocks(DOCS / "explanation" / "randomness.md")
     exec(block.text, names)
@@ -37,7 +37,7 @@ def test_the_figure_shows_the_strengths_of_the_formula() -> None:
     assert documents[4:16].mean().item() == pytest.approx(5 / (3 * 12 * 64) ** 0.5, rel=0.02)
 
 
-def test_the_figure_of_our_evidence_shows_the_numbers_of_its_page() -> None:
+def test_the_evidence_figure_shows_the_numbers_of_its_page() -> None:
     figure = script(DOCS / "figures" / "evidence.py")
     found = figure.differences()
     table = (DOCS / "evidence.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.environment import check_environment
+from lightning_neft.cli.process import check_environment
 from lightning_neft.common.files import new_file
 from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
