@@ -57,3 +57,9 @@ def test_notes_and_lengths_are_shown():
     assert "on 20 tokens" in text
     for long in report.long:
         assert f"at 300 noise-to-signal {long.noise_to_signal:.4g} on {long.name} on samples" in " ".join(text.split())
+
+
+def test_control_characters_are_escaped():
+    _, text = printed("Llama", 100, notes=["no row for \x1b[2Jtoken"])
+    assert "\x1b" not in text
+    assert r"no row for \x1b[2Jtoken" in text

@@ -12,7 +12,6 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.program_keys import check_early
 from lightning_neft.common.near_names import nearest
 from lightning_neft.errors import ConfigError
 
@@ -101,6 +100,9 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
             "doctor needs a model to examine: give --config FILE_OR_RECIPE or --model FOLDER_OR_HUB_ID "
             "(lightning_neft doctor --help)"
         )
+    # Only a config needs jsonargparse and Lightning.
+    from lightning_neft.cli.program_keys import check_early
+
     check_early(rest)
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
