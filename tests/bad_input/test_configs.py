@@ -54,7 +54,7 @@ TEXTS = [
     yaml(
         "a cyclic anchor",
         "data: &a\n  source: *a",
-        "c.yaml, line 1: an alias stands in what it means",
+        "c.yaml, line 1: YAML aliases may not refer to themselves",
         "write the value out",
     ),
     yaml("a cyclic anchor at the top", "&a\ndata: *a", "c.yaml", "alias"),
@@ -84,7 +84,7 @@ TEXTS = [
     yaml(
         "aliases that grow beyond memory",
         _BOMB,
-        "c.yaml, line 6: its aliases stand for too many values",
+        "c.yaml, line 6: its aliases expand to too many values",
     ),
     yaml("a config that points at itself", _loop, "c.yaml"),
     yaml("a truth value that is none", "data: {streaming: !!bool maybe}", "c.yaml, line 1: 'maybe'", "as !!bool"),
@@ -107,7 +107,7 @@ TEXTS = [
         Case(f"{what} for --{section}", f"{FIT} --{section} s.yaml", ("s.yaml", says), {"s.yaml": content})
         for section in ("data", "model.lora", "neftune")
         for what, content, says in (
-            ("aliases that grow beyond memory", _BOMB, "its aliases stand for too many values"),
+            ("aliases that grow beyond memory", _BOMB, "its aliases expand to too many values"),
             ("a file of bytes", b"\0\xff", "cannot be read as YAML"),
             ("a list", "[1]", "expected a mapping of the keys of"),
             ("an unknown key", "a:\nzzz: 1", "line 2: unknown key"),
@@ -116,13 +116,13 @@ TEXTS = [
     Case(
         "aliases that grow beyond memory, for a class",
         f"{FIT} --trainer.callbacks s.yaml",
-        ("its aliases stand for too many values",),
+        ("its aliases expand to too many values",),
         {"s.yaml": _BOMB},
     ),
     Case(
         "aliases that grow beyond memory, on the command line",
         f"{FIT} --card '{{{', '.join(_BOMB.split(chr(10))[:-1])}}}'",
-        ("its aliases stand for too many values",),
+        ("its aliases expand to too many values",),
     ),
     yaml("a config for preview that is a list", "[a]", "c.yaml: expected a mapping", command="preview -c c.yaml"),
     yaml("a config for doctor that is empty", "", "c.yaml: holds no keys", command="doctor -c c.yaml"),
@@ -216,7 +216,7 @@ CARDS = [
         CARD.replace("\n  ", "\n  nots: x\n  ", 1),
         "c.yaml, line 2: card.nots is not known; did you mean card.notes?",
     ),
-    yaml("a card that is a text", "card: 5", "c.yaml, line 1: card is a section with keys of its own"),
+    yaml("a card that is a text", "card: 5", "c.yaml, line 1: card: got 5, expected a section with keys"),
     yaml(
         "a card of an unknown model",
         CARD.replace("model: tiny", "model: tinny", 1),
@@ -226,11 +226,11 @@ CARDS = [
     yaml(
         "a card whose licences are a text",
         CARD.replace("{model: Apache-2.0, data: Apache-2.0}", "free"),
-        "card.licences is a section",
+        "card.licences: got 'free', expected a section",
     ),
     yaml("a card with a status of no kind", CARD.replace("smoke", "done"), "card.status.kind", "executed, smoke"),
     yaml("an executed card without results", CARD.replace("smoke", "executed"), "card.status.results is missing"),
-    yaml("a smoke card with results", CARD.replace("smoke", "smoke, results: {x: 1}"), "a smoke run measures nothing"),
+    yaml("a smoke card with results", CARD.replace("smoke", "smoke, results: {x: 1}"), "a smoke test measures nothing"),
     yaml(
         "a card with a date of text", CARD.replace("smoke", "smoke, date: yesterday"), "card.status.date", "2026-01-31"
     ),

@@ -125,7 +125,7 @@ FILES = [
         {"a.jsonl": _LINES, "b.jsonl": "{"},
     ),
     Case("a name that is too long", f"{PREVIEW} --data.source={'x' * 300}.json", ("xxx",)),
-    Case("a name with a NUL byte", f"{PREVIEW} --data.source='a\0b.json'", ("holds a NUL character",)),
+    Case("a name with a NUL byte", f"{PREVIEW} --data.source='a\0b.json'", ("contains a NUL character",)),
     Case("an empty name", f"{PREVIEW} --data.source=", ("''", "give a file")),
     Case("a dataset of the hub without a network", f"{PREVIEW} --data.source=nobody/nothing", ("nobody/nothing",)),
     Case("a web address", f"{PREVIEW} --data.source=https://example.org/d.json", ("https://example.org/d.json",)),

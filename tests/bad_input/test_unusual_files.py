@@ -32,10 +32,10 @@ def _parquet(path: Path) -> None:
         Case(
             "fit",
             "fit -c c.yaml",
-            ("c.yaml: 50000000 bytes are too many for a config", "data.source"),
+            ("c.yaml: 50000000 bytes are too large for a config", "data.source"),
             {"c.yaml": _huge},
         ),
-        Case("recipes", "recipes show c.yaml", ("c.yaml: 50000000 bytes are too many",), {"c.yaml": _huge}),
+        Case("recipes", "recipes show c.yaml", ("c.yaml: 50000000 bytes are too large",), {"c.yaml": _huge}),
         Case("data", f"{PREVIEW} --data.source=c.yaml", ("c.yaml, line 1",), {"c.yaml": _huge}),
     ],
     ids=str,
