@@ -107,7 +107,7 @@ def test_a_home_folder_that_there_is_not_is_one_line(
     assert main([*shlex.split(command), given]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("lightning_neft: ")
-    assert "there is no home folder for ~nobody-here here; write the folder out" in line
+    assert "~nobody-here has no home folder here; write the folder out" in line
     assert sorted(home.parent.rglob("*")) == before
     verb = command.split()[0]
     tried = {other for line, other in CASES if line.split()[0] == verb}

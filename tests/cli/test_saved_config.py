@@ -44,7 +44,7 @@ def test_a_key_of_a_logger_is_masked_and_has_to_be_given_again(
     options = yaml.safe_load(saved.read_text(encoding="utf-8"))["trainer"]["logger"]["init_args"]
     assert options == {
         "save_dir": "logs",
-        "api_key": "*** (left out)",
+        "api_key": "*** (masked)",
         "uri": "https://me:***@host/?password=***",
         "name": "x",
     }

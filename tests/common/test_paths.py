@@ -21,7 +21,9 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert user_path(user_path("./~x")) == Path.cwd() / "~x"
 
 
-@pytest.mark.parametrize(("given", "says"), [("~nobody-here/x", "no home folder for ~nobody-here"), ("a\0b", "NUL")])
+@pytest.mark.parametrize(
+    ("given", "says"), [("~nobody-here/x", "~nobody-here has no home folder here"), ("a\0b", "NUL")]
+)
 def test_what_is_not_a_path_is_one_line(given: str, says: str) -> None:
     with pytest.raises(ConfigError, match=f"^--out .*{says}.*[^\n]$"):
         user_path(given, "--out")

@@ -1,1 +1,1 @@
-"""What several rooms need, each once: paths that a user names, files that are written whole, logging steps."""
+"""Shared by all rooms: paths that a user gives, atomic files, YAML, near names, secrets, escaping, ranks."""

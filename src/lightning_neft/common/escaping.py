@@ -1,4 +1,4 @@
-"""Texts of strangers: shown without what steers a terminal, or that nobody sees, and checked for UTF-8."""
+"""Untrusted texts: shown without control and invisible characters, and checked for UTF-8."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["escaped", "is_utf8", "visible"]
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""Return a text in which characters that are not printable stand as in a Python text.
+    r"""Return a text with unprintable characters escaped as in a Python literal.
 
     Args:
-        text: From data, a file's name, a model.
-        keep: Characters that stay as they are.
+        text: A text from data, a file name or a model.
+        keep: Characters that are not escaped.
 
     Example:
         >>> print(escaped("a\x1b[2J\nb\u202ec"))
@@ -23,15 +23,15 @@ def escaped(text: str, keep: str = "") -> str:
     )
 
 
-# Control characters but tab and line feed; those that turn the direction of what follows; halves of surrogate pairs,
-# which cannot be written at all; noncharacters.
+# Control characters except tab and line feed; bidirectional controls; halves of surrogate pairs, which cannot be
+# encoded; noncharacters.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 
 
 def visible(text: str) -> str:
-    r"""Return a text in which control and direction characters stand by number; line ends are line feeds.
+    r"""Return a text with control and direction characters as code points, and line feeds as line ends.
 
     Example:
         >>> print(visible("a\u202eb\x00"))
@@ -42,7 +42,7 @@ def visible(text: str) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    r"""Return whether a text that somebody typed was UTF-8: Python keeps other bytes as surrogates.
+    r"""Return whether a typed text was UTF-8: Python represents other bytes as surrogates.
 
     Example:
         >>> is_utf8("Größe"), is_utf8("Gr\udcf6\udcdfe")

@@ -1,6 +1,6 @@
-"""Try what strangers' files make a library do, in a copy of this process that may use so much time and memory.
+"""Try library calls on untrusted files in a forked process with limited time and memory.
 
-Some of it can be stopped from outside alone: a pattern that backtracks, `10 ** 10 ** 10`, a text that doubles itself.
+Some can only be stopped from outside: a pattern that backtracks, `10 ** 10 ** 10`, a text that doubles itself.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import NoReturn
 
 __all__ = ["beyond_limits"]
 
-# Of processor time, so that a busy machine does not count against anybody.
+# Processor time, so that the result does not depend on the load of the machine.
 _SECONDS = 3
 _MEGABYTES = 1024
-# For what waits without working.
+# For code that waits without using the processor.
 _LONGEST_WAIT = 60.0
 _OUT_OF_MEMORY = 3
 
 
 def beyond_limits(work: Callable[[], object]) -> str | None:
-    """Run a function in a forked copy of this process and return which limit it passes, None if it stays within them.
+    """Run a function in a forked process and return the limit that it exceeds, None if it exceeds none.
 
-    What the function returns or raises is lost, so that the caller runs it again.
+    The result or exception of the function is lost, so the caller runs it again.
 
     Args:
-        work: Plain computing, without a GPU and without threads.
+        work: A computation without GPU and threads.
 
     Example:
         >>> beyond_limits(lambda: "a" * 10) is None
@@ -41,7 +41,7 @@ def beyond_limits(work: Callable[[], object]) -> str | None:
     if not hasattr(os, "fork"):  # Windows has no limits of this kind either
         return None
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of locks that other threads may hold; nothing here takes one of those.
+        # Python 3.12 and later warn of locks held by other threads; nothing here takes such a lock.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -59,7 +59,7 @@ def beyond_limits(work: Callable[[], object]) -> str | None:
     code = os.waitstatus_to_exitcode(status)
     if not found or code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"it does not end within {_SECONDS} seconds"
-    # A library that cannot go on without memory ends the process.
+    # A library that cannot continue without memory ends the process.
     return f"it needs more than {_MEGABYTES} MB" if code else None
 
 
@@ -74,10 +74,10 @@ def _run(work: Callable[[], object]) -> NoReturn:
     except MemoryError:
         code = _OUT_OF_MEMORY
     except BaseException:
-        # The caller meets it again.
+        # The caller gets it again.
         code = 0
     finally:
-        # Neither buffers of the parent nor its exit handlers are this process's business.
+        # Skip the parent's buffers and exit handlers.
         os._exit(code)
 
 
@@ -86,7 +86,7 @@ def _limit() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 1))
-    # macOS has neither the file nor a limit that counts; there the time alone is limited.
+    # macOS has neither the file nor an effective limit; there only the time is limited.
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + (_MEGABYTES << 20)

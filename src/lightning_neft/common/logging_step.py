@@ -8,15 +8,15 @@ __all__ = ["is_logging_step"]
 
 
 def is_logging_step(trainer: pl.Trainer, every_n_steps: int = 1) -> bool:
-    """Return whether what this training batch logs will be written: the last one of an optimiser step that is due.
+    """Return whether values logged in this training batch are written: the last batch of an optimiser step that logs.
 
     Args:
-        trainer: A Trainer within a training batch.
-        every_n_steps: Ask for a step that is a multiple of this number too.
+        trainer: A Trainer during a training batch.
+        every_n_steps: Also require that the step is a multiple of this number.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return True
-    # Private names of Lightning's own decision; the tests notice if they go.
+    # Private names behind Lightning's own decision; the tests notice if they disappear.
     loop, connector = trainer.fit_loop, trainer._logger_connector
     if loop._should_accumulate() or not connector.should_update_logs:
         return False

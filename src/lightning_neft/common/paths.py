@@ -1,4 +1,4 @@
-"""Every path that a user names: `~` is expanded here and nowhere else, and an output never replaces an input."""
+"""Paths that a user gives: `~` is expanded only here, and an output never replaces an input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_new", "check_output", "file_in_the_way", "is_address", "is_sam
 
 
 def is_address(given: str | Path) -> bool:
-    """Return whether a user gave an address with a protocol, such as s3://bucket/x, where a path is expected.
+    """Return whether a user gave a URL, such as s3://bucket/x, where a path is expected.
 
     Example:
         >>> is_address("s3://bucket/x"), is_address("runs/x")
@@ -24,14 +24,14 @@ def is_address(given: str | Path) -> bool:
 
 
 def user_path(given: str | Path, option: str = "") -> Path:
-    """Return the path that a user means: with `~` and `~user` expanded, and else as it is.
+    """Return a path given by a user, with `~` and `~user` expanded.
 
     Args:
-        given: What the user gave.
-        option: The option or key that it was given for, for messages.
+        given: The path, as given.
+        option: Its option or key, for messages.
 
     Raises:
-        ConfigError: There is no such user, or it holds a NUL character, which no path has.
+        ConfigError: There is no such user, or it contains a NUL character.
 
     Example:
         >>> user_path("runs/~/x", "--out")
@@ -39,23 +39,23 @@ def user_path(given: str | Path, option: str = "") -> Path:
     """
     where = f"{option} " if option else ""
     if "\0" in str(given):
-        raise ConfigError(f"{where}{str(given)!r} holds a NUL character, which no path has; give it without")
+        raise ConfigError(f"{where}{str(given)!r} contains a NUL character, which no path has; remove it")
     path = Path(given)
     if not str(given).startswith("~"):
-        # Without its ./ a later look would take it for somebody's home folder.
+        # Without its ./ later code would mistake it for a home folder.
         return Path.cwd() / path if str(path).startswith("~") else path
     try:
         return path.expanduser()
     except RuntimeError as error:
         user = Path(given).parts[0]
         raise ConfigError(
-            f"{where}{given}: there is no home folder for {user} here; write the folder out, or ./{given} for a folder "
-            "of that name"
+            f"{where}{given}: {user} has no home folder here; write the folder out, or ./{given} for a folder of that "
+            "name"
         ) from error
 
 
 def file_in_the_way(folder: Path) -> Path | None:
-    """Return the file because of which there can be no folder of this name, or None.
+    """Return the file that prevents a folder of this name, or None.
 
     Example:
         >>> file_in_the_way(Path(__file__) / "folder") == Path(__file__)
@@ -66,17 +66,17 @@ def file_in_the_way(folder: Path) -> Path | None:
 
 
 def is_same_file(first: Path, second: Path) -> bool:
-    """Return whether two paths mean one file, also through symbolic and hard links; it need not be there yet."""
+    """Return whether two paths are the same file, also through symbolic and hard links; it need not exist."""
     if os.path.exists(first) and os.path.exists(second):  # noqa: PTH110
         return os.path.samefile(first, second)  # noqa: PTH121
     return _real(first) == _real(second)
 
 
 def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
-    """Return the file that an output goes to, with symbolic links followed, after the check that it may be one.
+    """Return the file to which an output is written, with symbolic links followed, after checking it.
 
     Args:
-        path: What the user named.
+        path: The path that the user gave.
         option: The option, for messages.
         inputs: Files that the same command reads.
 
@@ -88,7 +88,7 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
             raise ConfigError(f"{option} {path} is an input of this command ({source}); give another file")
     try:
         mode = path.stat().st_mode
-    # Below a file there is nothing either; who makes the folder reports that file.
+    # Nothing exists below a file either; the code that creates the folder reports that file.
     except (FileNotFoundError, NotADirectoryError):
         parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
         if parent is not None and parent.is_dir() and not os.access(parent, os.W_OK):
@@ -103,12 +103,12 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> Path:
 
 
 def check_new(path: Path, option: str, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Path:
-    """Return the file that an output goes to; one that exists needs `overwrite`.
+    """Return the file to which an output is written; an existing file needs `overwrite`.
 
     Args:
-        path: What the user named.
+        path: The path that the user gave.
         option: The option, for messages.
-        overwrite: Whether the user allowed to replace a file.
+        overwrite: Whether an existing file may be replaced.
         inputs: Files that the same command reads.
 
     Raises:
@@ -121,7 +121,7 @@ def check_new(path: Path, option: str, *, overwrite: bool, inputs: Iterable[Path
 
 
 def numbered(path: Path) -> Path:
-    """Return the path, or where something has this name the first of NAME-2, NAME-3 and so on that is free."""
+    """Return the path, or if it exists the first free one of NAME-2, NAME-3 and so on."""
     found, number = path, 1
     while os.path.lexists(found):
         number += 1
@@ -136,5 +136,5 @@ def _followed(path: Path) -> Path:
 def _real(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:  # links that go round in a circle
+    except (OSError, RuntimeError) as error:  # a cycle of links
         raise ConfigError(f"{path} is a symbolic link that leads to itself; give another path") from error

@@ -1,4 +1,4 @@
-"""What must not get into files and messages: values of key-like settings, passwords in addresses, tokens."""
+"""Secrets that must not get into files and messages: values of keys, passwords in URLs, tokens."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 __all__ = ["MASK", "is_masked", "is_secret", "mask", "mask_addresses", "mask_message", "mask_text"]
 
-MASK = "*** (left out)"
+MASK = "*** (masked)"
 
 _SECRET_WORDS = {"secret", "secrets", "password", "passwd", "passphrase", "credential", "credentials", "authorization"}
-# Secrets only as texts: `tokens: 512` is a count, `token: true` a switch.
+# Secrets only if texts: `tokens: 512` is a count, `token: true` a switch.
 _SECRET_TEXTS = {"key", "keys", "apikey", "token", "bearer"}
-# Names of settings that are no secrets though they end like one.
+# Names of settings that are not secrets although they end like one.
 _HARMLESS = {"pad", "eos", "bos", "unk", "mask", "sep", "cls", "image", "stop", "end", "text", "prompt", "field"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _IN_ADDRESSES = (
-    # user:password@ of an address, such as that of a database
+    # user:password@ of a URL, such as that of a database
     (re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/:@]*):[^\s/@]+@"), r"\1:***@"),
-    # ?password=VALUE of an address
+    # ?password=VALUE of a URL
     (
         re.compile(
             r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|signature|sig)=)[^\s&'\"#]+", re.IGNORECASE
@@ -53,12 +53,12 @@ def mask(value: Any, name: str = "") -> Any:
     """Return a value of settings without secrets.
 
     Args:
-        value: A plain value as JSON has it; objects and lists are looked through.
-        name: The name it has.
+        value: A plain value as in JSON; objects and lists are searched.
+        name: The name of the setting.
 
     Example:
         >>> mask({"api_key": "abc", "pad_token": "</s>", "tokens": 512, "storage": "postgresql://me:pw@host/db"})
-        {'api_key': '*** (left out)', 'pad_token': '</s>', 'tokens': 512, 'storage': 'postgresql://me:***@host/db'}
+        {'api_key': '*** (masked)', 'pad_token': '</s>', 'tokens': 512, 'storage': 'postgresql://me:***@host/db'}
     """
     if is_secret(name, value):
         return MASK
@@ -75,7 +75,7 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def mask_text(text: str) -> str:
-    """Return a text, such as a command or an error, without what looks like a secret.
+    """Return a text, such as a command or an error, without secrets.
 
     Example:
         >>> mask_text("fit --judge.api_key abc123def --seed 1")
@@ -87,12 +87,12 @@ def mask_text(text: str) -> str:
 
 
 def _is_option(word: Any) -> bool:
-    """Return whether the value of an option is the next word."""
+    """Return whether a word is an option whose value is the next word."""
     return isinstance(word, str) and word.startswith("--") and "=" not in word
 
 
 def _without_value(word: Any) -> Any:
-    """Return a word `--name=value` without its value if the name is that of a secret."""
+    """Return a word `--name=value` without its value if it is a secret."""
     if not isinstance(word, str) or not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
@@ -100,9 +100,9 @@ def _without_value(word: Any) -> Any:
 
 
 def mask_addresses(text: str) -> str:
-    """Return a text without passwords and keys of addresses, and without what is a token by its look.
+    """Return a text without passwords and keys in URLs, and without tokens of known forms.
 
-    Other words stay as they are, so that a setting means what it meant.
+    Other words do not change, so that a setting keeps its meaning.
 
     Example:
         >>> mask_addresses("s3://me:pw@host/a?api_key=abc&b=1 and a token of words")
@@ -114,7 +114,7 @@ def mask_addresses(text: str) -> str:
 
 
 def mask_message(text: str) -> str:
-    """Return a message without secrets; unlike a command it has sentences, in which `token` is followed by words.
+    """Return a message without secrets; unlike in a command, `token` may be followed by words of a sentence.
 
     Example:
         >>> mask_message("CSVLogger got {'api_key': 'abc def', 'name': 'a'}, but a token is no name")
@@ -125,7 +125,7 @@ def mask_message(text: str) -> str:
 
 def _masked_value(found: re.Match[str]) -> str:
     name, between, quoted, bare = found.groups()
-    # `unknown key: x`, and the key that a message is about.
+    # `unknown key: x`, and the key that a message reports.
     is_sentence = ":" in between and bare is not None and (name.lower() in _SECRET_TEXTS or "." in name)
     if is_sentence or not is_secret(name, (quoted or bare).strip("'\"")):
         return found[0]
@@ -134,12 +134,12 @@ def _masked_value(found: re.Match[str]) -> str:
 
 
 def is_masked(value: Any) -> bool:
-    """Return whether a setting is what `mask` or `mask_addresses` left of it."""
+    """Return whether `mask` or `mask_addresses` masked a setting."""
     return isinstance(value, str) and (value == MASK or bool(_MASKED_ADDRESS.search(value)))
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Return whether a setting of this name is a secret; switches, counts and what is not set are none."""
+    """Return whether a setting of this name is a secret; switches, counts and unset values are not."""
     if value is None or value == "" or isinstance(value, bool):
         return False
     words = [word.lower() for word in _WORD.findall(name)]
