@@ -83,6 +83,8 @@ FOREIGN = (
     r"^trainer\.\w+: (?:no|lightning)\.[\w.]+: (.*)",
     r"^(Parser key )",
     r"\.([0-9a-f]{16})\.",
+    r"torch finds (.*)",
+    r"(?:trainer\.devices|data\.num_workers) must be (\d+) or less",
 )
 
 
