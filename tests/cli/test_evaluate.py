@@ -207,7 +207,7 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         (["--outputs", "outputs.json", "--first-k-tokens", "3"], "first_k_tokens must be 5 or more"),
         (["--outputs", "outputs.json", "--out", "outputs.json/x"], "outputs.json is a file; give another name"),
         (["--outputs", "outputs.json", "outputs.json", "--out", "x.json"], "--out x.json: there are 2 results"),
-        (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline is for a judge; give --judge NAME too"),
+        (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline needs a judge; give --judge NAME too"),
         (
             ["--memorization", "--data=outputs.json"],
             "outputs.json: expected a mapping of the keys of data; got seq",

@@ -73,7 +73,7 @@ def test_classes_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "preview needs data: --config FILE_OR_RECIPE, or --data.source PATH"),
+        ([], "preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH"),
         (["--data.source=nowhere.json"], "nowhere.json does not exist"),
         (["--config=quickstart", "--data.sourc=x"], "command line: unknown key data.sourc; did you mean data.source?"),
     ],

@@ -44,7 +44,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     as_json = "--json" in args
     rest = [argument for argument in args if argument != "--json"]
     if not rest:
-        raise ConfigError("preview needs data: --config FILE_OR_RECIPE, or --data.source PATH")
+        raise ConfigError("preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH")
     check_early(rest)
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.cli.quiet import quiet
