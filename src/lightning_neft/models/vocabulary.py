@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_neft.errors import ConfigError, ModelError
@@ -49,6 +48,9 @@ def check_positions(base: str, longest: int, trust_remote_code: bool = False) ->
         return
     found = f"the longest sample has {longest} tokens, model base {base!r} has {positions} positions"
     if getattr(config, "rope_parameters", None):
+        # `doctor` looks at models without Lightning.
+        from lightning.pytorch.utilities import rank_zero_warn
+
         rank_zero_warn(f"{found}: what lies behind them it has never seen; set data.max_length={positions}")
         return
     raise ModelError(f"{found}; set data.max_length={positions}")

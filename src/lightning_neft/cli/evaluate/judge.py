@@ -24,9 +24,9 @@ from lightning_neft.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_neft.evaluation.judge.contest import Contest
     from lightning_neft.evaluation.judge.cost import Price
-    from lightning_neft.evaluation.judge.endpoint import Pace
     from lightning_neft.evaluation.judge.ledger import Ledger
     from lightning_neft.evaluation.judge.outcome import Outcome
+    from lightning_neft.evaluation.judge.pace import Pace
     from lightning_neft.evaluation.judge.request import Judge
     from lightning_neft.evaluation.judge.sitting import Forecast
 
@@ -69,8 +69,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
     # torch takes its time.
     from lightning_neft.evaluation.judge.contest import read_contest
     from lightning_neft.evaluation.judge.cost import Price
-    from lightning_neft.evaluation.judge.endpoint import Pace
     from lightning_neft.evaluation.judge.ledger import Ledger
+    from lightning_neft.evaluation.judge.pace import Pace
     from lightning_neft.evaluation.judge.sitting import best_of
 
     _check(options)
