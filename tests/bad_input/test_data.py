@@ -115,8 +115,8 @@ FILES = [
     data("a symbolic link to nowhere", _dangling, "d.json"),
     data("a folder", _folder, "d.json is a folder", "give a file in it"),
     Case("a file that the system refuses to read", f"{PREVIEW} --data.source=/proc/self/mem", ("/proc/self/mem",)),
-    Case("a device", f"{PREVIEW} --data.source=/dev/null", ("/dev/null is no regular file",)),
-    Case("a file that never ends", f"{PREVIEW} --data.source=/dev/zero", ("/dev/zero is no regular file",)),
+    Case("a device", f"{PREVIEW} --data.source=/dev/null", ("/dev/null is not a regular file",)),
+    Case("a file that never ends", f"{PREVIEW} --data.source=/dev/zero", ("/dev/zero is not a regular file",)),
     Case("a pattern of nothing", f"{PREVIEW} --data.source='x*.json'", ("no file matches x*.json",)),
     Case(
         "a pattern with a broken file",
