@@ -39,7 +39,7 @@ def test_it_shows_what_is_trained_and_what_is_not(conversations: str, capsys: py
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "format sharegpt, template vicuna, task causal_lm" in printed
     assert "USER: Say cat. ASSISTANT:>>> cat</s><<<USER: And dog? ASSISTANT:>>> dog it is</s><<<" in printed
-    assert "1 of 6 samples left out: empty answer" in printed
+    assert "1 of 6 samples dropped: empty answer" in printed
     assert "training data: 5 samples" in printed
     assert "length_grouped (chosen)" in printed
 

@@ -125,7 +125,7 @@ def test_what_was_left_out_is_told_once(source: str, words_folder: str, caplog: 
     assert "cut" not in caplog.text
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         data = prepared(source, words_folder, val_size=1, max_length=prompt + 5)
-    assert caplog.text.count(f"training data: {longer} of 19 samples cut to {prompt + 5} tokens") == 1
+    assert caplog.text.count(f"training data: {longer} of 19 samples truncated to {prompt + 5} tokens") == 1
     assert data.prepared.train.lengths.max() == prompt + 5
 
 

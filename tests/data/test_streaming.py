@@ -205,7 +205,7 @@ def test_what_was_left_out_is_told_at_the_end(caplog: pytest.LogCaptureFixture) 
         assert not caplog.messages
         list(batches)
     count = len(expected(53))
-    assert caplog.messages == [f"training data: 11 of {count + 11} samples left out: empty answer"]
+    assert caplog.messages == [f"training data: 11 of {count + 11} samples dropped: empty answer"]
 
 
 def test_strict_names_the_record_and_an_empty_stream_is_an_error() -> None:
@@ -361,7 +361,7 @@ def test_the_first_records_are_held_out_and_kept(source: str, words_folder: str,
     assert [sample.answer for sample in data.prepared.held_out.samples] == [
         "bye " * (n * 5 % 7 + 1) for n in range(1, 5)
     ]
-    assert "held-out data: 1 of 5 samples left out: empty answer" in data.prepared.notices
+    assert "held-out data: 1 of 5 samples dropped: empty answer" in data.prepared.notices
     assert len(list((tmp_path / "cache" / "lightning_neft").iterdir())) == 1
     with pytest.raises(DataError, match=r"the training samples are not kept"):
         _ = data.prepared.train

@@ -53,8 +53,8 @@ def test_what_is_stored_comes_back_on_the_first_and_on_the_second_start(tmp_path
         assert (store.kept.tolist(), store.kept.dtype) == ([0, 2, 5], np.int64)
         assert (store.truncated, store.dropped, store.untrained, store.facts) == (1, {"empty answer": 3}, 4, {})
         assert store.notices("training", 9)[:2] == [
-            "training data: 1 of 6 samples cut to 9 tokens",
-            "training data: 3 of 6 samples left out: empty answer",
+            "training data: 1 of 6 samples truncated to 9 tokens",
+            "training data: 3 of 6 samples dropped: empty answer",
         ]
 
 
@@ -138,7 +138,7 @@ def test_broken_tokens_are_made_anew_with_a_notice(harm: Any, tmp_path: Path, ca
     with caplog.at_level(logging.INFO):
         store = open_or_build("x", three, tmp_path)
     assert same(store, SAMPLES)
-    assert f"the stored tokens in {tmp_path / 'x'} are broken or half-written: they are made anew" in caplog.text
+    assert f"the stored tokens in {tmp_path / 'x'} are broken or incomplete, and are made again" in caplog.text
     assert same(open_or_build("x", never, tmp_path), SAMPLES)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -230,7 +230,7 @@ def test_what_another_process_has_put_right_in_the_meantime_is_left(tmp_path: Pa
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=rf"cannot be kept in {tmp_path / 'file'}: .*; give another folder"):
+    with pytest.raises(DataError, match=rf"cannot be stored in {tmp_path / 'file'}: .*; give another folder"):
         open_or_build("x", three, tmp_path / "file")
 
 

@@ -50,8 +50,8 @@ def test_long_samples_are_cut_from_the_end_and_counted() -> None:
     assert (encoding.kept, encoding.truncated) == ([0, 1, 2, 4], 3)
     assert encoding.dropped == {"prompt fills max_length": 2}
     assert encoding.notices("training", 4) == [
-        "training data: 3 of 6 samples cut to 4 tokens",
-        "training data: 2 of 6 samples left out: prompt fills max_length",
+        "training data: 3 of 6 samples truncated to 4 tokens",
+        "training data: 2 of 6 samples dropped: prompt fills max_length",
     ]
 
 
@@ -59,7 +59,7 @@ def test_samples_without_an_answer_are_dropped_and_counted() -> None:
     samples = [talk("Say", ""), talk("Say", "hello"), talk("Say", " \n"), talk("Say"), talk("Say", "", "now", "")]
     encoding = encode(samples, tokenizer(), PLAIN, max_length=9)
     assert (encoding.kept, encoding.dropped, encoding.truncated) == ([1], {"empty answer": 4}, 0)
-    assert encoding.notices("held-out", 9) == ["held-out data: 4 of 5 samples left out: empty answer"]
+    assert encoding.notices("held-out", 9) == ["held-out data: 4 of 5 samples dropped: empty answer"]
 
 
 def test_an_empty_answer_among_others_is_read_and_not_trained() -> None:
@@ -78,8 +78,8 @@ def test_strict_refuses_what_would_be_dropped() -> None:
     with pytest.raises(DataError) as error:
         encode([talk("Say", "hello"), talk("Say now", "")], tokenizer(), PLAIN, max_length=9, strict=True)
     assert str(error.value) == (
-        "sample 2, which begins 'Say now', has nothing to train on (empty answer); repair or remove it, or leave such "
-        "samples out by not setting strict"
+        "sample 2, which begins 'Say now', has nothing to train on (empty answer); repair or remove it, or omit "
+        "strict to drop such samples"
     )
 
 
@@ -204,7 +204,7 @@ def test_an_unknown_label_is_refused() -> None:
     with pytest.raises(DataError) as error:
         encode(samples, tokenizer(), PLAIN, task="sequence_classification", max_length=4, labels=["bad", "good"])
     assert str(error.value) == (
-        "the label 'ugly' of the sample that begins 'Say hello' is none of the classes of the training data ('bad', "
+        "the label 'ugly' of the sample that begins 'Say hello' is not one of the classes of the training data ('bad', "
         "'good'); correct it, or train on samples of it too"
     )
 

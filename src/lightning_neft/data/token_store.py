@@ -58,7 +58,7 @@ class TokenStore:
         trained: int32 (samples,): tokens with a label.
         kept: int64 (samples,): the index of each sample in what was encoded.
         truncated: How many of them were cut.
-        dropped: How many others were left out, by reason.
+        dropped: How many others were dropped, by reason.
         untrained: See `Encoding`.
         remarks: See `Encoding`.
         facts: What the builder of the store added.
@@ -114,7 +114,7 @@ class TokenStore:
         return [_sample(json.loads(line)) for line in text.split("\n") if line]
 
     def notices(self, name: str, max_length: int) -> list[str]:
-        """Return lines that tell a person what did not come through whole; see `Encoding.notices`."""
+        """Return lines that report truncated, dropped and untrained samples; see `Encoding.notices`."""
         counts = Encoding([], self.kept.tolist(), self.truncated, self.dropped, self.untrained, self.remarks)
         return counts.notices(name, max_length)
 
@@ -157,7 +157,7 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
     if folder.exists():
         from lightning.pytorch.utilities import rank_zero_info
 
-        rank_zero_info(f"the stored tokens in {folder} are broken or half-written: they are made anew")
+        rank_zero_info(f"the stored tokens in {folder} are broken or incomplete, and are made again")
     parts = iter(build())
     # What is wrong with the data shows mostly here, before anything is on disk.
     part = next(parts, None)
@@ -184,12 +184,12 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
 
 @contextmanager
 def _kept_in(root: Path) -> Iterator[None]:
-    """Tell of a folder that cannot be written to."""
+    """Raise an error that names a folder that cannot be written to."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"the tokens cannot be kept in {root}: {error.strerror or error}; give another folder (data.cache_dir)"
+            f"the tokens cannot be stored in {root}: {error.strerror or error}; give another folder (data.cache_dir)"
         ) from error
 
 

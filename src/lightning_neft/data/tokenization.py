@@ -29,7 +29,7 @@ __all__ = ["ENCODING_VERSION", "IGNORED", "EncodedSample", "Encoding", "Task", "
 
 Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 
-# The label that the cross-entropy of PyTorch leaves out.
+# The label that the cross-entropy of PyTorch ignores.
 IGNORED = -100
 # Part of the fingerprint of stored tokens: to be raised whenever this package turns the same sample into other ids.
 ENCODING_VERSION = 2
@@ -66,9 +66,9 @@ class Encoding:
         samples: Those that can be trained on.
         kept: For each of them, its index in what was given.
         truncated: How many of them were cut.
-        dropped: How many others were left out, by reason.
+        dropped: How many others were dropped, by reason.
         untrained: Answers that are read, if anything, but not trained: empty ones, greetings before the first question,
-            those that a chat template words differently as soon as another turn follows, and for seq2seq all but the
+            those that a chat template renders differently as soon as another turn follows, and for seq2seq all but the
             last one.
         remarks: What else a person should know: in how many samples, by what follows "N of M samples".
     """
@@ -88,26 +88,26 @@ class Encoding:
         self.remarks = dict(Counter(self.remarks) + Counter(other.remarks))
 
     def notices(self, name: str, max_length: int) -> list[str]:
-        """Return lines that tell a person what did not come through whole; none where everything did.
+        """Return lines that report truncated, dropped and untrained samples; none if there are none.
 
         Args:
             name: What to call the samples, such as "training".
-            max_length: The length that they were cut to.
+            max_length: The length that they were truncated to.
 
         Example:
-            >>> Encoding(kept=[0], truncated=1, dropped={"empty answer": 2}).notices("training", 512)
-            ['training data: 1 of 3 samples cut to 512 tokens', 'training data: 2 of 3 samples left out: empty answer']
+            >>> Encoding(kept=[0], truncated=1, dropped={"empty answer": 2}).notices("eval", 512)
+            ['eval data: 1 of 3 samples truncated to 512 tokens', 'eval data: 2 of 3 samples dropped: empty answer']
         """
         count = len(self.kept) + sum(self.dropped.values())
         lines = []
         if self.truncated:
-            lines.append(f"{self.truncated} of {count} samples cut to {max_length} tokens")
-        lines += [f"{number} of {count} samples left out: {reason}" for reason, number in sorted(self.dropped.items())]
+            lines.append(f"{self.truncated} of {count} samples truncated to {max_length} tokens")
+        lines += [f"{number} of {count} samples dropped: {reason}" for reason, number in sorted(self.dropped.items())]
         lines += [f"{number} of {count} samples {remark}" for remark, number in sorted(self.remarks.items())]
         if self.untrained:
             lines.append(
                 f"{self.untrained} answers are read but not trained: they are empty, come before any question, are "
-                "worded differently by the chat template in later turns, or are not the last one of a seq2seq sample"
+                "rendered differently by the chat template in later turns, or are not the last one of a seq2seq sample"
             )
         return [f"{name} data: {line}" for line in lines]
 
@@ -124,13 +124,13 @@ def encode(
     strict: bool = False,
     before: int = 0,
 ) -> Encoding:
-    """Encode samples for a task, each cut from its end.
+    """Encode samples for a task, each truncated at its end.
 
     - `causal_lm`: prompts and answers in one row, loss on every answer and its end.
     - `seq2seq_lm`: all before the last answer for the encoder, the last answer as the decoder's target.
     - `sequence_classification`: the text with the tokenizer's own special tokens, the index of its label.
 
-    A sample without a token to train on is left out and counted. The name of a control token in a message is text; with
+    A sample without a token to train on is dropped and counted. The name of a control token in a message is text; with
     the template plain, and in a text to classify, it is the token.
 
     Args:
@@ -174,7 +174,7 @@ def encode(
             elif strict:
                 raise DataError(
                     f"sample {before + index + 1}, which begins {_begins(samples[index])}, has nothing to train on "
-                    f"({reason}); repair or remove it, or leave such samples out by not setting strict"
+                    f"({reason}); repair or remove it, or omit strict to drop such samples"
                 )
             else:
                 dropped[reason] += 1
@@ -254,8 +254,8 @@ def _classification(
     for sample, (input_ids, cut) in zip(samples, inputs, strict=True):
         if sample.label not in index_of:
             raise DataError(
-                f"the label {sample.label!r} of the sample that begins {_begins(sample)} is none of the classes of the "
-                f"training data ({', '.join(map(repr, labels))}); correct it, or train on samples of it too"
+                f"the label {sample.label!r} of the sample that begins {_begins(sample)} is not one of the classes of "
+                f"the training data ({', '.join(map(repr, labels))}); correct it, or train on samples of it too"
             )
         yield EncodedSample(input_ids, np.array([index_of[sample.label]], np.int32)), cut, ""
 

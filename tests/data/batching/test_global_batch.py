@@ -90,7 +90,7 @@ def test_a_run_is_the_one_with_the_accumulation_that_it_says(
         (["--global_batch_size=0"], "global_batch_size must be 1 or more, got 0"),
         (
             ["--global_batch_size=8", "--trainer.accumulate_grad_batches=2"],
-            "global_batch_size=8 decides trainer.accumulate_grad_batches, which is 2; leave one of the two away",
+            "global_batch_size=8 sets trainer.accumulate_grad_batches, which is 2; omit one of the two",
         ),
     ],
 )

@@ -58,25 +58,25 @@ def test_columns_can_have_other_names() -> None:
             {"prompt": "a"},
             {},
             "x.json, record 2: no 'instruction' and no 'output' for the format alpaca (columns found: prompt); add "
-            "what is missing, or name the columns that hold it with the option columns",
+            "what is missing, or map the columns that hold it with data.columns",
         ),
         (
             {"instruction": "a"},
             {},
             "x.json, record 2: no 'output' for the format alpaca (columns found: instruction); add what is missing, or "
-            "name the columns that hold it with the option columns",
+            "map the columns that hold it with data.columns",
         ),
         (
             {},
             {},
             "x.json, record 2: no 'instruction' and no 'output' for the format alpaca (columns found: none); add what "
-            "is missing, or name the columns that hold it with the option columns",
+            "is missing, or map the columns that hold it with data.columns",
         ),
         (
             {"instruction": "a", "output": "b"},
             {"output": "answer"},
             "x.json, record 2: no 'output' for the format alpaca (columns found: instruction, output); add what is "
-            "missing, or name the columns that hold it with the option columns",
+            "missing, or map the columns that hold it with data.columns",
         ),
         ({"instruction": "a", "output": 3}, {}, "x.json, record 2: 'output' must be text, got int 3"),
         ({"instruction": None, "output": "b"}, {}, "x.json, record 2: 'instruction' must be text, got NoneType None"),

@@ -180,8 +180,8 @@ def test_the_context_of_a_message_is_not_made_up() -> None:
         (sharegpt(("human", "q"), system=3), "here: 'system' must be text, got int 3"),
         (
             {"id": 1},
-            "here: no 'conversations' for the format sharegpt (columns found: id); add what is missing, or name the "
-            "columns that hold it with the option columns",
+            "here: no 'conversations' for the format sharegpt (columns found: id); add what is missing, or map the "
+            "columns that hold it with data.columns",
         ),
     ],
 )

@@ -43,8 +43,8 @@ def test_the_first_text_is_the_prompt_and_the_second_the_answer(
         (
             SourceTargetFormat(),
             {"source": "a"},
-            "here: no 'target' for the format source_target (columns found: source); add what is missing, or name the "
-            "columns that hold it with the option columns",
+            "here: no 'target' for the format source_target (columns found: source); add what is missing, or map the "
+            "columns that hold it with data.columns",
         ),
     ],
 )

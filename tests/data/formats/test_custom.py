@@ -96,8 +96,8 @@ def test_a_class_that_cannot_be_used_is_one_line(quiz: Path, path: str, message:
         ),
         (
             "my_quiz.Quiz",
-            "here: no 'reply' for the format my_quiz.Quiz (columns found: question); add what is missing, or name the "
-            "columns that hold it with the option columns",
+            "here: no 'reply' for the format my_quiz.Quiz (columns found: question); add what is missing, or map the "
+            "columns that hold it with data.columns",
         ),
     ],
 )

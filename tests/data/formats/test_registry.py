@@ -57,8 +57,8 @@ def test_columns_that_show_no_format_are_listed_with_the_formats(first: dict[str
     with pytest.raises(DataError) as caught:
         choose_format([first], source="x.json")
     assert str(caught.value) == (
-        f"the columns of x.json ({', '.join(first)}) show no data format; say with the option columns which to read as "
-        f"what, or rename them. The formats are {KNOWN}"
+        f"the columns of x.json ({', '.join(first)}) show no data format; map them with data.columns, "
+        f"or rename them. The formats are {KNOWN}"
     )
 
 
@@ -114,14 +114,13 @@ def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
         (
             {"columns": {"output": "anser"}},
             DataError,
-            "columns: 'output' is to be read from 'anser', which is no column of x.json; did you mean answer? "
+            "columns: 'output' is mapped to 'anser', which is not a column of x.json; did you mean answer? "
             "columns found: question, answer",
         ),
         (
             {"name": "alpaca", "columns": {"input": "context"}},
             DataError,
-            "columns: 'input' is to be read from 'context', which is no column of x.json; columns found: question, "
-            "answer",
+            "columns: 'input' is mapped to 'context', which is not a column of x.json; columns found: question, answer",
         ),
     ],
 )

@@ -101,7 +101,7 @@ SILENT = (
         ),
         (
             RuntimeError("Dataset scripts are no longer supported, but found data.py"),
-            f"me/data comes with a script of its own, which is never run; download one of its data files from {PAGE} "
+            f"me/data contains a loading script, which is never run; download one of its data files from {PAGE} "
             "and give the file's path",
         ),
         (
@@ -224,8 +224,8 @@ def test_the_cache_is_not_taken_for_another_revision(monkeypatch: pytest.MonkeyP
     with pytest.raises(DataError) as caught:
         open_hub("me/data", revision="main")
     assert str(caught.value) == (
-        "me/data: the hub does not answer, and the newest version in the cache is not the commit 'main'; leave "
-        "revision out to take that one, or try again with a network"
+        "me/data: the hub does not answer, and the newest version in the cache is not the commit 'main'; omit "
+        "revision to use that one, or try again with a network"
     )
 
 

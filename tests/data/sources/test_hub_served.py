@@ -198,7 +198,7 @@ def _page(repo: str) -> str:
         ("good v9", f"me/good has no revision 'v9'; give a branch, a tag or a commit of {_page('good')}"),
         (
             "script",
-            f"me/script comes with a script of its own, which is never run; download one of its data files from "
+            f"me/script contains a loading script, which is never run; download one of its data files from "
             f"{_page('script')} and give the file's path",
         ),
         (

@@ -108,15 +108,13 @@ def test_the_first_record_is_read_at_once(here: Path) -> None:
 
 def test_files_have_no_splits_subsets_or_revisions(here: Path) -> None:
     (here / "x.jsonl").write_text("{}")
-    with pytest.raises(DataError, match=r"^x\.jsonl has no splits, so there is no split 'test'; leave it out$"):
+    with pytest.raises(DataError, match=r"^x\.jsonl has no splits, so there is no split 'test'; omit it$"):
         open_source("x.jsonl", split="test")
     for name in ("subset", "revision"):
         for source in ("x.jsonl", "toy", "*.jsonl"):
             with pytest.raises(DataError) as caught:
                 open_source(source, **{name: "x"})
-            assert str(caught.value) == (
-                f"{source} has no {name}, which only datasets of the hub have; leave {name} out"
-            )
+            assert str(caught.value) == (f"{source} has no {name}: only datasets of the hub have one; omit {name}")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +130,12 @@ def test_files_have_no_splits_subsets_or_revisions(here: Path) -> None:
         ("x.parquet.gz", "x.parquet.gz does not exist (looked in {here}); give the path of a file, or toy"),
         (
             "Alpca",
-            "'Alpca' is no file (looked in {here}) and no name of the catalogue; did you mean alpaca? give a file, a "
+            "'Alpca' is neither a file (looked in {here}) nor a catalogue name; did you mean alpaca? give a file, a "
             "pattern, the id of a dataset on the hub (owner/name), or one of {names}",
         ),
         (
             "",
-            "'' is no file (looked in {here}) and no name of the catalogue; give a file, a pattern, the id of a "
+            "'' is neither a file (looked in {here}) nor a catalogue name; give a file, a pattern, the id of a "
             "dataset on the hub (owner/name), or one of {names}",
         ),
     ],
@@ -151,7 +149,7 @@ def test_what_is_not_there_is_said_in_one_line(here: Path, hub: list[Any], sourc
 
 def test_a_pipe_is_refused_because_it_is_gone_after_one_reading(here: Path) -> None:
     os.mkfifo(here / "pipe")
-    with pytest.raises(DataError, match=r"^pipe is no regular file, so it cannot be read twice; save its content"):
+    with pytest.raises(DataError, match=r"^pipe is not a regular file and cannot be read twice; save its content"):
         open_source("pipe")
 
 
@@ -195,7 +193,7 @@ def test_an_entry_of_files_is_fetched(
     for name, wrong in (("lima", "subset"), ("alpaca-1k-longest", "revision")):
         with pytest.raises(DataError) as caught:
             open_source(name, **{wrong: "x"})
-        assert str(caught.value) == f"{name} has no {wrong} to choose; leave {wrong} out"
+        assert str(caught.value) == f"{name} has no {wrong} to choose; omit {wrong}"
     assert len(hub) == 1
 
 

@@ -52,7 +52,7 @@ def test_a_split_that_is_not_there_is_named(splits: Path, saved: Path) -> None:
     assert str(caught.value) == f"{splits} has no split 'tests'; did you mean test? choose one of train, test"
     with pytest.raises(DataError) as caught:
         open_saved(saved, "test")
-    assert str(caught.value) == f"{saved} is a dataset without splits, so there is no split 'test'; leave it out"
+    assert str(caught.value) == f"{saved} is a dataset without splits, so there is no split 'test'; omit it"
 
 
 @pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow"])

@@ -37,7 +37,7 @@ def test_characters_that_are_cut_by_the_reading_stay_whole(
     [
         (b"a\nb\n\xff", "{path}, line 3: not UTF-8 (invalid start byte); convert the file to UTF-8"),
         (b"a\n\xc3", "{path}, line 2: not UTF-8 (unexpected end of data); convert the file to UTF-8"),
-        (b"a\nb\0c\n", "{path}, line 2: a NUL byte; this is no text file, or one in UTF-16 or UTF-32"),
+        (b"a\nb\0c\n", "{path}, line 2: a NUL byte; this is not a text file, or one in UTF-16 or UTF-32"),
     ],
 )
 def test_a_byte_that_is_no_text_is_named_with_its_line(

@@ -71,8 +71,8 @@ class GlobalBatch(pl.Callback):
             return
         if trainer.accumulate_grad_batches != 1:
             raise ConfigError(
-                f"global_batch_size={self.size} decides trainer.accumulate_grad_batches, which is "
-                f"{trainer.accumulate_grad_batches}; leave one of the two away (--global_batch_size null)"
+                f"global_batch_size={self.size} sets trainer.accumulate_grad_batches, which is "
+                f"{trainer.accumulate_grad_batches}; omit one of the two (--global_batch_size null)"
             )
         data = trainer.datamodule  # type: ignore[attr-defined]
         ranks = replicas(trainer)

@@ -126,9 +126,7 @@ def pack(lengths: ArrayLike, max_length: int, seed: int) -> Packing:
     sizes = np.asarray(lengths, np.int64)
     if sizes.size and sizes.max() > max_length:
         at = int(sizes.argmax())
-        raise DataError(
-            f"sample {at} has {sizes[at]} tokens, more than the {max_length} of a packed row: cut samples to max_length"
-        )
+        raise DataError(f"sample {at} has {sizes[at]} tokens, more than the {max_length} of a packed row: truncate it")
     shuffled = np.random.default_rng(seed).permutation(sizes.size)
     longest_first = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     rows: list[list[int]] = []

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-FIRST_ANSWERS_NOTHING = "what the assistant says before the first message of the user is left out"
+FIRST_ANSWERS_NOTHING = "messages of the assistant before the first message of the user are dropped"
 
 JOINED = "consecutive messages of one role are joined, with a line break between them"
 
@@ -32,9 +32,9 @@ JOINED = "consecutive messages of one role are joined, with a line break between
 def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
     r"""Return a conversation in which user and assistant take turns, the user first.
 
-    What the assistant says before the first message of the user is left out, as FastChat does: there is nothing that
-    it answers. Consecutive messages of one role are joined by a line break. Blank system messages are left out, others
-    stay where they are.
+    Messages of the assistant before the first one of the user are dropped, as in FastChat: they answer nothing.
+    Consecutive messages of one role are joined by a line break. Blank system messages are dropped, others stay where
+    they are.
 
     Args:
         messages: The messages in their order.
@@ -61,9 +61,9 @@ def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
     return Conversation(tuple(result))
 
 
-TOOLS_IGNORED = "the column tools is not used: descriptions of tools do not get into the prompt"
+TOOLS_IGNORED = "the column tools is ignored: descriptions of tools are not part of the prompt"
 
-TOOL_CALLS = "calls of tools are taken for answers of the assistant, what tools return for messages of the user"
+TOOL_CALLS = "tool calls are read as answers of the assistant, tool results as messages of the user"
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("human", "user", "prompter"), "user"),

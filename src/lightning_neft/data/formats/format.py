@@ -119,7 +119,7 @@ class Format(ABC):
             found = ", ".join(map(str, record)) or "none"
             raise DataError(
                 f"{where}: no {' and no '.join(map(repr, missing))} for the format {self.name} (columns found: "
-                f"{found}); add what is missing, or name the columns that hold it with the option columns"
+                f"{found}); add what is missing, or map the columns that hold it with data.columns"
             )
         noticed: set[str] = set()
         sample = (

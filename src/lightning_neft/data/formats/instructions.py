@@ -13,7 +13,7 @@ from lightning_neft.data.formats.format import Column, Exchanges, Format
 __all__ = ["HISTORY_IGNORED", "AlpacaFormat", "PromptCompletionFormat", "SourceTargetFormat"]
 
 
-HISTORY_IGNORED = "the column history is not used: each sample is its last exchange alone"
+HISTORY_IGNORED = "the column history is ignored: each sample is its last exchange only"
 
 
 class AlpacaFormat(Format):

@@ -1,4 +1,4 @@
-"""Make samples of all records, and count what a person should know about them."""
+"""Make samples of all records, and count what was omitted or changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Parsed:
 
     Attributes:
         samples: One for each record, in order.
-        notices: In how many records something was left out or changed, by what it was.
+        notices: In how many records something was omitted or changed, by what it was.
         count: How many records there were.
     """
 
@@ -51,7 +51,7 @@ def parse_records(records: Iterable[tuple[Mapping[str, Any], str]], format: Form
         format: What their columns mean.
 
     Raises:
-        DataError: At the first record that is no sample of this format.
+        DataError: At the first record that is not a sample of this format.
     """
     parsed = Parsed()
     for record, where in records:

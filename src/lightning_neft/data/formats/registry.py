@@ -87,8 +87,8 @@ def detect_format(
         return max(candidates, key=lambda each: shown[each.name])
     known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in FORMAT_CLASSES)
     raise DataError(
-        f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) show no data format; say with the option "
-        f"columns which to read as what, or rename them. The formats are {known}"
+        f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) show no data format; map them with "
+        f"data.columns, or rename them. The formats are {known}"
     )
 
 
@@ -142,7 +142,7 @@ def _check_found(columns: Mapping[str, str], head: Sequence[Mapping[str, Any]], 
     for ours, theirs in columns.items():
         if theirs not in found:
             raise DataError(
-                f"columns: {ours!r} is to be read from {theirs!r}, which is no column of {source}; "
+                f"columns: {ours!r} is mapped to {theirs!r}, which is not a column of {source}; "
                 f"{_near(theirs, found)}columns found: {', '.join(found) or 'none'}"
             )
 

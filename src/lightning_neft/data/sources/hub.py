@@ -92,7 +92,7 @@ def open_hub(
     if revision and not reachable and not any(revision in Path(file["filename"]).parts for file in dataset.cache_files):
         raise DataError(
             f"{repo}: the hub does not answer, and the newest version in the cache is not the commit {revision!r}; "
-            "leave revision out to take that one, or try again with a network"
+            "omit revision to use that one, or try again with a network"
         )
     return TableRecords(name, dataset)
 
@@ -199,7 +199,7 @@ def _explanation(
         return f"{repo} has no file {file!r}; its files are listed on {page}/tree/main"
     if "Dataset scripts are no longer supported" in text:
         return (
-            f"{repo} comes with a script of its own, which is never run; download one of its data files from {page} "
+            f"{repo} contains a loading script, which is never run; download one of its data files from {page} "
             "and give the file's path"
         )
     if is_a(exceptions.DataFilesNotFoundError) or "doesn't contain any data files" in text:

@@ -31,9 +31,11 @@ def parquet_records(path: Path) -> Iterator[tuple[Record, str]]:
             for row in batch.to_pylist():
                 number += 1
                 yield row, f"{path}, row {number}"
-        told = file.metadata.num_rows
-    if number != told:
-        raise DataError(f"{path}: broken Parquet file ({number} rows, {told} by its end); write or download it again")
+        expected = file.metadata.num_rows
+    if number != expected:
+        raise DataError(
+            f"{path}: broken Parquet file ({number} rows, but its footer says {expected}); write or download it again"
+        )
     if not number:
         raise DataError(f"{path} holds no row: it has no sample to train on")
 

@@ -31,7 +31,7 @@ _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ndjson|gz|zip|zst|xz|bz
 
 
 class ToyRecords(Records):
-    """The instructions that come with the package.
+    """The bundled instructions.
 
     Args:
         split: "train" or "held_out".
@@ -65,7 +65,7 @@ def open_source(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Records:
-    """Open a source of records and read its first one, so that what is wrong with it is known before any work.
+    """Open a source of records and read its first one, so that errors come before any work.
 
     Args:
         source: In this order: `toy`; a name of the catalogue; a file, or a folder written by `save_to_disk`; a glob
@@ -110,7 +110,7 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
         raise DataError(_unknown(source))
     for name, value in (("subset", subset), ("revision", revision)):
         if value is not None:
-            raise DataError(f"{source} has no {name}, which only datasets of the hub have; leave {name} out")
+            raise DataError(f"{source} has no {name}: only datasets of the hub have one; omit {name}")
     if source == TOY:
         return _open_toy(split)
     if path.is_dir():
@@ -118,11 +118,11 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
             return open_saved(path, split)
         raise DataError(f"{source} is a folder; give a file in it, or a pattern such as '{path}/*.jsonl'")
     if split is not None:
-        raise DataError(f"{source} has no splits, so there is no split {split!r}; leave it out")
+        raise DataError(f"{source} has no splits, so there is no split {split!r}; omit it")
     if not path.exists():
         return FileRecords(matching_files(str(path)), source, streaming)
     if not path.is_file():
-        raise DataError(f"{source} is no regular file, so it cannot be read twice; save its content in one")
+        raise DataError(f"{source} is not a regular file and cannot be read twice; save its content to a file")
     return FileRecords([path], source, streaming)
 
 
@@ -140,7 +140,7 @@ def _open_entry(
     is_web = entry.source.startswith("https://")
     if (subset and entry.files) or (revision and is_web):
         wrong = "revision" if revision and is_web else "subset"
-        raise DataError(f"{entry.name} has no {wrong} to choose; leave {wrong} out")
+        raise DataError(f"{entry.name} has no {wrong} to choose; omit {wrong}")
     if not entry.files:
         return open_hub(
             entry.source, subset=subset or entry.subset, split=split, revision=revision, streaming=streaming
@@ -159,6 +159,6 @@ def _unknown(source: str) -> str:
     near = get_close_matches(source.lower(), names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return (
-        f"{source!r} is no file (looked in {Path.cwd()}) and no name of the catalogue; {hint}give a file, a pattern, "
+        f"{source!r} is neither a file (looked in {Path.cwd()}) nor a catalogue name; {hint}give a file, a pattern, "
         f"the id of a dataset on the hub (owner/name), or one of {', '.join(names)}"
     )

@@ -78,7 +78,7 @@ def open_saved(folder: Path, split: str | None = None) -> TableRecords:
             raise unknown_split(str(folder), name, list(dataset))
         return TableRecords(str(folder) if name == "train" else f"{folder} ({name})", dataset[name])
     if split is not None and split != str(dataset.split):
-        raise DataError(f"{folder} is a dataset without splits, so there is no split {split!r}; leave it out")
+        raise DataError(f"{folder} is a dataset without splits, so there is no split {split!r}; omit it")
     return TableRecords(str(folder), dataset)
 
 

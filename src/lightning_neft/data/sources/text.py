@@ -71,7 +71,7 @@ def text_chunks(path: Path) -> Iterator[str]:
                 raise _not_utf8(path, line, error) from None
             if "\0" in text:
                 line += text[: text.index("\0")].count("\n")
-                raise DataError(f"{path}, line {line}: a NUL byte; this is no text file, or one in UTF-16 or UTF-32")
+                raise DataError(f"{path}, line {line}: a NUL byte; this is not a text file, or one in UTF-16 or UTF-32")
             line += text.count("\n")
             # Empty where the piece is but a part of a character.
             if text:

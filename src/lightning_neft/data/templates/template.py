@@ -1,4 +1,4 @@
-"""What a template is: it words a conversation as exchanges, the same ones for training and for generation."""
+"""What a template is: it renders a conversation as exchanges, the same ones for training and for generation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Exchange:
 
 
 class Template(ABC):
-    """Words conversations; training and generation use the same object.
+    """Renders conversations; training and generation use the same object.
 
     Attributes:
         name: What the user calls it.
@@ -68,18 +68,18 @@ class Template(ABC):
         """Return the exchanges to train on, in their order; none where there is no answer.
 
         Raises:
-            DataError: If the template has no words for such a conversation.
+            DataError: If the template cannot render such a conversation.
         """
 
     @abstractmethod
     def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
         """Return what generation feeds for the next answer: the earlier exchanges, and the prompt that is open.
 
-        The last message is left out if it is the assistant's, so this gives exactly what training on the
+        The last message is omitted if it is the assistant's, so this gives exactly what training on the
         conversation puts before its last answer.
 
         Raises:
-            DataError: If the template has no words for such a conversation.
+            DataError: If the template cannot render such a conversation.
         """
 
     def content(self, answer: str) -> str:
@@ -87,15 +87,15 @@ class Template(ABC):
         return answer.removeprefix(self.lead)
 
     def identity(self) -> str:
-        """Return a text that changes as soon as the template words anything differently."""
+        """Return a text that changes as soon as the template renders anything differently."""
         return f"{self.name}: {self.exchanges(_PROBE)!r} {self.exchanges(_PROBE_OF_CONTEXT)!r}"
 
 
 class TurnTemplate(Template):
-    """A template that words each turn by itself, whatever comes later in the conversation.
+    """A template that renders each turn independently of later ones.
 
-    Consecutive messages that are not the assistant's are one turn. What the assistant says before the first message of
-    the user is left out, as FastChat does: there is nothing that it answers.
+    Consecutive messages that are not the assistant's are one turn. Messages of the assistant before the first one
+    of the user are dropped, as in FastChat: they answer nothing.
 
     Attributes:
         end: The end of each answer.
@@ -115,7 +115,7 @@ class TurnTemplate(Template):
         """
 
     def exchanges(self, conversation: Conversation) -> list[Exchange]:
-        """Return the exchanges to train on; messages after the last answer are left out."""
+        """Return the exchanges to train on; messages after the last answer are dropped."""
         result: list[Exchange] = []
         pending: list[Message] = []
         for message in conversation.messages:
