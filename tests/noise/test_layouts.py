@@ -330,6 +330,12 @@ def test_values_are_read_in_the_first_batch_of_each_kind_alone():
         pass
 
 
+def test_the_first_batch_is_refused_before_its_forward_pass():
+    noise = EmbeddingNoise(ALPHA).attach(nn.Embedding(VOCABULARY, D))
+    with pytest.raises(LengthsError, match="holds only 0 and 1"):
+        noise.arm((IDS, MASK), 0)
+
+
 def test_a_batch_without_end_is_an_error():
     endless: dict[str, Any] = {}
     for _ in range(40):

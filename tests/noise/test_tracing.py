@@ -70,7 +70,7 @@ STRANGE = {
     "texts and labels of tokens": {"text": ["a", "b", "c"], "labels": torch.randint(0, 3, (3, 9))},
     "rows of their own length": RAGGED,
     "samples with ids of their own length": [{"input_ids": ids} for ids in RAGGED],
-    "rows of one token less": {"first": IDS[:1], "rest": IDS[1:, :8].clone()},
+    "rows of one token less": [PADDED[1:2].clone(), PADDED[2:, :8].clone(), PADDED[:1, :8].clone()],
 }
 
 

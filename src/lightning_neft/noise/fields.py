@@ -117,7 +117,7 @@ def parts(batch: Any) -> list[Part]:
         LengthsError: The batch is nested too deep.
 
     >>> [part.path for part in parts({"a": [torch.ones(1)], 3: "text"})]
-    ["batch['a'][0]", 'batch[3]']
+    ['batch[3]', "batch['a'][0]"]
     """
     own = [Part("", "batch", batch)] if _is_leaf(batch) else []
     return own + [part for container in _containers(batch) for part in container if _is_leaf(part.value)]
