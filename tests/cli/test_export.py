@@ -368,3 +368,16 @@ def test_an_export_does_not_replace_a_folder_with_a_file_of_the_user(
     assert main(export) == 2
     assert "out holds mine.txt, which lightning_neft did not write" in capsys.readouterr().err
     assert (folder / "out/mine.txt").read_text() == "x"
+
+
+def test_a_template_of_a_file_travels_with_the_model(short: list[str], folder: Path) -> None:
+    template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '</s>' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    (folder / "mine.jinja").write_text(template)
+    assert main(["fit", *short, "--name=r", "--samples=0", "--data.template=mine.jinja"]) == 0
+    assert main(["export", f"--model={first_run('r')}", "--output=whole"]) == 0
+    (folder / "mine.jinja").unlink()
+    for model in (first_run("r") / "model", Path("whole")):
+        assert json.loads((model / "lightning_neft.json").read_text())["template"] == "tokenizer"
+        assert AutoTokenizer.from_pretrained(model).chat_template == template
+        assert main(["generate", f"--model={model}", "--prompt=Say cat.", "--max_new_tokens=2"]) == 0

@@ -46,5 +46,7 @@ class StepSeed(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        # Batches that were completed, not begun: one that an exception broke off is begun again by a resumed run.
+        completed = trainer.fit_loop.epoch_loop.batch_progress.total.completed
         # On a device too this only sets numbers on the CPU's side: nothing waits.
-        torch.manual_seed(mix_seed(_DROPOUT, seed, data_parallel_rank(trainer), trainer.fit_loop.total_batch_idx))
+        torch.manual_seed(mix_seed(_DROPOUT, seed, data_parallel_rank(trainer), completed))

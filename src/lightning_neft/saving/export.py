@@ -11,6 +11,7 @@ import torch
 
 from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
+from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.jinja_form import chat_template_of
 from lightning_neft.data.templates.registry import template_named
 from lightning_neft.errors import ModelError
@@ -73,7 +74,10 @@ def export_model(
     if facts.template is not None:
         template = template_named(facts.template, tokenizer)
         chat_template = chat_template_of(template, tokenizer)
-        has_template = chat_template is not None or template.name == "tokenizer"
+        if isinstance(template, ChatTemplate):
+            # One of a file is that of the tokenizer from here on.
+            facts = replace(facts, template=ChatTemplate.name)
+        has_template = chat_template is not None or isinstance(template, ChatTemplate)
         if chat_template is not None:
             tokenizer.chat_template = chat_template
         model.generation_config = _decoding(model, tokenizer, end_ids(tokenizer, template.stop))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from lightning_neft.common.files import replaced
 from lightning_neft.common.paths import user_path
-from lightning_neft.errors import ModelError
+from lightning_neft.errors import DataError, ModelError
 from lightning_neft.models.description import FACTS_FILE, ModelFacts, list_files, write_facts
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.saving.checkpoints import checkpoint_weights
@@ -58,8 +59,20 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
         module.model.save_pretrained(temporary, state_dict=weights, **options)
         # peft puts a form of a model card there, with nothing filled in.
         (temporary / "README.md").unlink(missing_ok=True)
-        module.tokenizer().save_pretrained(temporary)
-        write_facts(temporary, ModelFacts.of(module.description()))
+        tokenizer, facts = module.tokenizer(), ModelFacts.of(module.description())
+        if (chat_template := _template_of_file(module)) is not None:
+            tokenizer.chat_template = chat_template
+            facts = replace(facts, template="tokenizer")
+        tokenizer.save_pretrained(temporary)
+        write_facts(temporary, facts)
+
+
+def _template_of_file(module: PretrainedModule) -> str | None:
+    """Return the chat template of a file that the data were rendered with; the folder has to be complete without it."""
+    datamodule: Any = None if module._trainer is None else module.trainer.datamodule  # type: ignore[attr-defined]
+    with suppress(DataError):  # the data were never read
+        return getattr(datamodule.prepared.template, "of_file", None) if hasattr(datamodule, "options") else None
+    return None
 
 
 def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
