@@ -92,7 +92,8 @@ TOKENIZERS = [
     tokenizer(
         "a prefix longer than its words", "tokenizer.json", lambda v: v["model"].update(continuing_subword_prefix="##")
     ),
-    tokenizer("a text ten times as long ten times", "tokenizer.json", _longer_each_time, "1024 MB"),
+    # Whether time or memory ends first depends on the machine.
+    tokenizer("a text ten times as long ten times", "tokenizer.json", _longer_each_time),
     Case("tokenizer: brackets without end", GENERATE, ("'m'",), {"m": tiny(tokenizer__json="[" * 100_000)}),
     Case("decoding: brackets without end", GENERATE, ("'m'",), {"m": tiny(generation_config__json='{"a":' * 100_000)}),
 ]
