@@ -312,7 +312,7 @@ def test_a_library_that_is_missing_for_what_is_measured_at_the_end_is_told_befor
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["study", "--alphas=0,5", "--memorization=2", *short]) == 2
-    assert "memorisation needs sacrebleu: pip install" in capsys.readouterr().err
+    assert "memorisation needs sacrebleu, not installed here: pip install" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
 

@@ -32,11 +32,21 @@ def test_memory_is_limited_beyond_what_there_is_already() -> None:
     assert beyond_limits(os.abort) == "it needs more than 1024 MB"
 
 
-def test_nothing_of_it_is_printed_and_no_process_is_left(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_of_it_is_printed_and_no_process_is_left(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forked = os.fork, []
+
+    def noted() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
     beyond_limits(lambda: os.write(1, b"heard"))
     assert capfd.readouterr() == ("", "")
+    (pid,) = forked
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)
 
 
 def test_what_waits_without_working_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

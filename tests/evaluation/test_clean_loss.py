@@ -119,7 +119,7 @@ def test_classes_have_one_loss_each(tmp_path: Path) -> None:
     likely, unlikely = math.log(1 + math.exp(-5)), math.log(1 + math.exp(5))
     assert found.per_sample == pytest.approx([likely, unlikely, likely, unlikely, likely], rel=1e-4)
     assert found.tokens == [1] * 5
-    with pytest.raises(DataError, match="no held-out samples"):
+    with pytest.raises(DataError, match="no validation set to compare with"):
         clean_losses(_Says(2), data, "held_out")  # type: ignore[arg-type]
 
 

@@ -59,5 +59,7 @@ def test_near_copies_are_those_above_the_threshold() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(ConfigError, match=r"needs sacrebleu: pip install 'lightning-neft\[evaluate\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs sacrebleu, not installed here: pip install 'lightning-neft\[evaluate\]'"
+    ):
         memorization(["a"], ["a"])

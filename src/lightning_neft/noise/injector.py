@@ -177,7 +177,7 @@ class EmbeddingNoise:
 
     @property
     def targets(self) -> list[EmbeddingTarget]:
-        """Where the noise lands; empty while not attached."""
+        """Where noise is applied; empty while not attached."""
         return [hook.target for hook in self._hooks]
 
     @property
