@@ -52,5 +52,5 @@ def test_a_file_holds_the_records_and_each_content_has_its_own(tmp_path: Path) -
 
 def test_a_cache_that_is_none_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DataError, match=r"cannot be kept in .*cache: .*; give another folder \(data.cache_dir\)"):
+    with pytest.raises(DataError, match=r"cannot be written to .*cache: .*; give another folder \(data.cache_dir\)"):
         tiny_file("alpaca", None, tmp_path / "cache")
