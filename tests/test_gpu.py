@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from lightning_neft import EmbeddingNoise, NEFTune
-from lightning_neft.noise.uniform.paths import fused
-from lightning_neft.noise.uniform.paths import paths as uniform
+from lightning_neft.noise.uniform import fused
+from lightning_neft.noise.uniform import paths as uniform
 from tiny import LoggedRows, Tuned, batch, llama, loader, trainer
 
 pytestmark = [

@@ -11,7 +11,8 @@ import sys
 import pytest
 import torch
 
-from lightning_neft.noise.uniform.paths import add_uniform_noise, fused
+from lightning_neft.noise.uniform import fused
+from lightning_neft.noise.uniform.paths import add_uniform_noise
 from lightning_neft.noise.uniform.philox import philox_integers
 from tiny import batch
 
@@ -75,7 +76,7 @@ def test_an_activation_that_does_not_lie_in_one_piece():
 def test_a_batch_gets_its_noise_and_its_strength_from_the_kernel(monkeypatch):
     """As on a GPU, for which the choice is made here."""
     from lightning_neft import EmbeddingNoise
-    from lightning_neft.noise.uniform.paths import paths as uniform
+    from lightning_neft.noise.uniform import paths as uniform
 
     served = []
     monkeypatch.setattr(uniform, "is_fused", lambda clean: served.append(clean.shape) or True)
@@ -99,7 +100,7 @@ def test_a_batch_gets_its_noise_and_its_strength_from_the_kernel(monkeypatch):
 
 def test_plain_path_of_another_device_gives_the_defined_sum(monkeypatch):
     """In blocks that end within a row, as an accelerator without Triton would take them; no such device is here."""
-    from lightning_neft.noise.uniform.paths import paths as uniform
+    from lightning_neft.noise.uniform import paths as uniform
 
     monkeypatch.setattr(
         uniform, "_sfc64_integers", lambda seed, width: uniform._philox_integers(seed, width, clean.device)
