@@ -38,7 +38,7 @@ class NEFTune(pl.Callback):
     Formula: Jain et al., "NEFTune: Noisy Embeddings Improve Instruction Finetuning", arXiv 2310.05914, Algorithm 1.
     L is the true length of each sequence (of each document in a packed row), padding gets no noise. The noise is a pure
     function of (seed, data-parallel rank, batches completed since the start of training, forward pass within it): a
-    resumed run goes on with the noise of the unbroken one, and no global random state is read or moved.
+    resumed run continues the noise of the unbroken one, and no global random state is read or moved.
 
     Logs `neft/alpha`, `neft/noise_rms`, `neft/embedding_rms`, `neft/noise_to_signal` and `neft/unchanged` (share of
     elements that rounding left as they were) at the trainer's logging steps.

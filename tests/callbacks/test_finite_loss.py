@@ -20,7 +20,7 @@ from lightning_neft.saving.export import export_model
 from lightning_neft.saving.folder import save_model
 from models.words import fit
 
-# What an export is told for its model card.
+# What an export writes into its model card.
 CARD: dict[str, Any] = {"name": "m", "config": {}, "run": None, "results": {}}
 NAN, INF = float("nan"), float("inf")
 

@@ -68,7 +68,7 @@ def test_several_passes_of_one_batch_have_their_own_draw_in_one_graph():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_passes_of_one_shape_fall_back_to_eager_or_fail_loudly():
-    """Memory cannot be compared inside a graph, so that two masks of one shape cannot be told apart there."""
+    """Memory cannot be compared inside a graph, so two masks of one shape cannot be distinguished there."""
     model, chosen, rejected = llama(), batch([3, 8]), batch([8, 5], seed=1)
     given = {f"chosen_{k}": v for k, v in chosen.items()} | {f"rejected_{k}": v for k, v in rejected.items()}
     noise = EmbeddingNoise(5).attach(model)

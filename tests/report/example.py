@@ -165,7 +165,7 @@ def win_rate(label: str = "some-model", rate: float = 26.46, error: float | None
 
 
 def win_rate_difference(label: str = "some-model", controlled: bool = True) -> dict[str, Any]:
-    """A raw difference that is told apart from none, and one at equal length that is not."""
+    """A raw difference that is measurable, and one at equal length that is not."""
     metrics = {
         "difference": 35.2,
         "low": 31.5,

@@ -74,7 +74,7 @@ def next_tokens(batch: Mapping[str, Any]) -> NextTokens:
 
 
 def is_packed(batch: Mapping[str, Any]) -> bool:
-    """Return whether rows hold several documents, told apart by positions that restart.
+    """Return whether rows hold several documents, separated by positions that restart.
 
     Example:
         >>> is_packed({"input_ids": 1, "position_ids": 2}), is_packed({"input_ids": 1, "attention_mask": 2})

@@ -141,7 +141,7 @@ class ResponseLogits:
     """Makes a causal language model compute its logits at given places of the batch alone.
 
     A hook in front of the output embedding picks the hidden states of these places out of the flattened batch, so that
-    the model goes on with a batch of one row. What the model does to logits (scaling, capping) comes after that. Where
+    the batch has one row from there on. What the model does to logits (scaling, capping) comes after that. Where
     there is no output embedding, or it is called with something else, all logits are computed and then picked from.
 
     Args:

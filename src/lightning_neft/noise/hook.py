@@ -331,7 +331,7 @@ class NoiseHook:
         if not state.covers_all:
             raise LengthsError(
                 f"{name} was called with tokens of shape {tuple(shape)} and the batch has no labels for them, so that "
-                "prompt and response cannot be told apart. Add labels (-100 on the prompt), or use scope='all'."
+                "prompt and response cannot be distinguished. Add labels (-100 on the prompt), or use scope='all'."
             )
         if state.length != "true":
             return

@@ -87,7 +87,7 @@ class EmbeddingNoise:
             `rademacher` (signs).
         length: L of alpha / sqrt(L d): `true` (tokens of the sequence, or of the document in a packed row), `padded`
             (the width of the batch and noise on padding too, as in transformers), or a fixed number of tokens.
-        scope: Tokens that get noise: `all`, `prompt` or `response` (told apart by labels of -100). In an
+        scope: Tokens that get noise: `all`, `prompt` or `response` (labels of -100 mark the prompt). In an
             encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
         scale: `paper` as above; `relative` takes alpha in units of the embedding's own size, see below.
         reference_norm: With `relative`, the token norm of the model that alpha is meant for.
@@ -334,7 +334,7 @@ class EmbeddingNoise:
         return found.pop() if len(found) == 1 else None
 
     def _seen(self, held: list[Part]) -> set[object]:
-        """Note the kind of a batch, which is told by its keys; returns what is known of batches of this kind."""
+        """Note the kind of a batch, which its keys decide; returns what is known of batches of this kind."""
         kind = frozenset(
             (_PLACE_OF_SAMPLE.sub("[]", part.path), part.value.dim() if isinstance(part.value, torch.Tensor) else -1)
             for part in held
@@ -436,7 +436,7 @@ def _no_token(source: str, step: int, scope: str) -> NoNoiseError:
 def _other_count(passes: Passes) -> LengthsError:
     return LengthsError(
         f"batch_to_mask gave {passes.by_order} masks, some of one shape, for {passes.count} forward passes with "
-        "gradients: masks of one shape are told apart by their order. Return one mask for each pass, in the order of "
+        "gradients: only the order distinguishes masks of one shape. Return one mask for each pass, in the order of "
         "the passes, or masks of different shapes."
     )
 

@@ -19,7 +19,7 @@ __all__ = ["Layout", "Passes", "match_weight", "rows_of_side", "untold_weight"]
 
 @dataclass
 class Passes:
-    """The forward passes of one batch through all embeddings with noise, for masks that are told apart by their order.
+    """The forward passes of one batch through all embeddings with noise, for masks that only their order distinguishes.
 
     Attributes:
         count: How many there were so far.
@@ -128,9 +128,7 @@ def match_weight(
             return turned[0].weight.mT, None
     if compiling and len(fitting) > 1:
         # Memory cannot be compared in a graph. Without fullgraph torch falls back to eager here, where it can.
-        raise LengthsError(
-            _message(rows, shape, name, "several rows of one shape cannot be told apart in a compiled graph")
-        )
+        raise LengthsError(_message(rows, shape, name, "a compiled graph cannot distinguish several rows of one shape"))
     if fitting and all(r.order is not None for r in fitting):
         if len(fitting) > 1:
             fitting = [_by_order(rows, fitting, shape, name, passes, number)]
@@ -298,7 +296,7 @@ def _agreement(ids: Tensor, row: TokenRows) -> tuple[Tensor, Tensor]:
 
 
 def _is_not_shifted(ids: Tensor, row: TokenRows) -> Tensor:
-    """Whether ids are others than those that a row has for its other side, moved by one to the right."""
+    """Whether ids differ from those that a row has for its other side, shifted by one to the right."""
     assert row.shifted is not None
     counted = row.documents[:, :-1] > 0
     same = (ids[:, 1:] == row.shifted[:, :-1]) & counted
