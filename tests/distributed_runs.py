@@ -1,11 +1,7 @@
-"""Runs that several processes make together; started by tests as a script, with results written to files.
-
-Usage: python distributed_runs.py RUN FOLDER [CKPT]
-"""
+"""Runs that two ranks make together, with results written to files."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -39,7 +35,7 @@ class Compiled(Recording):
     def configure_model(self):
         if isinstance(self.model, torch.nn.Identity):
             self.model = llama()
-            self.model.compile(backend="aot_eager")
+            self.model.compile(backend="eager")
 
 
 class Sharded(Recording):
@@ -74,22 +70,22 @@ def full(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
 
 
-def main(run: str, folder: str, ckpt_path: str | None = None) -> None:
-    torch.set_num_threads(1)
+def run(name: str, folder: Path, ckpt_path: Path | None = None) -> None:
+    """Make the run of this name on the rank of this process, and write `NAME-RANK.pt`."""
     options = {"devices": 2, "max_steps": 4, "strategy": "ddp"}
     module: Recording = Recording(llama())
-    if run in ("fsdp2", "tensor_parallel"):
-        module = Sharded(run)
-        data, tensor = (2, 1) if run == "fsdp2" else (1, 2)
+    if name in ("fsdp2", "tensor_parallel"):
+        module = Sharded(name)
+        data, tensor = (2, 1) if name == "fsdp2" else (1, 2)
         options["strategy"] = ModelParallelStrategy(data_parallel_size=data, tensor_parallel_size=tensor)
-    if run == "ddp_compiled":
+    if name == "ddp_compiled":
         module = Compiled()
-    if run == "ddp_accumulated":
+    if name == "ddp_accumulated":
         options |= {"accumulate_grad_batches": 3, "max_steps": 2}
-    if run == "ddp_resumed":
+    if name == "ddp_resumed":
         options["max_steps"] = 8
-    callbacks = [NEFTune(alpha=0 if run == "ddp_clean" else 5)]
-    if run == "ddp_resumed":
+    callbacks = [NEFTune(alpha=0 if name == "ddp_clean" else 5)]
+    if name == "ddp_resumed":
         checkpoint = ModelCheckpoint(dirpath=folder, filename="{step}", every_n_train_steps=3, save_top_k=-1)
         callbacks.append(checkpoint)
         options["enable_checkpointing"] = True
@@ -106,8 +102,4 @@ def main(run: str, folder: str, ckpt_path: str | None = None) -> None:
             for hook in part._forward_hooks.values()
         ),
     }
-    torch.save(result, Path(folder) / f"{run}-{fit.global_rank}.pt")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    torch.save(result, folder / f"{name}-{fit.global_rank}.pt")

@@ -1,16 +1,12 @@
-"""A plain loop under torch's FSDP1 on two CPU processes, which Lightning's strategy refuses; started as a script.
-
-Usage: python fsdp1_run.py FOLDER
-"""
+"""A plain loop under torch's FSDP1 on two CPU processes, which Lightning's strategy refuses."""
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import torch
 import torch.distributed
-import torch.multiprocessing
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -19,10 +15,9 @@ from lightning_neft import EmbeddingNoise
 from tiny import Recorder, batch, llama
 
 
-def run(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def run(folder: Path) -> None:
+    rank = int(os.environ["RANK"])
+    torch.distributed.init_process_group("gloo")
     model = FullyShardedDataParallel(
         llama(),
         auto_wrap_policy=ModuleWrapPolicy({LlamaDecoderLayer}),
@@ -38,9 +33,5 @@ def run(rank: int, folder: str) -> None:
     noise.detach()
     model(**given)
     names = [target.name for target in noise.targets]
-    torch.save({"outputs": recorder.outputs, "left": names}, Path(folder) / f"{rank}.pt")
+    torch.save({"outputs": recorder.outputs, "left": names}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(run, (sys.argv[1],), nprocs=2)

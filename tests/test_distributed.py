@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+import distributed_runs
+import fsdp1_run
 from lightning_neft import EmbeddingNoise
+from ranks import run_ranks
 from tiny import batch, llama
 
 pytestmark = pytest.mark.slow
-TESTS = Path(__file__).parent
-
-
-def start(script, *arguments):
-    command = [sys.executable, str(TESTS / script), *map(str, arguments)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def run(name, folder, ckpt_path=None):
     """Run once with two processes; what each rank saw."""
     folder.mkdir(exist_ok=True)
-    start("distributed_runs.py", name, folder, *([ckpt_path] if ckpt_path else []))
+    run_ranks(lambda: distributed_runs.run(name, folder, ckpt_path), folder)
     return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -80,7 +69,7 @@ def test_fsdp2_ranks_draw_the_noise_of_ddp_ranks(tmp_path):
 
 
 def test_fsdp1_ranks_draw_the_noise_of_unsharded_ones_and_are_clean_afterwards(tmp_path):
-    start("fsdp1_run.py", tmp_path)
+    run_ranks(lambda: fsdp1_run.run(tmp_path), tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         model = llama()
