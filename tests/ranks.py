@@ -1,4 +1,4 @@
-"""Several ranks of one run, forked from the test's process instead of started: torchrun's environment, none of its imports."""
+"""Several ranks of one run, forked from the process of the test: the environment of torchrun without the imports."""
 
 from __future__ import annotations
 
