@@ -152,6 +152,23 @@ def test_four_bit_weights_with_lora_get_the_noise(tmp_path):
 
 
 @pytest.mark.slow
+def test_fsdp2_gets_the_noise():
+    from lightning.pytorch.strategies import ModelParallelStrategy
+    from torch.distributed.fsdp import fully_shard
+
+    class Sharded(Tuned):
+        def configure_model(self):
+            mesh = self.device_mesh["data_parallel"]
+            for layer in self.model.model.layers:
+                fully_shard(layer, mesh=mesh)
+            fully_shard(self.model, mesh=mesh)
+
+    fit = on_gpu(strategy=ModelParallelStrategy(1, 1), precision="bf16-true", callbacks=[NEFTune(alpha=5)])
+    fit.fit(Sharded(llama(256)), loader())
+    assert all(value > 0 for value in logged(fit, "neft/noise_rms"))
+
+
+@pytest.mark.slow
 def test_fsdp1_gets_the_noise():
     fit = on_gpu(strategy="fsdp", precision="bf16-mixed", callbacks=[NEFTune(alpha=5)])
     fit.fit(Tuned(llama(256)), loader())
