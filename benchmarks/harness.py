@@ -88,8 +88,16 @@ def machine(packages: Sequence[str]) -> Record:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = {package: version(package) for package in packages}
+    versions = {package: _version(package) for package in packages}
     return {"cpu": model, "cores": cores, "python": platform.python_version(), "versions": versions}
+
+
+def _version(package: str) -> str:
+    if package == "lightning-neft":  # may be a checkout on the path
+        from lightning_neft import __version__
+
+        return __version__
+    return version(package)
 
 
 def run_process(command: Sequence[str]) -> tuple[str, float]:
