@@ -54,7 +54,7 @@ def test_an_error_is_one_line_and_nothing_is_written(
 def test_without_the_extra_it_says_what_to_install(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_neft.report.write.find_spec", lambda name: None if name == "jinja2" else object())
+    monkeypatch.setattr("lightning_neft.report.page.find_spec", lambda name: None if name == "jinja2" else object())
     answer_file(folder / "a.json", "a", [("q", "x")])
     assert main(["report", "a.json"]) == 2
     assert "report needs jinja2, not installed here: pip install 'lightning-neft[study]'" in capsys.readouterr().err

@@ -26,8 +26,7 @@ from lightning_neft.cli.study_arm import run_arm
 from lightning_neft.evaluation.result import read_result
 from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.hub.tokenizer import load_tokenizer
-from lightning_neft.study.arm import ArmTask, Measures, read_record
-from lightning_neft.study.child import Validated
+from lightning_neft.study.arm import ArmTask, Measures, Validated, read_record
 from lightning_neft.study.plan import Arm
 from study_runs import at_arm
 
@@ -272,7 +271,7 @@ def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: li
     assert [worker.returncode for worker in workers] == [0, 0]
     assert set(fits(folder).values()) == {1}
     assert len(fits(folder)) == 6
-    shares = [text.count(": starts") for text in printed]
+    shares = [text.count(": started") for text in printed]
     assert sum(shares) == 6
     assert min(shares) >= 1
     assert set(ended(folder).values()) == {"complete"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output
+from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import ArmResult
 from lightning_neft.study.result import compare
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lightning_neft.evaluation.study_result import ArmResult
-from lightning_neft.study.pairing import Fingerprint, unpaired
+from lightning_neft.study.measure import Fingerprint
+from lightning_neft.study.result import unpaired
 
 
 def digest(*batches: list[list[int]]) -> str | None:
