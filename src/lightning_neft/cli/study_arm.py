@@ -22,8 +22,8 @@ from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.arm import ArmTask, Failed, ReportToStudy, write_record
-from lightning_neft.study.measure import Fingerprint, measure, read_curves
+from lightning_neft.study.arm import ArmTask, Failed, write_record
+from lightning_neft.study.measure import Fingerprint, ReportToStudy, measure, read_curves
 
 __all__ = ["describe", "run_arm", "start_arm"]
 
