@@ -94,16 +94,15 @@ def provenance(inputs: Sequence[InputFile], settings: Mapping[str, Any], seed: i
     """
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": {
+            "lightning_neft": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
         "inputs": [asdict(item) for item in inputs],
         "settings": dict(settings),
         "seed": seed,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"lightning_neft": __version__, "python": platform.python_version()}
-    return {**found, **{name: version(name) for name in _PACKAGES}}
 
 
 def make_result(kind: str, label: str, metrics: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def _read(path: Path) -> Any:
         raise DataError(f"the result {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate wrote"
+            f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate or study wrote"
         ) from error
 
 

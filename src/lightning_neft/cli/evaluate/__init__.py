@@ -102,16 +102,14 @@ def _parse(verb: str, args: Sequence[str], kind: _Kind) -> Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--json", action="store_true")
-    if kind.takes_config:
-        options, options.rest = parser.parse_known(args)
-        check_early(options.rest)
-    else:
-        options = parser.parse(args)
+    options, rest = parser.parse_known(args) if kind.takes_config else (parser.parse(args), [])
+    options.rest = rest
+    check_early(rest)
     for name, minimum in _MINIMUM.items():
         value = getattr(options, name, None)
         if value is not None and value < minimum:
             raise ConfigError(f"--{name.replace('_', '-')} must be {minimum} or more, got {value}")
-    _, configs = resolve_configs(getattr(options, "rest", []))
+    _, configs = resolve_configs(rest)
     paths = [path for option, paths in parser.paths(options).items() if option != "--out" for path in paths]
     options.inputs = [*configs, *paths]
     return options

@@ -143,34 +143,32 @@ def _is_file(path: Path) -> bool:
     return path.suffix == ".json"
 
 
+def _is_other(path: Path, is_same: Callable[[], bool]) -> bool:
+    """Return whether a path exists and is not a file that a function recognises."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        return not (stat.S_ISREG(path.lstat().st_mode) and is_same())
+    except (OSError, DataError, ValueError, RecursionError, TypeError, AttributeError):
+        return True
+
+
 def _is_of_others(path: Path, records: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> bool:
     """Return whether a path exists and is not a file of these records."""
 
     def compared(rows: Any) -> list[dict[str, Any]]:
         return [{name: value for name, value in row.items() if name not in varying} for row in rows]
 
-    if not os.path.lexists(path):
-        return False
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return True
-        return compared(json.loads(path.read_text(encoding="utf-8"))) != compared(json.loads(json.dumps(records)))
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError):
-        return True
+    mine = compared(json.loads(json.dumps(records)))
+    return _is_other(path, lambda: compared(json.loads(path.read_text(encoding="utf-8"))) == mine)
 
 
 def _is_of_another(path: Path, result: dict[str, Any]) -> bool:
     """Return whether a path exists and is not an earlier version of a result."""
-    if not os.path.lexists(path):
-        return False
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return True
-        found = read_result(path)
-    except (OSError, DataError):
-        return True
-    # As read back from JSON.
-    mine = json.loads(json.dumps(result))
-    if any(found[part] != mine[part] for part in ("kind", "label")):
-        return True
-    return any(found["provenance"].get(part) != mine["provenance"][part] for part in ("inputs", "settings", "seed"))
+
+    def compared(found: dict[str, Any]) -> list[Any]:
+        source = found["provenance"]
+        return [found["kind"], found["label"], *(source.get(part) for part in ("inputs", "settings", "seed"))]
+
+    mine = compared(json.loads(json.dumps(result)))
+    return _is_other(path, lambda: compared(read_result(path)) == mine)

@@ -165,11 +165,11 @@ def _open_judge(name: str, options: Namespace, pace: Pace) -> Judge:
     from lightning_neft.evaluation.judge.endpoint import (
         DEFAULT_KEY_VARIABLE,
         DEFAULT_URL,
-        Backoff,
         EndpointJudge,
         check_url,
         read_key,
     )
+    from lightning_neft.evaluation.judge.pace import Backoff
 
     url = options.judge_url or DEFAULT_URL
     check_url(url)

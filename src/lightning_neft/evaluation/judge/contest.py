@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def read_contest(path: Path, baseline_path: Path) -> Contest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one contest before one judge.
+    """The verdicts of one judge on one contest.
 
     Attributes:
         contest: The pairs.
@@ -237,8 +237,8 @@ class Outcome:
             "baseline_label": self.contest.baseline,
             "judge": self.judge,
             "stage": stage,
-            "usage": self.total.to_json(),
-            "usage_this_run": self.paid.to_json(),
+            "usage": asdict(self.total),
+            "usage_this_run": asdict(self.paid),
         }
         settings = {"prompt": PROMPT_VERSION, "orders": "both", "temperature": 0, **settings}
         return make_result("win_rate", self.contest.label, metrics, provenance(self.contest.sources, settings, seed))

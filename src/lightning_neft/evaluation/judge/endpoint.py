@@ -18,7 +18,7 @@ from lightning_neft.evaluation.judge.request import Reply
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["DEFAULT_KEY_VARIABLE", "DEFAULT_URL", "Backoff", "EndpointJudge", "Pace", "check_url", "read_key"]
+__all__ = ["DEFAULT_KEY_VARIABLE", "DEFAULT_URL", "EndpointJudge", "check_url", "read_key"]
 
 DEFAULT_URL = "https://api.openai.com/v1"
 

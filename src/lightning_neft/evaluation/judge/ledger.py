@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.judge.request import JudgeRequest, Reply, Verdict, prompt_text, read_verdict
@@ -204,10 +203,6 @@ class Usage:
     output_tokens: int
     uncounted: int
     cost: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object for a result."""
-        return dict(vars(self))
 
 
 def estimate(requests: Iterable[JudgeRequest], price: Price) -> Usage:

@@ -91,7 +91,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What will be asked.
+    """The requests to send.
 
     Attributes:
         judge: Name of the judge.
@@ -128,23 +128,23 @@ def hold(
     Raises:
         ModelError: If the judge cannot be asked; its replies so far are kept.
     """
-    asked = {index: requests_of(contest.pairs) for index, contest in enumerate(contests)}
-    unique = {request: None for requests in asked.values() for request in requests}
+    asked = [dict.fromkeys(requests_of(contest.pairs)) for contest in contests]
+    unique = {request: None for requests in asked for request in requests}
     still_open = panel.open_requests(unique)
     pairs = sum(len(contest.outputs) for contest in contests)
-    forecast = estimate(still_open.values(), price)
-    judge = panel.judge
+    judge, forecast = panel.judge, estimate(still_open.values(), price)
     on_forecast(Forecast(judge.name, judge.is_paid, pairs, len(unique) - len(still_open), forecast))
     after = panel.ask_all(unique, on_done)
+    sent = {request: panel.sent.get(panel.key(request), Record()) for request in unique}
     return [
         Outcome(
             contest=contest,
             judge=judge.name,
             judged=combine(contest.pairs, after),
-            total=usage((after[one] for one in set(asked[index])), price),
-            paid=usage((panel.sent.get(panel.key(one), Record()) for one in set(asked[index])), price),
+            total=usage((after[one] for one in requests), price),
+            paid=usage((sent[one] for one in requests), price),
         )
-        for index, contest in enumerate(contests)
+        for contest, requests in zip(contests, asked, strict=True)
     ]
 
 
