@@ -104,7 +104,8 @@ def _is_of(page: Path, sources: str) -> bool:
 def _title(inputs: Inputs) -> str:
     if inputs.studies:
         return f"NEFTune study: {', '.join(dict.fromkeys(study.label for study in inputs.studies))}"
-    names = list(dict.fromkeys(one.label for one in (*inputs.results, *inputs.answer_files)))
+    labels = [*(one.label for one in inputs.results), *(file.label for file in inputs.answer_files)]
+    names = list(dict.fromkeys(labels))
     return f"Report: {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}"
 
 

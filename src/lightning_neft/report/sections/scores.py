@@ -150,11 +150,10 @@ def _rates(fields: Fields) -> list[tuple[str, float, float | None]]:
     found = []
     for name, key, of_error in _RATES:
         if (rate := fields.number(key)) is not None:
-            error, pairs = fields.number(of_error), fields.number("n_total")
-            has_interval = error and pairs and pairs > 1
-            found.append(
-                (name, rate, error * float(stats.t.ppf((1 + _LEVEL) / 2, pairs - 1)) if has_interval else None)
-            )
+            error, pairs, half = fields.number(of_error), fields.number("n_total"), None
+            if error and pairs and pairs > 1:
+                half = error * float(stats.t.ppf((1 + _LEVEL) / 2, pairs - 1))
+            found.append((name, rate, half))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_neft.common.secrets import mask_text
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS
 from lightning_neft.evaluation.result import Fields
-from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
+from lightning_neft.evaluation.study_result import ArmResult, ArmState, Comparison, StudyResult
 from lightning_neft.report.content import (
     MISSING,
     Block,
@@ -34,7 +34,7 @@ _LEAD = (
     "If an interval includes 0, there is no evidence of a difference, whatever the mean; this does not prove that "
     "there is none."
 )
-_UNFINISHED = ("failed", "pruned", "waiting")
+_UNFINISHED: tuple[ArmState, ...] = ("failed", "pruned", "waiting")
 
 
 def summary(inputs: Inputs) -> PageSection | None:
