@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -175,16 +175,16 @@ def _parser() -> VerbParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--alphas")
     which.add_argument("--search")
-    parser.add_argument("--trials", type=_count, default=10)
+    parser.add_argument("--trials", type=_at_least(1), default=10)
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
-    parser.add_argument("--seeds", type=_count, default=3)
+    parser.add_argument("--seeds", type=_at_least(1), default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--storage")
     parser.add_argument("--pruner", choices=PRUNERS, default="none")
-    parser.add_argument("--grace", type=_count, default=60)
-    parser.add_argument("--answers", type=_count_or_none, default=20)
-    parser.add_argument("--max-new-tokens", type=_count, default=256)
-    parser.add_argument("--memorization", type=_count_or_none, default=0)
+    parser.add_argument("--grace", type=_at_least(1), default=60)
+    parser.add_argument("--answers", type=_at_least(0), default=20)
+    parser.add_argument("--max-new-tokens", type=_at_least(1), default=256)
+    parser.add_argument("--memorization", type=_at_least(0), default=0)
     parser.add_argument("--retry", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser
@@ -230,18 +230,12 @@ def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
     return Plan(folder, (0.0,), seeds, parse_search(options.search, options.trials, options.sampler))
 
 
-def _count(text: str) -> int:
-    number = _count_or_none(text)
-    if number == 0:
-        raise ArgumentTypeError("give 1 or more")
-    return number
+def _at_least(minimum: int) -> Callable[[str], int]:
+    """Return what reads a whole number of this size or more."""
 
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise ArgumentTypeError(f"got {text!r}, give a whole number of {minimum} or more")
+        return int(text)
 
-def _count_or_none(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise ArgumentTypeError(f"got {text!r}, expected a whole number")
-    return number
+    return read

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -225,9 +225,7 @@ class Fields:
 
     def number(self, key: str) -> float | None:
         """Return a number; None also for NaN and the infinities."""
-        found = self.data.get(key)
-        if found is not None and not _is_number(found):
-            raise self._wrong(key, "a number")
+        found = self._get(key, _is_number, "a number")
         return float(found) if found is not None and math.isfinite(found) else None
 
     def needed(self, key: str) -> float:
@@ -239,59 +237,50 @@ class Fields:
 
     def text(self, key: str) -> str | None:
         """Return a text."""
-        found = self.data.get(key)
-        if found is not None and not isinstance(found, str):
-            raise self._wrong(key, "a string")
+        found: str | None = self._get(key, lambda value: isinstance(value, str), "a string")
         return found
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """Return a list of numbers, without those that are null or not finite."""
-        found = self._list(key)
-        if not all(value is None or _is_number(value) for value in found):
-            raise self._wrong(key, "a list of numbers")
+        found = self._list(key, lambda value: value is None or _is_number(value), "numbers")
         return tuple(float(value) for value in found if value is not None and math.isfinite(value))
 
     def points(self, key: str) -> Curve:
         """Return a list of pairs of step and value; a value that is null or not finite becomes NaN."""
-        found = self._list(key)
-        for pair in found:
-            if not (isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0])):
-                raise self._wrong(key, "a list of [step, value]")
-            if not (pair[1] is None or _is_number(pair[1])):
-                raise self._wrong(key, "a list of [step, value]")
-        values = ((step, math.nan if value is None else float(value)) for step, value in found)
-        return tuple((step, value if math.isfinite(value) else math.nan) for step, value in values)
+        found = self._list(key, _is_point, "[step, value]")
+        return tuple(
+            (step, float(value) if value is not None and math.isfinite(value) else math.nan) for step, value in found
+        )
 
     def child(self, key: str) -> Fields | None:
         """Return an object."""
-        found = self.data.get(key)
-        if found is None:
-            return None
-        if not isinstance(found, Mapping):
-            raise self._wrong(key, "an object")
-        return Fields(found, f"{self.where}: {key}")
+        found = self._get(key, lambda value: isinstance(value, Mapping), "an object")
+        return None if found is None else Fields(found, f"{self.where}: {key}")
 
     def children(self, key: str) -> list[Fields]:
         """Return a list of objects."""
-        found = self._list(key)
-        if not all(isinstance(value, Mapping) for value in found):
-            raise self._wrong(key, "a list of objects")
+        found = self._list(key, lambda value: isinstance(value, Mapping), "objects")
         return [Fields(value, f"{self.where}: {key}[{index}]") for index, value in enumerate(found)]
 
     def names(self) -> list[str]:
         """Return the names in the object, in its order."""
         return list(self.data)
 
-    def _list(self, key: str) -> list[Any]:
+    def _get(self, key: str, is_right: Callable[[Any], bool], expected: str) -> Any:
         found = self.data.get(key)
-        if found is None:
-            return []
-        if not isinstance(found, list):
-            raise self._wrong(key, "a list")
+        if found is not None and not is_right(found):
+            raise DataError(f"{self.where}: {key} is {short(found)}, where {expected} is expected")
         return found
 
-    def _wrong(self, key: str, expected: str) -> DataError:
-        return DataError(f"{self.where}: {key} is {short(self.data[key])}, where {expected} is expected")
+    def _list(self, key: str, is_right: Callable[[Any], bool], items: str) -> list[Any]:
+        found = self._get(key, lambda value: isinstance(value, list), "a list")
+        return self._get(key, lambda values: all(map(is_right, values)), f"a list of {items}") if found else []
+
+
+def _is_point(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    return _is_number(value[0]) and (value[1] is None or _is_number(value[1]))
 
 
 def _is_number(value: Any) -> bool:

@@ -170,7 +170,7 @@ class StudyResult:
 
 
 def _read(kind: type[T], found: Fields) -> T:
-    """Return the dataclass that an object holds."""
+    """Return an object as a dataclass."""
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for one in fields(kind):  # type: ignore[arg-type]

@@ -70,31 +70,17 @@ class Dots:
         axes.set_yticks(range(len(self.rows)), [label(row.label) for row in self.rows])
         axes.set_ylim(len(self.rows) - 0.4, -0.6)
         axes.margins(x=0.08)
-        figure.supxlabel(
-            self.what + (f" (dashed: {self.reference[1]})" if self.reference else ""), color=theme.text, fontsize=10
-        )
+        figure.supxlabel(_axis(self.what, self.reference), color=theme.text, fontsize=10)
         return figure
 
     def table(self, caption: str) -> Table:
         """Return the values."""
-        columns = ["row", self.what]
-        has_interval = any(row.low is not None for row in self.rows)
-        has_points = any(len(row.points) > 1 for row in self.rows)
-        columns += ["low", "high"] if has_interval else []
-        columns += ["each"] if has_points else []
-        return Table(
-            caption,
-            columns,
-            [
-                [
-                    row.label,
-                    number(row.value),
-                    *([number(row.low), number(row.high)] if has_interval else []),
-                    *([", ".join(map(number, row.points)) or MISSING] if has_points else []),
-                ]
-                for row in self.rows
-            ],
-        )
+        columns = {"row": [row.label for row in self.rows], self.what: [number(row.value) for row in self.rows]}
+        if any(row.low is not None for row in self.rows):
+            columns |= {"low": [number(row.low) for row in self.rows], "high": [number(row.high) for row in self.rows]}
+        if any(len(row.points) > 1 for row in self.rows):
+            columns["each"] = [", ".join(map(number, row.points)) or MISSING for row in self.rows]
+        return Table(caption, list(columns), list(zip(*columns.values(), strict=True)))
 
     def sentence(self) -> str:
         """Return the values as a sentence."""
@@ -109,6 +95,10 @@ class Dots:
 _ROW_HEIGHT = 0.95
 
 _BINS = 20
+
+
+def _axis(what: str, mark: tuple[float, str] | None) -> str:
+    return what + (f" (dashed: {mark[1]})" if mark else "")
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,7 @@ class Histogram:
             axes.locator_params(axis="y", nbins=3)
             if self.threshold:
                 axes.axvline(self.threshold[0], color=theme.text, linewidth=1, linestyle="--")
-        rows[-1].set_xlabel(self.what + (f" (dashed: {self.threshold[1]})" if self.threshold else ""))
+        rows[-1].set_xlabel(_axis(self.what, self.threshold))
         figure.supylabel("share", color=theme.text, fontsize=10)
         return figure
 

@@ -77,12 +77,12 @@ class JudgeKind:
         folder = results_folder(options.out)
         ledger = Ledger(options.verdicts or folder / _VERDICTS)
         with closing(ledger), _kept_in(ledger):
-            first = _hold(contests, judges[0], ledger, Price(options.price_input, options.price_output))
+            first = _judge_all(contests, judges[0], ledger, Price(options.price_input, options.price_output))
             outcomes = [(outcome, "first" if len(judges) > 1 else "only") for outcome in first]
             results = [_result(*one, options) for one in outcomes]
             if len(judges) > 1:
                 price = Price(options.final_price_input, options.final_price_output)
-                (final,) = _hold([best_of(first).contest], judges[1], ledger, price)
+                (final,) = _judge_all([best_of(first).contest], judges[1], ledger, price)
                 outcomes.append((final, "final"))
                 results.append(_result(final, "final", options))
         names = [(f"{outcome.contest.label}-{outcome.judge}", "annotations") for outcome, _ in outcomes]
@@ -185,8 +185,8 @@ def _open_judge(name: str, options: Namespace, pace: Pace) -> Judge:
     )
 
 
-def _hold(contests: list[Contest], judge: Judge, ledger: Ledger, price: Price) -> list[Outcome]:
-    from lightning_neft.evaluation.judge.panel import Panel, hold
+def _judge_all(contests: list[Contest], judge: Judge, ledger: Ledger, price: Price) -> list[Outcome]:
+    from lightning_neft.evaluation.judge.panel import Panel, judge_all
 
     # Standard output may be reserved for the JSON object.
     console = Console(stderr=True)
@@ -198,7 +198,9 @@ def _hold(contests: list[Contest], judge: Judge, ledger: Ledger, price: Price) -
             progress.update(task, total=forecast.usage.requests)
 
         task = progress.add_task("judging", total=None)
-        return hold(contests, Panel(judge, ledger), price, on_forecast=begin, on_done=lambda: progress.advance(task))
+        return judge_all(
+            contests, Panel(judge, ledger), price, on_forecast=begin, on_done=lambda: progress.advance(task)
+        )
 
 
 def _show_forecast(forecast: Forecast, console: Console) -> None:

@@ -187,27 +187,14 @@ class Outcome:
                 generator=contest.label,
                 annotator=self.judge,
                 input=ours.input,
+                dataset=ours.dataset,
             )
             for ours, theirs, preference in rows
         ]
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of an annotations file."""
-        datasets = [item.dataset for item in self.contest.outputs]
-        return [
-            {
-                "instruction": one.instruction,
-                **({"input": one.input} if one.input else {}),
-                "output_1": one.baseline,
-                "generator_1": one.baseline_generator,
-                "output_2": one.output,
-                "generator_2": one.generator,
-                "dataset": dataset,
-                "annotator": one.annotator,
-                "preference": one.preference,
-            }
-            for one, dataset in zip(self.annotations, datasets, strict=True)
-        ]
+        return [one.to_json() for one in self.annotations]
 
     def result(self, stage: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return the result.

@@ -11,7 +11,7 @@ from lightning_neft.evaluation.judge.contest import Contest, Outcome, combine, r
 from lightning_neft.evaluation.judge.ledger import Ledger, Price, Record, Usage, estimate, usage
 from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Judge, JudgeRequest, prompt_text
 
-__all__ = ["Forecast", "Panel", "best_of", "hold"]
+__all__ = ["Forecast", "Panel", "best_of", "judge_all"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Forecast:
     usage: Usage
 
 
-def hold(
+def judge_all(
     contests: Sequence[Contest],
     panel: Panel,
     price: Price,
