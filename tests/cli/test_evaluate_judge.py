@@ -215,6 +215,6 @@ def test_a_baseline_that_lacks_an_instruction_is_refused(
 def test_a_judge_who_never_gives_a_verdict_is_an_error(
     files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running(JudgeServer(["prose"] * 3)) as server:
+    with running(JudgeServer(["prose"] * 9)) as server:
         assert main(judged(server, files)) == 2
     assert "gave no verdict on any of 10 pairs: 20 requests without one" in capsys.readouterr().err
