@@ -338,7 +338,7 @@ EVALUATE = [
     option(
         "an ablation that blocks below 0",
         "evaluate --ablation --model=tiny --template=alpaca --prompts=data.json --min-new-tokens=-1",
-        "min_new_tokens",
+        "--min-new-tokens",
         "-1",
     ),
     option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.evaluate import _KINDS
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
@@ -78,7 +80,7 @@ def test_the_table_for_people_and_the_file(outputs: str, capsys: pytest.CaptureF
     assert result["provenance"]["settings"] == {"first_k_tokens": 6, "tokenizer": "tiny"}
 
 
-def test_a_result_replaces_only_one_of_the_same_files_and_settings(outputs: str, folder: Path) -> None:
+def test_a_result_replaces_one_of_the_same_files_and_settings(outputs: str, folder: Path) -> None:
     def names() -> list[str]:
         return sorted(path.name for path in (folder / "results").iterdir())
 
@@ -197,66 +199,76 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "named"),
     [
-        ([], "evaluate needs to know what: one of --clean-loss, --memorization, --judge, --ablation, --tasks, --an"),
-        (["--output", "x"], "did you mean --outputs?"),
-        (["--outputs"], "--outputs: expected at least one argument"),
-        (["--outputs", "outputs.json", "--jsn"], "evaluate: unknown option --jsn; did you mean --json?"),
-        (["--outputs", "none.json"], "none.json does not exist"),
-        (["--outputs", "outputs.json", "--first-k-tokens", "3"], "first_k_tokens must be 5 or more"),
-        (["--outputs", "outputs.json", "--out", "outputs.json/x"], "outputs.json is a file; give another name"),
-        (["--outputs", "outputs.json", "outputs.json", "--out", "x.json"], "--out x.json: there are 2 results"),
-        (["--outputs", "outputs.json", "--baseline", "bare.json"], "--baseline needs a judge; give --judge NAME too"),
-        (
-            ["--memorization", "--data=outputs.json"],
-            "outputs.json: expected a mapping of the keys of data; got seq",
-        ),
-        (["--annotations", "outputs.json"], "outputs.json, record 1 has no 'output_1'"),
-        (["--memorization"], "evaluate --memorization needs answers: --outputs FILE with references, or --config"),
-        (["--memorization", "--outputs", "bare.json"], "bare.json: 1 of 1 records have no 'reference'"),
-        (["--memorization", "--outputs", "outputs.json", "--model", "tiny"], "not both; leave away --model"),
-        (["--memorization", "--outputs", "outputs.json", "--limit", "0"], "--limit 0: use 1 or more"),
-        (["--clean-loss"], "evaluate --clean-loss needs a model and its data: --config FILE_OR_RECIPE"),
-        (["--clean-loss", "--limit", "x"], "argument --limit: invalid int value: 'x'"),
-        (
-            ["--clean-loss", "--config=quickstart", "--data.sorce=x"],
-            "unknown key data.sorce; did you mean data.source?",
-        ),
-        (
-            ["--clean-loss", "--data.source=outputs.json", "--data.val_size=0"],
-            "there is no validation set to compare",
-        ),
-        (
-            ["--memorization", "--data.source=texts.csv", "--task=sequence_classification"],
-            "has no conversation that ends",
-        ),
-        (["--clean-loss", "--config=quickstart", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
+        ("", "--clean-loss, --memorization, --judge"),
+        ("--output x", "--outputs?"),
+        ("--outputs", "--outputs"),
+        ("--outputs outputs.json --jsn", "--json?"),
+        ("--outputs none.json", "none.json"),
+        ("--outputs outputs.json --first-k-tokens 3", "first_k_tokens"),
+        ("--outputs outputs.json --out outputs.json/x", "outputs.json"),
+        ("--outputs outputs.json outputs.json --out x.json", "--out x.json"),
+        ("--outputs outputs.json --baseline bare.json", "--judge NAME"),
+        ("--memorization --data=outputs.json", "outputs.json"),
+        ("--annotations outputs.json", "record 1 has no 'output_1'"),
+        ("--memorization", "--outputs FILE"),
+        ("--memorization --outputs bare.json", "bare.json: 1 of 1"),
+        ("--memorization --outputs outputs.json --model tiny", "--model"),
+        ("--memorization --outputs outputs.json --limit 0", "--limit"),
+        ("--clean-loss", "--config FILE_OR_RECIPE"),
+        ("--clean-loss --limit x", "--limit"),
+        ("--clean-loss --config=quickstart --data.sorce=x", "data.source?"),
+        ("--clean-loss --data.source=outputs.json --data.val_size=0", "data.val_size"),
+        ("--memorization --data.source=texts.csv --task=sequence_classification", "texts.csv"),
+        ("--clean-loss --config=quickstart --ckpt_path=none.ckpt", "--ckpt_path none.ckpt"),
     ],
 )
-def test_what_is_wrong_is_one_line(
-    args: list[str], message: str, outputs: str, folder: Path, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_reported_in_one_line(
+    args: str,
+    named: str,
+    outputs: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
 ) -> None:
     (folder / "bare.json").write_text('[{"instruction": "a", "output": "b"}]')
     (folder / "texts.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 20)
-    assert main(["evaluate", *args]) == 2
+    assert main(["evaluate", *args.split()]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning_neft: ")]
-    assert message in line
+    assert named in line
+    snapshot(line)
     assert not list(folder.rglob("*-*.json"))
 
 
-def test_every_option_of_the_help_is_taken_and_every_example_names_a_kind() -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "answer_files.AnnotationsKind",
+        "answer_files.OutputsKind",
+        "answering.AblationKind",
+        "answering.TasksKind",
+        "judge.JudgeKind",
+        "overfitting.CleanLossKind",
+        "overfitting.MemorizationKind",
+    ],
+)
+def test_the_help_names_every_option_of_a_kind(name: str) -> None:
     text = static_help(["evaluate", "--help"])
     assert text is not None
-    for kind in ("text_statistics", "win_rate", "memorization", "clean_loss"):
-        parser = VerbParser("evaluate")
-        import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
-        assert [name for action in parser._actions for name in action.option_strings if name not in text] == []
-    for option in ("--first-k-tokens", "--tokenizer", "--seed", "--limit", "--model", "--out", "--json"):
-        assert option in text
+    module, _, kind = name.partition(".")
+    parser = VerbParser("evaluate")
+    getattr(import_module(f"lightning_neft.cli.evaluate.{module}"), kind)().add_options(parser)
+    assert [name for action in parser._actions for name in action.option_strings if name not in text] == []
 
 
-def test_half_a_surrogate_pair_in_a_models_name_is_written_and_shown_as_its_escape(
+def test_every_kind_is_in_the_help() -> None:
+    text = static_help(["evaluate", "--help"])
+    assert text is not None
+    assert [option for option in (*_KINDS, "--out", "--overwrite", "--json") if f"  {option} " not in text] == []
+
+
+def test_half_a_surrogate_pair_in_a_name_is_shown_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lightning_neft.cli.arguments import VerbParser
-from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 
 VARIANTS = ["plain", "long", "comprehensive", "long_comprehensive", "min_new_tokens"]
@@ -43,7 +41,7 @@ def task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "toy.yaml"
 
 
-def test_the_ablation_writes_a_result_and_outputs_that_evaluate_reads(
+def test_the_ablation_writes_outputs_that_evaluate_reads(
     prompts: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["evaluate", "--ablation", "--model", "tiny", "--template", "alpaca", "--prompts", prompts]
@@ -78,36 +76,30 @@ def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "named"),
     [
-        (["--ablation", "--model", "tiny"], "the following arguments are required: --prompts"),
-        (["--ablation", "--prompts", "prompts.json"], "evaluate needs a model: --model"),
-        (["--ablation", "--prompts", "none.json", "--model", "tiny"], "none.json"),
-        (
-            ["--ablation", "--prompts", "prompts.json", "--model", "tiny", "--max-new-tokens", "9"],
-            "--max-new-tokens 9 is less than the 250 tokens",
-        ),
-        (["--ablation", "--prompts", "prompts.json", "--limit", "0"], "--limit must be 1 or more, got 0"),
-        (["--tasks", "none.yaml", "--model", "tiny"], "--tasks: the file 'none.yaml' does not exist"),
-        (["--tasks", "none.yaml", "--model", "tiny", "--template", "alpaca"], "does not go with --tasks"),
-        (["--tasks", "none.yaml", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
+        ("--ablation --model tiny", "--prompts"),
+        ("--ablation --prompts prompts.json", "--model"),
+        ("--ablation --prompts none.json --model tiny", "none.json"),
+        ("--ablation --prompts prompts.json --model tiny --max-new-tokens 9", "--max-new-tokens 9"),
+        ("--ablation --prompts prompts.json --min-new-tokens 0", "--min-new-tokens"),
+        ("--ablation --prompts prompts.json --limit 0", "--limit"),
+        ("--tasks none.yaml --model tiny", "none.yaml"),
+        ("--tasks none.yaml --model tiny --template alpaca", "--template"),
+        ("--tasks none.yaml --batch-size 0", "--batch-size"),
     ],
 )
 def test_mistakes_are_one_line(
-    args: list[str], message: str, prompts: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    args: str,
+    named: str,
+    prompts: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
 ) -> None:
-    assert main(["evaluate", *args]) == 2
+    assert main(["evaluate", *args.split()]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert named in error
     assert error.count("\n") == 1
+    snapshot(error.rstrip("\n"))
     assert not (folder / "results").exists()
-
-
-@pytest.mark.parametrize("kind", ["judge", "length_ablation", "capability"])
-def test_the_help_names_every_option(kind: str) -> None:
-    parser = VerbParser("evaluate")
-    import_module(f"lightning_neft.cli.evaluate.{kind}").add_options(parser)
-    text = static_help(["evaluate", "--help"])
-    assert text is not None
-    for action in parser._actions:
-        assert action.option_strings[0] in text

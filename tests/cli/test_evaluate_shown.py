@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from lightning_neft.cli.evaluate import clean_loss
+from lightning_neft.cli.evaluate import overfitting
 
 
 def shown(training: list[float], held_out: list[float]) -> list[list[str]]:
@@ -15,7 +15,7 @@ def shown(training: list[float], held_out: list[float]) -> list[list[str]]:
     }
     console = Console(width=100)
     with console.capture() as capture:
-        clean_loss.show({"label": "mine", "splits": splits}, console)
+        overfitting.CleanLossKind().show({"label": "mine", "splits": splits}, console)
     return [line.split() for line in capture.get().splitlines()]
 
 
@@ -29,10 +29,10 @@ def test_losses_are_shown_by_mean_median_and_bars() -> None:
     # The highest loss is in the last bin, not behind it: half of the held-out samples, a quarter of the others.
     training, held_out = bars[-1][3:]
     assert len(held_out) == 2 * len(training) > 0
-    assert sum(len(bar) for line in bars for bar in line[3:]) == 2 * clean_loss._BAR
+    assert sum(len(bar) for line in bars for bar in line[3:]) == 2 * overfitting._BAR
 
 
 def test_losses_of_zero_are_all_in_the_first_bin() -> None:
     bars = [line for line in shown([0.0], [0.0, 0.0]) if line[1:2] == ["to"]]
-    assert [len(bar) for bar in bars[0][3:]] == [clean_loss._BAR] * 2
+    assert [len(bar) for bar in bars[0][3:]] == [overfitting._BAR] * 2
     assert [line[3:] for line in bars[1:]] == [[]] * (len(bars) - 1)

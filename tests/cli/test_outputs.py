@@ -130,12 +130,12 @@ def test_a_result_of_other_settings_is_kept_and_the_new_one_is_beside_it(
     before = (files / "a.json").read_bytes()
     assert main([*command, "--first-k-tokens=5"]) == 2
     told = line(capsys)
-    assert "--out a.json exists and is a result of other files or settings, so it was kept" in told
-    assert "this result is in a-2.json; give --overwrite" in told
+    assert "--out a.json is a result of other files or settings, so it was kept" in told
+    assert "the new result is in a-2.json; add --overwrite" in told
     assert (files / "a.json").read_bytes() == before
     assert read_result(files / "a-2.json")["first_k_tokens"] == 5
     assert main(["evaluate", "--annotations", "annotations.json", "--out", "a.json"]) == 2
-    assert "a.json exists and is a result of the kind text_statistics, not win_rate" in line(capsys)
+    assert "a.json exists and is a result of kind text_statistics, not win_rate" in line(capsys)
     assert main([*command, "--first-k-tokens=5", "--overwrite"]) == 0
     assert read_result(files / "a.json")["first_k_tokens"] == 5
 
@@ -201,5 +201,5 @@ def test_a_study_leaves_files_of_others_in_its_folder(
     (files / "out" / name).write_text("mine")
     before = contents(files)
     assert main(["study", "--alphas=0,5", *short, "--out=out"]) == 2
-    assert f"--out out: {name} is there and is not of a study in it; give another folder" in line(capsys)
+    assert f"--out out contains {name} but no study" in line(capsys)
     assert contents(files) == before

@@ -114,7 +114,7 @@ def test_the_length_is_that_of_the_model_minus_the_baselines(tmp_path: Path) -> 
 
 def test_files_of_several_models_or_no_verdicts_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", [annotation(0, 1), annotation(1, 1, generator_2="alpha10")])
-    with pytest.raises(DataError, match=r"holds annotations \(generator_2\) of several models \('alpha10', 'alpha5'\)"):
+    with pytest.raises(DataError, match=r"annotations \(generator_2\) of several models \('alpha10', 'alpha5'\)"):
         read_judged(path)
     path = written(tmp_path / "a.json", [annotation(0, None)])
     with pytest.raises(DataError, match="none of its 1 records has a preference"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output
-from lightning_neft.evaluation.result import make_result, provenance
+from lightning_neft.evaluation.result import Fields, make_result, provenance
 from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
 
 
@@ -29,8 +28,17 @@ def test_a_study_is_read_as_it_was_written() -> None:
         digests={"data": "aa", "weights": "bb"},
     )
     waiting = ArmResult(alpha=5.0, seed=0, state="waiting")
-    comparison = Comparison(5.0, 0.0, "held_out_loss", -0.1, -0.2, 0.0, 0.95, 1, 2, "no verdict")
-    study = StudyResult("mine", "quickstart", [trained, waiting], [comparison])
+    comparison = Comparison(
+        alpha=5.0,
+        metric="held_out_loss",
+        difference=-0.1,
+        low=-0.2,
+        high=0.0,
+        n_seeds=1,
+        n_samples=2,
+        verdict="no verdict",
+    )
+    study = StudyResult(label="mine", recipe="quickstart", arms=[trained, waiting], comparisons=[comparison])
     written = json.dumps(make_result("study", study.label, study.metrics(), provenance([], {}, None)), allow_nan=False)
     read = StudyResult.read(Fields(json.loads(written), "study.json"))
     assert read.metrics() == study.metrics()
@@ -45,7 +53,7 @@ def test_a_study_is_read_as_it_was_written() -> None:
 
 def test_a_loss_that_is_not_finite_stays_a_gap_in_the_curve() -> None:
     arm = ArmResult(0.0, 0, "failed", curves={"train/loss": ((1, 2.0), (2, math.nan))})
-    written = arm.to_json()
+    (written,) = StudyResult(arms=[arm], comparisons=[]).metrics()["arms"]
     assert written["curves"] == {"train/loss": [[1, 2.0], [2, None]]}
     (_, last) = ArmResult.read(Fields(written, "arm.json")).curves["train/loss"]
     assert last[0] == 2

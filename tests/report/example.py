@@ -199,4 +199,4 @@ def write(path: Path, result: dict[str, Any]) -> Path:
 def leave_out_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put empty pictures where plots would be drawn, which takes seconds a page."""
     monkeypatch.setattr("lightning_neft.report.page.svg_address", lambda plot, theme: "data:image/svg+xml;base64,")
-    monkeypatch.setattr("lightning_neft.report.plots.figure.png", lambda plot, theme: b"\x89PNG")
+    monkeypatch.setattr("lightning_neft.report.page.png", lambda plot, theme: b"\x89PNG")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browsing import needs_browser, press, show, start_browser, until
-from lightning_neft.report.write import write_report
+from lightning_neft.report.page import write_report
 from report.example import answer_file, clean_loss, memorization, study, win_rate, win_rate_difference, write
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import make_result, provenance
-from lightning_neft.report.write import write_report
+from lightning_neft.report.page import write_report
 from report.contrast import contrast
 from report.example import (
     answer_file,

@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lightning_neft.report.plots.dots import Dot, Dots
-from lightning_neft.report.plots.figure import DARK, LIGHT, Theme, png, svg_address
-from lightning_neft.report.plots.histogram import Histogram
-from lightning_neft.report.plots.lines import CurveGroup, Lines, mean_curve, thinned
+from lightning_neft.report.figure import DARK, LIGHT, Theme, png, svg_address
+from lightning_neft.report.lines import CurveGroup, Lines, mean_curve, thinned
+from lightning_neft.report.values import Dot, Dots, Histogram
 from report.contrast import contrast
 
 STRANGE = (

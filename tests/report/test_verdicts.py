@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.evaluation.fields import Fields
+from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Finding, Findings, Note
-from lightning_neft.report.difference import finding
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.sections.summary import summary
+from lightning_neft.report.sections.scores import finding
+from lightning_neft.report.sections.study import summary
 from report.example import study, win_rate
 
 

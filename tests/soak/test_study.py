@@ -21,7 +21,7 @@ from soak.kills import KILLS, Moments, live
 # Before the first fork.
 import_module("lightning_neft.cli.study")
 import_module("lightning_neft.cli.study_arm")
-import_module("lightning_neft.report.write")
+import_module("lightning_neft.report.page")
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.slow]
 def forking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have arms begin with what this process has imported: that they import it themselves is tested with one kill."""
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr("lightning_neft.study.child.multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("lightning_neft.study.arm.multiprocessing.get_context", lambda method: context)
 
 
 def study(out: str) -> int:

@@ -11,12 +11,10 @@ import pytest
 
 from lightning_neft.cli.study_display import Display
 from lightning_neft.evaluation.clean_loss import CleanLosses
-from lightning_neft.evaluation.fields import Fields
-from lightning_neft.evaluation.result import make_result, provenance
+from lightning_neft.evaluation.result import Fields, make_result, provenance
 from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.sections.arms import arm_table
-from lightning_neft.report.sections.summary import summary
+from lightning_neft.report.sections.study import arm_table, summary
 from lightning_neft.study import measure as module
 from lightning_neft.study.arm import Measures
 from lightning_neft.study.plan import Plan
@@ -48,7 +46,7 @@ def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             folder = f"arms/alpha-{alpha:g}-seed-{seed}"
             more = {"state": "complete", "error": None, "seconds": 1.0, "folder": folder, "curves": {}}
             arms.append(ArmResult.read(Fields({"alpha": alpha, "seed": seed, **more, **measured}, "arm.json")))
-    metrics = StudyResult("r", "r", arms, compare(arms)).metrics()
+    metrics = StudyResult(label="r", recipe="r", arms=arms, comparisons=compare(arms)).metrics()
     return make_result("study", "r", metrics, provenance([], {}, None))
 
 
@@ -67,17 +65,18 @@ def test_losses_and_their_difference_are_means_over_samples(result: dict[str, An
 def test_the_terminal_and_the_page_show_that_statistic(
     result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    display = Display(Plan(tmp_path, (0.0, 5.0), SEEDS), lambda: result)
+    fields = Fields(result, "study.json")
+    study = StudyResult.read(fields)
+    display = Display(Plan(tmp_path, (0.0, 5.0), SEEDS), lambda: study)
     for arm in result["arms"]:
         display.ended(SimpleNamespace(alpha=arm["alpha"], seed=arm["seed"]), "complete", None)  # type: ignore[arg-type]
-    display.summary(result, tmp_path / "study.json", tmp_path / "report.html")
+    display.summary(study, tmp_path / "study.json", tmp_path / "report.html")
     printed = capsys.readouterr().out
     assert "alpha 0, seed 0: done in 1 s, held-out loss 2.0000" in printed
     assert "alpha 5, seed 0: done in 1 s, held-out loss 1.9000" in printed
     assert "-0.1" in printed
-    fields = Fields(result, "study.json")
     read = [Result("study.json", "0", "study", "r", fields, Fields(result["provenance"], "study.json"))]
-    inputs = Inputs(read, [], [StudyResult.read(fields)])
+    inputs = Inputs(read, [], [study])
     section = arm_table(inputs)
     assert section is not None
     (table,) = section.blocks

@@ -28,7 +28,7 @@ def test_ctrl_c_ends_a_fit_with_one_line_and_the_cursor_back(in_terminal: Callab
 
 def test_ctrl_c_ends_a_study_with_one_line_and_the_cursor_back(in_terminal: Callable[..., Shown]) -> None:
     line = f"study {ENDLESS} --alphas=0,5 --seeds=1 --answers=0 --out=stopped"
-    shown = in_terminal(line, typed=[Typed(": starts", "\x03")])
+    shown = in_terminal(line, typed=[Typed(": started", "\x03")])
     assert shown.code == 130, shown.text
     assert shown.has_cursor
     assert "Traceback" not in shown.text

@@ -19,7 +19,7 @@ def run(verb: str, args: Sequence[str]) -> None:
 
     Raises:
         ConfigError: An option is wrong, or the extra study is missing.
-        DataError: A file cannot be read, or is neither a result nor a file of answers.
+        DataError: A file cannot be read, or is neither a result nor an answer file.
     """
     parser = VerbParser(verb)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
@@ -27,8 +27,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--title")
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse(args)
-    # A second of imports, so only now.
-    from lightning_neft.report.write import write_report
+    # These imports take a second.
+    from lightning_neft.report.page import write_report
 
     written = write_report(options.results, options.out, options.title, overwrite=options.overwrite)
     size = written.page.stat().st_size / 1e6

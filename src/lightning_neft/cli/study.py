@@ -1,12 +1,11 @@
-"""The verb study: one recipe with several alphas and seeds, in pairs that differ in the noise alone."""
+"""The verb study: trains one recipe with several alphas and seeds, in pairs that differ only in the noise."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +22,16 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.study.plan import PRUNERS, SAMPLERS, Plan, is_study, parse_alphas, parse_search
 
 if TYPE_CHECKING:
-    from lightning_neft.study.child import Child
+    from lightning_neft.evaluation.study_result import StudyResult
+    from lightning_neft.study.arm import Child
 
 __all__ = ["run"]
 
 _RESULT, _REPORT = "study.json", "report.html"
 _FAILED = 1
-# In processes of their own: this one stays free of torch, and so of the device.
+# Run in separate processes: this one never touches the device.
 _DESCRIBE, _RUN_ARM = "lightning_neft.cli.study_arm:describe", "lightning_neft.cli.study_arm:start_arm"
-# What arms differ in, or where the study puts them, and what says so instead.
+# Options of the program that the study sets for each arm, and what to give instead.
 _OWN = {
     "--neftune": "--alphas",
     "--neftune.alpha": "--alphas",
@@ -42,7 +42,7 @@ _OWN = {
     "--trainer.logger": "--out",
     "--ckpt_path": "the same command again, which resumes the study",
 }
-# Keys of the program whose names are near to those of the verb's own options.
+# Keys of the program whose names are similar to options of the verb.
 _LIKE_OURS = ("--samples",)
 
 
@@ -54,7 +54,7 @@ def run(verb: str, args: Sequence[str]) -> int:
         args: The command line after it.
 
     Returns:
-        The exit code: 0, or 1 if an arm failed, or that of a process which the signal ended if it was stopped by one.
+        The exit code: 0, 1 if an arm failed, or 128 plus the number of the signal that stopped it.
 
     Raises:
         ConfigError: An option is wrong or missing.
@@ -72,7 +72,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     plan = _plan(options, rest)
     from lightning_neft.study.worker import Stopped
 
-    # What libraries print is not part of the object.
+    # Libraries may print; standard output is for the JSON object.
     with redirect_stdout(sys.stderr if options.json else sys.stdout), _storage_errors():
         try:
             result = _run(plan, options, rest)
@@ -82,19 +82,18 @@ def run(verb: str, args: Sequence[str]) -> int:
             print(f"lightning_neft: {line}", file=sys.stderr)
             return 128 + stopped.signal
     if options.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False))
-    return _FAILED if any(arm["state"] == "failed" for arm in result["arms"]) else 0
+        print((plan.folder / _RESULT).read_text(encoding="utf-8"), end="")
+    return _FAILED if result.in_state("failed") else 0
 
 
-def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any]:
-    # The first process of a study takes seconds to start; what comes below is imported in the meantime.
-    from lightning_neft.study.child import Child
+def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> StudyResult:
+    # The first process takes seconds to start; the other modules are imported in the meantime.
+    from lightning_neft.study.arm import Child, Measures
 
     with TemporaryDirectory() as temporary:
         log = Path(temporary) / "log.txt"
         child = Child(_DESCRIBE, rest, log)
         from lightning_neft.cli.study_display import Display
-        from lightning_neft.study.arm import Measures
         from lightning_neft.study.queue import ArmQueue
         from lightning_neft.study.result import write_study
         from lightning_neft.study.worker import Worker
@@ -116,20 +115,20 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> dict[str, Any
     }
     path = plan.folder / _RESULT
 
-    def write() -> dict[str, Any]:
+    def write() -> StudyResult:
         return write_study(path, plan, description["recipe"], queue.states(), description["inputs"], settings)
 
     display = Display(plan, write)
-    display.plan(queue.states(), description, "SQLite in it" if options.storage is None else "by --storage")
+    display.plan(queue.states(), description, "SQLite in the folder" if options.storage is None else "--storage")
     measures = Measures(options.answers, options.max_new_tokens, options.memorization)
     worker = Worker(queue, _RUN_ARM, rest, measures, options.grace, display)
     with display:
         ended_last = worker.run()
     result = write()
     page = plan.folder / _REPORT
-    # Of several workers one writes it.
+    # Only one of several workers writes it.
     if ended_last or not page.exists():
-        from lightning_neft.report.write import write_report
+        from lightning_neft.report.page import write_report
 
         write_report([path], page, overwrite=True)
     display.summary(result, path, page)
@@ -144,8 +143,8 @@ def _help_of_arms() -> int:
 
 
 def _description(child: Child, log: Path) -> dict[str, Any]:
-    """Return what the first process says about the config."""
-    from lightning_neft.study.child import Failed, describe_exit
+    """Return what the first process reports about the config."""
+    from lightning_neft.study.arm import Failed, describe_exit
 
     while (code := child.exit_code) is None:
         message = child.message(seconds=1)
@@ -155,19 +154,19 @@ def _description(child: Child, log: Path) -> dict[str, Any]:
             found: dict[str, Any] = message
             return found
     last = (log.read_text(encoding="utf-8").splitlines() or ["it printed nothing"])[-1]
-    raise ConfigError(f"the config cannot be looked at: {describe_exit(code)}; {last}")
+    raise ConfigError(f"the config cannot be read: {describe_exit(code)}; last line of its output: {last}")
 
 
 @contextmanager
 def _storage_errors() -> Iterator[None]:
-    """Say in a line that the database is gone; what the arms wrote is in the folder."""
+    """Report a lost database in one line; the results of the arms are in the folder."""
     from optuna.exceptions import StorageInternalError
 
     try:
         yield
     except StorageInternalError as error:
         raise ConfigError(
-            f"the storage does not answer: {error.__cause__ or error}; repeat the command once it does"
+            f"the storage does not respond: {error.__cause__ or error}; repeat the command when it does"
         ) from error
 
 
@@ -176,26 +175,26 @@ def _parser() -> VerbParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--alphas")
     which.add_argument("--search")
-    parser.add_argument("--trials", type=_count, default=10)
+    parser.add_argument("--trials", type=_at_least(1), default=10)
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
-    parser.add_argument("--seeds", type=_count, default=3)
+    parser.add_argument("--seeds", type=_at_least(1), default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--storage")
     parser.add_argument("--pruner", choices=PRUNERS, default="none")
-    parser.add_argument("--grace", type=_count, default=60)
-    parser.add_argument("--answers", type=_count_or_none, default=20)
-    parser.add_argument("--max-new-tokens", type=_count, default=256)
-    parser.add_argument("--memorization", type=_count_or_none, default=0)
+    parser.add_argument("--grace", type=_at_least(1), default=60)
+    parser.add_argument("--answers", type=_at_least(0), default=20)
+    parser.add_argument("--max-new-tokens", type=_at_least(1), default=256)
+    parser.add_argument("--memorization", type=_at_least(0), default=0)
     parser.add_argument("--retry", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser
 
 
 def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
-    """Return the options of the verb, and the program's for the arms.
+    """Return the options of the verb, and those of the program for the arms.
 
     Raises:
-        ConfigError: If one is wrong, or is for the study to set.
+        ConfigError: If an option is wrong, or is one that the study sets.
     """
     parser = _parser()
     try:
@@ -207,7 +206,7 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         name = argument.partition("=")[0]
         if name in _OWN:
             raise ConfigError(f"study: {name} is set for each arm; give {_OWN[name]} instead")
-        # A misspelt option of the verb would be looked for among the keys of the program.
+        # The program would report a misspelt option of the verb as an unknown key.
         if not name.startswith("--") or "." in name or name in _LIKE_OURS:
             continue
         if hint := did_you_mean(name, known, cutoff=0.75):
@@ -218,31 +217,25 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
 def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
     _, files = resolve_configs(rest)
     folder = options.out or Path("runs") / f"study-{run_name(files).replace('/', '-')}"
-    # Before the first process, which takes seconds.
+    # Before the first process, which takes seconds to start.
     if file := file_in_the_way(folder):
-        raise ConfigError(f"--out {folder}: {file} is a file; give a folder that can be written")
+        raise ConfigError(f"--out {folder}: {file} is a file; give a writable folder")
     if not is_study(folder):
         for name in (_RESULT, _REPORT):
             if os.path.lexists(folder / name):
-                raise ConfigError(f"--out {folder}: {name} is there and is not of a study in it; give another folder")
+                raise ConfigError(f"--out {folder} contains {name} but no study; give another folder")
     seeds = tuple(range(options.seeds))
     if options.search is None:
         return Plan(folder, parse_alphas(options.alphas), seeds)
     return Plan(folder, (0.0,), seeds, parse_search(options.search, options.trials, options.sampler))
 
 
-def _count(text: str) -> int:
-    number = _count_or_none(text)
-    if number == 0:
-        raise ArgumentTypeError("give 1 or more")
-    return number
+def _at_least(minimum: int) -> Callable[[str], int]:
+    """Return what reads a whole number of this size or more."""
 
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise ArgumentTypeError(f"got {text!r}, give a whole number of {minimum} or more")
+        return int(text)
 
-def _count_or_none(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise ArgumentTypeError(f"got {text!r}, give a count")
-    return number
+    return read

@@ -1,4 +1,4 @@
-"""What the processes of a study do: look at the config, and run one arm. Each is a normal fit of the program."""
+"""The processes of a study: one reads the config, the others run one arm each, as a normal fit of the program."""
 
 from __future__ import annotations
 
@@ -22,21 +22,19 @@ from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.arm import ArmTask, write_record
-from lightning_neft.study.child import Failed, ReportToStudy
-from lightning_neft.study.measure import measure, read_curves
-from lightning_neft.study.pairing import Fingerprint
+from lightning_neft.study.arm import ArmTask, Failed, write_record
+from lightning_neft.study.measure import Fingerprint, ReportToStudy, measure, read_curves
 
 __all__ = ["describe", "run_arm", "start_arm"]
 
-# What every rank of an arm runs.
+# Main module of every rank of an arm.
 _RANK = "lightning_neft.cli.study_rank"
-# Where arms differ from each other, and from the same study in another folder.
+# Keys that differ between arms, or between the same study in two folders.
 _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
 def describe(args: tuple[str, ...], connection: Connection) -> None:
-    """Send what the worker has to know of a config: a dictionary, or `Failed` with an error that the user can fix.
+    """Send a description of a config: a dictionary, or `Failed` with an error that the user can fix.
 
     Args:
         args: The command line of a fit.
@@ -55,15 +53,15 @@ def describe(args: tuple[str, ...], connection: Connection) -> None:
 def _description(program: Program) -> dict[str, Any]:
     data = program.datamodule
     if data.prepared.held_out is None:
-        raise ConfigError("study compares losses on a validation set; give data.val_size or data.val_split")
+        raise ConfigError("study compares losses on a validation set; set data.val_size or data.val_split")
     steps = optimizer_steps(program.trainer, data)
     if steps is None:
-        raise ConfigError("study compares arms at equal steps: give trainer.max_steps or trainer.max_epochs")
+        raise ConfigError("study compares arms at equal steps; set trainer.max_steps or trainer.max_epochs")
     strategy = program.trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(
-            f"study measures each arm with the whole model on a device, got {type(strategy).__name__}; "
-            "give trainer.strategy ddp, or auto on one device"
+            f"study needs the whole model on one device to measure an arm, got {type(strategy).__name__}; "
+            "set trainer.strategy to ddp, or to auto on one device"
         )
     return {
         "recipe": program.config.name,
@@ -76,7 +74,7 @@ def _description(program: Program) -> dict[str, Any]:
 
 
 def _digest(program: Program) -> str:
-    """Return a digest of all options in which arms may not differ."""
+    """Return a digest of all options that must be the same for all arms."""
     config = yaml.safe_load(program.parser.dump(program.config, skip_check=True))
     for key in _OF_ARM:
         config.pop(key, None)
@@ -91,8 +89,7 @@ def _digest(program: Program) -> str:
 def start_arm(task: ArmTask, connection: Connection) -> None:
     """Run an arm in this process, as `python -m lightning_neft.cli.study_rank TASK` would.
 
-    Lightning starts the other ranks of an arm on several devices with the command of the main module, which is the
-    whole study otherwise.
+    Lightning starts the other ranks of an arm with the command of the main module, which would be the whole study.
 
     Args:
         task: The arm.
@@ -103,20 +100,20 @@ def start_arm(task: ArmTask, connection: Connection) -> None:
 
 
 def run_arm(task: ArmTask, connection: Connection | None) -> None:
-    """Fit an arm, from its last checkpoint on if it has one, and write what became of it into its folder.
+    """Fit an arm, resuming from its last checkpoint if it has one, and write its record into its folder.
 
-    Sends `Progress` and `Validated`, and `Failed` if it fails. Ends with the exit code of a process that a signal ended
-    if it was asked to stop, and has saved.
+    Sends `Progress` and `Validated`, and `Failed` if it fails. After a signal it saves and exits with 128 plus its
+    number.
 
     Args:
         task: The arm.
-        connection: To the worker; None on the other ranks of an arm on several devices.
+        connection: To the worker; None on all ranks except the first.
     """
     started = time.monotonic()
     arm, root = task.arm, task.folder.parent
     fingerprint, report = Fingerprint(), ReportToStudy(connection)
     has_begun = any((root / arm.name).glob("version_*/checkpoints/last.ckpt"))
-    # Each of them, because a config may set it too: that of an earlier run says what it had gone on from, for one.
+    # All of them, because a config may set them too: that of a resumed run names its checkpoint, for example.
     own = [
         f"--neftune.alpha={arm.alpha!r}",
         "--neftune.seed=null",
@@ -159,7 +156,7 @@ def run_arm(task: ArmTask, connection: Connection | None) -> None:
 
 
 def _report(error: BaseException, connection: Connection | None) -> None:
-    """Send an error as a line; the log has all of it."""
+    """Send an error as one line; the log has the traceback."""
     traceback.print_exc()
     if connection is None:
         sys.exit(1)

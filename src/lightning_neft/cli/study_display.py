@@ -14,28 +14,29 @@ from rich.text import Text
 from lightning_neft.study.plan import Arm, Plan
 
 if TYPE_CHECKING:
+    from lightning_neft.evaluation.study_result import ArmResult, StudyResult
     from lightning_neft.study.queue import JobState
 
 __all__ = ["Display"]
 
-_MARKS = {"complete": "done", "failed": "failed", "pruned": "given up", "running": "running", "waiting": "waiting"}
+_MARKS = {"complete": "done", "failed": "failed", "pruned": "pruned", "running": "running", "waiting": "waiting"}
 
 
 class Display:
-    """Prints to the standard output, with a bar for the running arm where that is a terminal.
+    """Prints to standard output, with a progress bar for the running arm if that is a terminal.
 
     Args:
-        plan: What is to be done.
-        write: Writes the result as it stands, and returns it.
+        plan: The plan of the study.
+        write: Writes the current result, and returns it.
     """
 
-    def __init__(self, plan: Plan, write: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, plan: Plan, write: Callable[[], StudyResult]) -> None:
         self._plan, self._write = plan, write
         self._console = Console()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),  # how many steps an arm has is not known before its first message
+            MofNCompleteColumn(),  # the number of steps comes with the first message of the arm
             TextColumn("steps"),
             TimeRemainingColumn(),
             console=self._console,
@@ -52,7 +53,7 @@ class Display:
         self._bar.stop()
 
     def plan(self, jobs: Sequence[JobState], description: Mapping[str, Any], storage: str) -> None:
-        """Print what is to be done, and what is done already."""
+        """Print the plan and the state of each arm."""
         plan = self._plan
         seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
         self._line(
@@ -71,7 +72,7 @@ class Display:
     def started(self, arm: Arm) -> None:
         """Show the bar of an arm."""
         self._is_waiting = False
-        self._line(f"{_name(arm)}: starts")
+        self._line(f"{_name(arm)}: started")
         self._task = self._bar.add_task(_name(arm), total=None)
 
     def progress(self, arm: Arm, step: int, steps: int) -> None:
@@ -80,56 +81,49 @@ class Display:
             self._bar.update(self._task, completed=step, total=steps)
 
     def ended(self, arm: Arm, outcome: str, error: str | None) -> None:
-        """Write the result anew, and print how the arm went and how long the others will take."""
+        """Update the result, and print the outcome of the arm and the estimated time for the others."""
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-        arms = self._write()["arms"]
-        record = next(one for one in arms if (one["alpha"], one["seed"]) == (arm.alpha, arm.seed))
-        if record["state"] == "failed":
-            said = f"failed: {record['error']}"
-        else:
-            how = _MARKS[record["state"]]
-            said = f"{how} in {_duration(record['seconds'])}, held-out loss {record['held_out_loss']:.4f}"
-        self._line(f"{_name(arm)}: {said}{self._left(arms)}")
+        arms = self._write().arms
+        result = next(one for one in arms if (one.alpha, one.seed) == (arm.alpha, arm.seed))
+        line = f"{_MARKS[result.state]}: {result.error}"
+        if result.seconds is not None and result.held_out_loss is not None and result.state != "failed":
+            line = f"{_MARKS[result.state]} in {_duration(result.seconds)}, held-out loss {result.held_out_loss:.4f}"
+        self._line(f"{_name(arm)}: {line}{self._left(arms)}")
 
-    def _left(self, arms: Sequence[Mapping[str, Any]]) -> str:
-        seconds = [one["seconds"] for one in arms if one["state"] == "complete"]
+    def _left(self, arms: Sequence[ArmResult]) -> str:
+        seconds = [one.seconds for one in arms if one.state == "complete" and one.seconds is not None]
         count = max(self._plan.arm_count, len(arms))
-        left = count - sum(one["state"] != "waiting" for one in arms)
+        left = count - sum(one.state != "waiting" for one in arms)
         if not left or not seconds:
             return ""
         time = _duration(left * sum(seconds) / len(seconds))
         return f"; {left} of {count} arms left, about {time} for one worker"
 
     def waits(self, arms: int) -> None:
-        """Say once that other workers have the rest."""
+        """Print once that other workers run the remaining arms."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._line(
-                f"waiting for {arms} arm{'s' * (arms > 1)} of other workers; any that they abandon are taken over"
-            )
+            self._line(f"waiting for {arms} arm{'s' * (arms > 1)} of other workers; abandoned arms will be taken over")
 
-    def summary(self, result: Mapping[str, Any], path: Path, page: Path) -> None:
-        """Print the comparisons, and name the arms that failed or were given up."""
+    def summary(self, result: StudyResult, path: Path, page: Path) -> None:
+        """Print the comparisons, and the arms that failed or were pruned."""
         table = Table(
             "alpha", "against alpha 0", "seeds", "", title="paired differences", title_justify="left", box=None
         )
-        for one in result["comparisons"]:
-            table.add_row(f"{one['alpha']:g}", one["metric"], str(one["n_seeds"]), Text(one["verdict"]))
+        for one in result.comparisons:
+            table.add_row(f"{one.alpha:g}", one.metric, str(one.n_seeds), Text(one.verdict))
         if table.row_count:
             self._console.print(table)
-        for one in result["arms"]:
-            if one["state"] in ("failed", "pruned"):
-                why = f": {one['error']}" if one["error"] else ""
-                self._line(
-                    f"{_MARKS[one['state']]}: alpha {one['alpha']:g}, seed {one['seed']}{why} ({one['folder']}/log.txt)"
-                )
+        for arm in result.in_state("failed", "pruned"):
+            reason = f": {arm.error}" if arm.error else ""
+            self._line(f"{_MARKS[arm.state]}: {arm.name}{reason} ({arm.folder}/log.txt)")
         self._line(f"result: {path}")
         self._line(f"report: {page}")
 
     def _line(self, text: str) -> None:
-        # Text, not str: brackets in a message are no markup.
+        # Text, not str: rich would read brackets in a message as markup.
         self._console.print(Text(text), soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""One rank of an arm of a study, run as the main module of its process with the arm as its argument."""
+"""The main module of a rank of an arm of a study; its argument is the arm."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from lightning_neft.cli.study_arm import run_arm
 from lightning_neft.study.arm import ArmTask
 
 if __name__ == "__main__":
-    # The first rank gets its connection to the worker from `start_arm`; the others, which Lightning starts, have none.
+    # `start_arm` gives the first rank its connection to the worker; Lightning starts the other ranks, without one.
     run_arm(ArmTask.from_json(sys.argv[1]), globals().get("connection"))

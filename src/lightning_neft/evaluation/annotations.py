@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 from lightning_neft.errors import DataError
-from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.evaluation.records import Annotation, name_of_one, read_annotations, shown
 from lightning_neft.evaluation.result import InputFile, make_result, provenance
 from lightning_neft.evaluation.win_rate import (
@@ -123,12 +122,19 @@ def difference_result(first: AnnotationFile, other: AnnotationFile, seed: int = 
     these, those = [of_other[key] for key in of_first], list(of_first.values())
     interval = win_rate_difference(_wins(these), _wins(those), seed=seed)
     controlled = length_controlled_difference(_wins(these), _longer_by(these), _wins(those), _longer_by(those))
+    if isinstance(controlled, str):
+        reason, mean, low, high = controlled, None, None, None
+    else:
+        reason, mean, low, high = None, controlled.mean, controlled.low, controlled.high
     metrics = {
         "difference": interval.mean,
         "low": interval.low,
         "high": interval.high,
         "level": interval.level,
-        **_at_equal_length(controlled),
+        "length_controlled_difference": mean,
+        "length_controlled_low": low,
+        "length_controlled_high": high,
+        "length_controlled_reason": reason,
         "n_total": len(these),
         "mean_characters": fmean(len(item.output) for item in these),
         "baseline_label": first.label,
@@ -137,13 +143,6 @@ def difference_result(first: AnnotationFile, other: AnnotationFile, seed: int = 
     return make_result(
         "win_rate_difference", other.label, metrics, provenance([first.source, other.source], {}, seed=seed)
     )
-
-
-def _at_equal_length(found: Interval | str) -> dict[str, Any]:
-    """Return the keys of a difference at equal length, or the reason for its absence."""
-    reason, numbers = (found, (None,) * 3) if isinstance(found, str) else (None, (found.mean, found.low, found.high))
-    names = ("length_controlled_difference", "length_controlled_low", "length_controlled_high")
-    return {**dict(zip(names, numbers, strict=True)), "length_controlled_reason": reason}
 
 
 def _longer_by(pairs: Sequence[Annotation]) -> list[int]:

@@ -1,8 +1,8 @@
 """The length ablation, which tests if a gain is more than length: the same model writes more by other means than noise.
 
 The paper (Table 5, arXiv 2310.05914) compares NEFTune with the plain model under three prompts that ask for more, and
-with the end token blocked for the first 250 tokens. It does not say where the sentence goes; here it is the last line
-of the instruction.
+with the end token blocked for the first 250 tokens. It does not specify the position of the sentence; here it is the
+last line of the instruction.
 """
 
 from __future__ import annotations

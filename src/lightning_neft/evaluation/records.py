@@ -56,6 +56,7 @@ class Annotation:
         generator: Name of the evaluated model.
         annotator: Name of the judge.
         input: Input of the instruction.
+        dataset: Source of the instruction; not read from a file.
     """
 
     instruction: str
@@ -66,11 +67,26 @@ class Annotation:
     generator: str = ""
     annotator: str = ""
     input: str = ""
+    dataset: str = ""
 
     @property
     def key(self) -> _Key:
         """Identifies the question."""
         return self.instruction, self.input
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record of an annotations file."""
+        return {
+            "instruction": self.instruction,
+            **({"input": self.input} if self.input else {}),
+            "output_1": self.baseline,
+            "generator_1": self.baseline_generator,
+            "output_2": self.output,
+            "generator_2": self.generator,
+            "dataset": self.dataset,
+            "annotator": self.annotator,
+            "preference": self.preference,
+        }
 
 
 def read_outputs(path: Path) -> list[Output]:
@@ -172,7 +188,7 @@ def name_of_one(names: Sequence[str], path: Path, what: str, default: str) -> st
     found = sorted(set(names))
     if len(found) > 1:
         raise DataError(
-            f"{path} holds {what} of several models ({', '.join(map(repr, found[:3]))}); give a file of one"
+            f"{path} contains {what} of several models ({', '.join(map(repr, found[:3]))}); give a file for each model"
         )
     return (found[0] if found else "") or default
 

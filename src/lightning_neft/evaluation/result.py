@@ -1,16 +1,18 @@
-"""A result: one JSON object per file, with flat metrics and their provenance."""
+"""A result: one JSON object per file, with flat metrics and their provenance; `Fields` checks one that is read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from lightning_neft._version import __version__
@@ -20,6 +22,8 @@ from lightning_neft.errors import DataError
 __all__ = [
     "KINDS",
     "SCHEMA",
+    "Curve",
+    "Fields",
     "InputFile",
     "make_result",
     "provenance",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 SCHEMA = "lightning_neft.result/1"
+
 KINDS = (
     "text_statistics",
     "memorization",
@@ -89,16 +94,15 @@ def provenance(inputs: Sequence[InputFile], settings: Mapping[str, Any], seed: i
     """
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": {
+            "lightning_neft": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
         "inputs": [asdict(item) for item in inputs],
         "settings": dict(settings),
         "seed": seed,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"lightning_neft": __version__, "python": platform.python_version()}
-    return {**found, **{name: version(name) for name in _PACKAGES}}
 
 
 def make_result(kind: str, label: str, metrics: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +177,7 @@ def _read(path: Path) -> Any:
         raise DataError(f"the result {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate wrote"
+            f"{path} is not a result: not JSON in UTF-8 ({error}); give a file that evaluate or study wrote"
         ) from error
 
 
@@ -193,3 +197,91 @@ def _problem(result: Any) -> str | None:
     if not isinstance(result.get("provenance"), Mapping):
         return f"provenance is {result.get('provenance')!r}, it must be an object"
     return None
+
+
+# Pairs of step and value.
+Curve = tuple[tuple[float, float], ...]
+
+
+class Fields:
+    """An object read from JSON. A missing or null value is None or empty; a value of the wrong type is an error.
+
+    Args:
+        data: The object.
+        where: The file and the key of the object in it, for messages.
+
+    Example:
+        >>> fields = Fields({"mean": 1, "splits": {"train": {"n": 3}}}, "a.json")
+        >>> fields.number("mean"), fields.number("low"), fields.child("splits").child("train").number("n")
+        (1.0, None, 3.0)
+        >>> fields.text("mean")
+        Traceback (most recent call last):
+        lightning_neft.errors.DataError: a.json: mean is 1, where a string is expected
+    """
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self.data = data
+        self.where = where
+
+    def number(self, key: str) -> float | None:
+        """Return a number; None also for NaN and the infinities."""
+        found = self._get(key, _is_number, "a number")
+        return float(found) if found is not None and math.isfinite(found) else None
+
+    def needed(self, key: str) -> float:
+        """Return a required number."""
+        found = self.number(key)
+        if found is None:
+            raise DataError(f"{self.where}: {key} is {self.data.get(key)!r}, it must be a number")
+        return found
+
+    def text(self, key: str) -> str | None:
+        """Return a text."""
+        found: str | None = self._get(key, lambda value: isinstance(value, str), "a string")
+        return found
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return a list of numbers, without those that are null or not finite."""
+        found = self._list(key, lambda value: value is None or _is_number(value), "numbers")
+        return tuple(float(value) for value in found if value is not None and math.isfinite(value))
+
+    def points(self, key: str) -> Curve:
+        """Return a list of pairs of step and value; a value that is null or not finite becomes NaN."""
+        found = self._list(key, _is_point, "[step, value]")
+        return tuple(
+            (step, float(value) if value is not None and math.isfinite(value) else math.nan) for step, value in found
+        )
+
+    def child(self, key: str) -> Fields | None:
+        """Return an object."""
+        found = self._get(key, lambda value: isinstance(value, Mapping), "an object")
+        return None if found is None else Fields(found, f"{self.where}: {key}")
+
+    def children(self, key: str) -> list[Fields]:
+        """Return a list of objects."""
+        found = self._list(key, lambda value: isinstance(value, Mapping), "objects")
+        return [Fields(value, f"{self.where}: {key}[{index}]") for index, value in enumerate(found)]
+
+    def names(self) -> list[str]:
+        """Return the names in the object, in its order."""
+        return list(self.data)
+
+    def _get(self, key: str, is_right: Callable[[Any], bool], expected: str) -> Any:
+        found = self.data.get(key)
+        if found is not None and not is_right(found):
+            raise DataError(f"{self.where}: {key} is {short(found)}, where {expected} is expected")
+        return found
+
+    def _list(self, key: str, is_right: Callable[[Any], bool], items: str) -> list[Any]:
+        found = self._get(key, lambda value: isinstance(value, list), "a list")
+        return self._get(key, lambda values: all(map(is_right, values)), f"a list of {items}") if found else []
+
+
+def _is_point(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    return _is_number(value[0]) and (value[1] is None or _is_number(value[1]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,33 +1,37 @@
-"""The result of a study: its arms and their comparisons, as `study` writes them and `report` reads them."""
+"""The result of a study: its arms and their comparisons, as `study` writes them and `report` reads them.
+
+The dataclasses are the schema: a field is a key of the JSON object, and one with a default may be missing or null.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.evaluation.fields import Curve, Fields
 from lightning_neft.evaluation.records import Output
+from lightning_neft.evaluation.result import Curve, Fields
 
 __all__ = ["ArmResult", "ArmState", "Comparison", "StudyResult"]
 
+T = TypeVar("T")
 ArmState = Literal["complete", "failed", "pruned", "waiting"]
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What a study knows about one of its arms.
+    """One arm of a study.
 
     Attributes:
         alpha: Its alpha.
         seed: Its seed.
-        state: How far it is.
+        state: Whether it has ended, and how.
         error: Why it failed; None if it did not.
         seconds: How long it took.
-        folder: Where its files are, relative to the folder of the study.
+        folder: Folder of its run, relative to the folder of the study.
         held_out_loss: Mean over the held-out samples, noise off.
         train_clean_loss: Mean over the measured training samples, noise off.
         held_out_per_sample: Loss of each held-out sample.
@@ -36,7 +40,7 @@ class ArmResult:
         text_statistics: Statistics of its answers; None if there are none.
         memorization: Scores of its answers to training prompts; None if there are none.
         answers: Its answers to held-out prompts.
-        steps: Optimizer steps that it was trained for.
+        steps: Number of optimizer steps.
         digests: Checksums of its training batches and of its weights before the first step.
     """
 
@@ -59,59 +63,20 @@ class ArmResult:
 
     @property
     def name(self) -> str:
-        """Its name for people."""
+        """Its name in tables and messages."""
         return f"alpha {self.alpha:g}, seed {self.seed}"
 
     @classmethod
-    def read(cls, fields: Fields) -> ArmResult:
+    def read(cls, found: Fields) -> ArmResult:
         """Return the arm in an object of a result.
 
         Raises:
             DataError: A value has the wrong type, or alpha, seed or state is missing.
         """
-        state = next((known for known in get_args(ArmState) if known == fields.text("state")), None)
-        if state is None:
-            allowed = ", ".join(get_args(ArmState))
-            raise DataError(f"{fields.where}: state is {fields.text('state') or ''!r}, it can be {allowed}")
-        curves, digests, steps = fields.child("curves"), fields.child("digests"), fields.number("steps")
-        return cls(
-            alpha=fields.needed("alpha"),
-            seed=int(fields.needed("seed")),
-            state=state,
-            error=fields.text("error"),
-            seconds=fields.number("seconds"),
-            folder=fields.text("folder") or "",
-            held_out_loss=fields.number("held_out_loss"),
-            train_clean_loss=fields.number("train_clean_loss"),
-            held_out_per_sample=fields.numbers("held_out_per_sample"),
-            train_per_sample=fields.numbers("train_per_sample"),
-            curves={name: curves.points(name) for name in curves.names()} if curves else {},
-            text_statistics=fields.child("text_statistics"),
-            memorization=fields.child("memorization"),
-            answers=[_answer(child) for child in fields.children("answers")],
-            steps=None if steps is None else int(steps),
-            digests=digests.data if digests else {},
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `read` reads."""
-        statistics, memorization = self.text_statistics, self.memorization
-        return {
-            **vars(self),
-            "held_out_per_sample": list(self.held_out_per_sample),
-            "train_per_sample": list(self.train_per_sample),
-            "curves": {name: _points(curve) for name, curve in self.curves.items()},
-            "text_statistics": statistics.data if statistics else None,
-            "memorization": memorization.data if memorization else None,
-            "answers": [
-                {"instruction": one.instruction, "output": one.output, "reference": one.reference}
-                | ({"input": one.input} if one.input else {})
-                for one in self.answers
-            ],
-        }
+        return _read(cls, found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A paired difference between an alpha and the baseline.
 
@@ -125,18 +90,18 @@ class Comparison:
         level: Coverage of the interval.
         n_seeds: Number of seeds.
         n_samples: Number of samples.
-        verdict: What the interval says, in words.
+        verdict: The verdict as a sentence.
     """
 
     alpha: float
-    baseline: float
-    metric: str
+    baseline: float = 0.0
+    metric: str = ""
     difference: float
     low: float
     high: float
-    level: float
+    level: float = 0.95
     n_seeds: int
-    n_samples: int | None
+    n_samples: int | None = None
     verdict: str = ""
 
     @property
@@ -144,32 +109,8 @@ class Comparison:
         """The difference with its interval."""
         return Interval(self.difference, self.low, self.high, self.level, self.n_seeds)
 
-    @classmethod
-    def read(cls, fields: Fields) -> Comparison:
-        """Return the comparison in an object of a result.
 
-        Raises:
-            DataError: A value has the wrong type or is missing, or the ends of the interval are swapped.
-        """
-        samples = fields.number("n_samples")
-        low, high = fields.needed("low"), fields.needed("high")
-        if low > high:
-            raise DataError(f"{fields.where}: low is {low:g}, above high, which is {high:g}")
-        return cls(
-            alpha=fields.needed("alpha"),
-            baseline=fields.number("baseline") or 0.0,
-            metric=fields.text("metric") or "",
-            difference=fields.needed("difference"),
-            low=low,
-            high=high,
-            level=fields.number("level") or 0.95,
-            n_seeds=int(fields.needed("n_seeds")),
-            n_samples=None if samples is None else int(samples),
-            verdict=fields.text("verdict") or "",
-        )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudyResult:
     """A study.
 
@@ -177,11 +118,11 @@ class StudyResult:
         label: Its label.
         recipe: Name of its recipe.
         arms: Its arms.
-        comparisons: Each alpha against the baseline, one for each metric.
+        comparisons: Each alpha compared with the baseline, one for each metric.
     """
 
-    label: str
-    recipe: str
+    label: str = "study"
+    recipe: str = ""
     arms: Sequence[ArmResult]
     comparisons: Sequence[Comparison]
 
@@ -190,51 +131,119 @@ class StudyResult:
         """The alphas, the baseline first."""
         return sorted({arm.alpha for arm in self.arms})
 
-    def of_alpha(self, alpha: float, state: ArmState = "complete") -> list[ArmResult]:
-        """Return the arms with an alpha that are in a state."""
-        return [arm for arm in self.arms if arm.alpha == alpha and arm.state == state]
+    def of_alpha(self, alpha: float, *states: ArmState) -> list[ArmResult]:
+        """Return the arms with an alpha that are in one of these states, by default the complete ones."""
+        return [arm for arm in self.in_state(*(states or ("complete",))) if arm.alpha == alpha]
 
     def in_state(self, *states: ArmState) -> list[ArmResult]:
         """Return the arms in one of these states."""
         return [arm for arm in self.arms if arm.state in states]
 
     @classmethod
-    def read(cls, fields: Fields) -> StudyResult:
+    def read(cls, found: Fields) -> StudyResult:
         """Return the study of a result, its arms sorted by alpha and seed.
 
         Raises:
-            DataError: A value has the wrong type or is missing, or there are no arms.
+            DataError: A value has the wrong type or is missing, the ends of an interval are swapped, or there are no
+                arms.
         """
-        arms = sorted(map(ArmResult.read, fields.children("arms")), key=lambda arm: (arm.alpha, arm.seed))
+        arms = sorted((_read(ArmResult, one) for one in found.children("arms")), key=lambda arm: (arm.alpha, arm.seed))
         if not arms:
-            raise DataError(f"{fields.where}: this study has no arms")
-        return cls(
-            label=fields.text("label") or "study",
-            recipe=fields.text("recipe") or "",
-            arms=arms,
-            comparisons=[Comparison.read(child) for child in fields.children("comparisons")],
-        )
+            raise DataError(f"{found.where}: this study has no arms")
+        comparisons = []
+        for one in found.children("comparisons"):
+            comparisons.append(_read(Comparison, one))
+            if (low := comparisons[-1].low) > (high := comparisons[-1].high):
+                raise DataError(f"{one.where}: low is {low:g}, above high, which is {high:g}")
+        names = {key: text for key in ("label", "recipe") if (text := found.text(key))}
+        return cls(arms=arms, comparisons=comparisons, **names)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what the result holds besides label and provenance; `read` reads it."""
+        """Return the keys of the result other than label and provenance; `read` reads them."""
         return {
             "recipe": self.recipe,
             "alphas": self.alphas,
             "seeds": sorted({arm.seed for arm in self.arms}),
-            "arms": [arm.to_json() for arm in self.arms],
-            "comparisons": [asdict(one) for one in self.comparisons],
+            "arms": _plain(self.arms),
+            "comparisons": _plain(self.comparisons),
         }
 
 
-def _answer(fields: Fields) -> Output:
-    return Output(
-        instruction=fields.text("instruction") or "",
-        output=fields.text("output") or "",
-        input=fields.text("input") or "",
-        reference=fields.text("reference"),
-    )
+def _read(kind: type[T], found: Fields) -> T:
+    """Return an object as a dataclass."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]
+        value = _READERS[hints[one.name]](found, one.name)
+        if value is not None:
+            values[one.name] = value
+        elif one.default is MISSING and one.default_factory is MISSING:
+            values[one.name] = found.needed(one.name)
+    return kind(**values)
 
 
-def _points(curve: Curve) -> list[list[float | None]]:
-    """JSON has no NaN."""
-    return [[step, value if math.isfinite(value) else None] for step, value in curve]
+def _whole(found: Fields, key: str) -> int | None:
+    value = found.number(key)
+    return None if value is None else int(value)
+
+
+def _state(found: Fields, key: str) -> str:
+    state = found.text(key) or ""
+    if state not in get_args(ArmState):
+        raise DataError(f"{found.where}: {key} is {state!r}, it can be {', '.join(get_args(ArmState))}")
+    return state
+
+
+def _curves(found: Fields, key: str) -> dict[str, Curve]:
+    curves = found.child(key)
+    return {name: curves.points(name) for name in curves.names()} if curves else {}
+
+
+def _object(found: Fields, key: str) -> Mapping[str, Any] | None:
+    inner = found.child(key)
+    return inner.data if inner else None
+
+
+def _answers(found: Fields, key: str) -> list[Output]:
+    return [
+        Output(
+            instruction=one.text("instruction") or "",
+            output=one.text("output") or "",
+            input=one.text("input") or "",
+            reference=one.text("reference"),
+        )
+        for one in found.children(key)
+    ]
+
+
+# By the annotation of a field; each returns None for a missing or null value.
+_READERS: dict[Any, Callable[[Fields, str], Any]] = {
+    float: Fields.number,
+    float | None: Fields.number,
+    int: _whole,
+    int | None: _whole,
+    str: Fields.text,
+    str | None: Fields.text,
+    ArmState: _state,
+    Fields | None: Fields.child,
+    Sequence[float]: Fields.numbers,
+    Sequence[Output]: _answers,
+    Mapping[str, Curve]: _curves,
+    Mapping[str, Any]: _object,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: null for a number that is not finite."""
+    if isinstance(value, Output):
+        kept = {"instruction": value.instruction, "output": value.output, "reference": value.reference}
+        return kept | ({"input": value.input} if value.input else {})
+    if isinstance(value, Fields):
+        return value.data
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -105,26 +105,26 @@ def _diversity(orders: Sequence[Sequence[tuple[str, ...]]], scale: float) -> Div
 
 
 _LENGTHS = ("characters", "words", "tokens")
-
-_CORRECTED = (*(f"repetition_{n}" for n in DIVERSITY_ORDERS), "diversity", "log_diversity")
-
-_PAPER = (*(f"repetition_{n}_paper" for n in DIVERSITY_ORDERS), "log_diversity_paper")
-
-COLUMNS = (*_LENGTHS, *_CORRECTED, *_PAPER)
-
+COLUMNS = (
+    *_LENGTHS,
+    *(f"repetition_{n}" for n in DIVERSITY_ORDERS),
+    "diversity",
+    "log_diversity",
+    *(f"repetition_{n}_paper" for n in DIVERSITY_ORDERS),
+    "log_diversity_paper",
+)
 """The statistics of each text, in the order of the state's columns."""
-
 _DISTINCT_ORDERS = (1, 2, 3, 4)
-
 _UNKNOWN = math.nan
+_NONE = Diversity((_UNKNOWN,) * len(DIVERSITY_ORDERS), _UNKNOWN, _UNKNOWN)
 
 
 class TextStatistics(Metric):
     """Statistics of texts, over all that it was updated with, on all ranks.
 
-    Lengths are those of whole texts: characters are Unicode code points, words are what white space separates. The
-    others are taken from the first words of each text if `first_k_tokens` is given, and texts with fewer words are left
-    out of them; a text without a 4-gram has no repetition and no diversity. Means are over the texts that have a value.
+    Lengths are those of whole texts: characters are Unicode code points, words are separated by white space. The other
+    statistics cover the first words of each text if `first_k_tokens` is given, and omit texts with fewer words; a text
+    without a 4-gram has no repetition and no diversity. Means are over the texts that have a value.
     `distinct_n` is Li et al.'s (arXiv 1510.03055): different n-grams of all texts together over all their n-grams. It
     falls with the amount of text, so that only equally long texts can be compared by it.
 
@@ -161,7 +161,7 @@ class TextStatistics(Metric):
 
     @override
     def update(self, texts: Sequence[str], tokens: Sequence[int] | None = None) -> None:
-        """Take in texts.
+        """Add texts.
 
         Args:
             texts: The texts.
@@ -181,9 +181,8 @@ class TextStatistics(Metric):
             first = []
         for n in _DISTINCT_ORDERS:
             getattr(self, f"ngrams_{n}").append(_numbers(ngrams(first, n)))
-        found, paper = diversity(first), paper_diversity(first)
-        yield from _columns(found, len(_CORRECTED), with_diversity=True)
-        yield from _columns(paper, len(_PAPER), with_diversity=False)
+        found, paper = diversity(first) or _NONE, paper_diversity(first) or _NONE
+        yield from (*found.repetition, found.diversity, found.log_diversity, *paper.repetition, paper.log_diversity)
 
     @override
     def compute(self) -> dict[str, Tensor]:
@@ -206,12 +205,6 @@ class TextStatistics(Metric):
     def per_text(self) -> Tensor:
         """Return float64 (texts, columns): the columns of `COLUMNS`, NaN where a text has no value."""
         return _joined(self.rows, torch.zeros(0, len(COLUMNS), dtype=torch.float64))
-
-
-def _columns(found: Diversity | None, count: int, with_diversity: bool) -> list[float]:
-    if found is None:
-        return [_UNKNOWN] * count
-    return [*found.repetition, *([found.diversity] if with_diversity else []), found.log_diversity]
 
 
 def _numbers(found: Sequence[tuple[str, ...]]) -> Tensor:

@@ -78,14 +78,13 @@ def win_rate(wins: npt.ArrayLike) -> WinRate:
         WinRate(n_total=4, n_wins=2, n_losses=1, n_draws=1, win_rate=62.5, standard_error=23.935677693908453)
     """
     values = _checked(wins)
-    error = 100 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
     return WinRate(
         n_total=len(values),
         n_wins=int((values > 0.5).sum()),
         n_losses=int((values < 0.5).sum()),
         n_draws=int((values == 0.5).sum()),
         win_rate=100 * float(values.mean()),
-        standard_error=error,
+        standard_error=100 * float(stats.sem(values)) if len(values) > 1 else None,
     )
 
 
@@ -144,8 +143,7 @@ def length_controlled_difference(
     Raises:
         DataError: The numbers of pairs differ.
     """
-    these, others = _checked(wins), _checked(other_wins)
-    _check_paired(these, others)
+    these, others = _checked_pairs(wins, other_wins)
     fit = _fit(these, np.asarray(longer_by, np.float64))
     other = _fit(others, np.asarray(other_longer_by, np.float64))
     if isinstance(fit, str) or isinstance(other, str):
@@ -225,14 +223,15 @@ def win_rate_difference(wins: npt.ArrayLike, other_wins: npt.ArrayLike, seed: in
     Raises:
         DataError: There are fewer than two pairs, or the numbers of pairs differ.
     """
-    these, others = _checked(wins), _checked(other_wins)
-    _check_paired(these, others)
+    these, others = _checked_pairs(wins, other_wins)
     return paired_interval(100 * (these - others), seed=seed)
 
 
-def _check_paired(these: _Floats, others: _Floats) -> None:
+def _checked_pairs(wins: npt.ArrayLike, other_wins: npt.ArrayLike) -> tuple[_Floats, _Floats]:
+    these, others = _checked(wins), _checked(other_wins)
     if len(these) != len(others):
         raise DataError(f"paired win rates need the same instructions, got {len(these)} and {len(others)} of them")
+    return these, others
 
 
 def _checked(wins: npt.ArrayLike) -> _Floats:

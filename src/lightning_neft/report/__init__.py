@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lightning_neft.report.write import WrittenReport, write_report
+    from lightning_neft.report.page import WrittenReport, write_report
 
 __all__ = ["WrittenReport", "write_report"]
 

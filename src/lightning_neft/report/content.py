@@ -1,18 +1,19 @@
-"""The content of a page as plain data: sections of tables, charts, notes, findings and answers."""
+"""The content of a page as plain data: sections of tables, charts, notes, findings and answers, and number formats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lightning_neft.report.difference import Difference
-    from lightning_neft.report.plots.figure import Theme
+    from lightning_neft.report.figure import Theme
+    from lightning_neft.report.sections.answers import Difference
 
 __all__ = [
+    "MISSING",
     "Answer",
     "AnsweredPrompt",
     "Answers",
@@ -25,7 +26,14 @@ __all__ = [
     "PageSection",
     "Plot",
     "Table",
+    "alpha_name",
+    "count",
+    "fixed",
+    "number",
+    "share",
 ]
+
+MISSING = "—"
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Table:
 
     Attributes:
         caption: What it shows.
-        columns: Their heads.
+        columns: Column headings.
         rows: One text per column.
         texts: Indices of columns with text instead of numbers, besides the first.
     """
@@ -43,6 +51,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: frozenset[int] = frozenset()
+    kind: ClassVar = "table"
 
 
 class Plot(Protocol):
@@ -73,6 +82,7 @@ class Chart:
     title: str
     plot: Plot
     note: str = ""
+    kind: ClassVar = "chart"
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class Note:
 
     text: str
     is_warning: bool = False
+    kind: ClassVar = "note"
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Heading:
     """A heading within a section."""
 
     text: str
+    kind: ClassVar = "heading"
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,7 @@ class Findings:
 
     headline: str
     findings: Sequence[Finding]
+    kind: ClassVar = "findings"
 
 
 @dataclass(frozen=True)
@@ -120,8 +133,8 @@ class Answer:
     Attributes:
         arm: Name of the arm.
         group: Arms are compared within a group, such as a seed; empty if there is only one.
-        difference: Compared with the answer of the first arm of its group; None for that arm itself.
         text: The answer; None if the arm did not answer this instruction.
+        difference: Compared with the answer of the first arm of its group; None for that arm itself.
     """
 
     arm: str
@@ -137,7 +150,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnsweredPrompt:
-    """An instruction and what the arms answered."""
+    """An instruction and the answers of the arms."""
 
     instruction: str
     answers: Sequence[Answer]
@@ -160,6 +173,7 @@ class Answers:
     baseline: str
     groups: Sequence[str]
     exchanges: Sequence[AnsweredPrompt]
+    kind: ClassVar = "answers"
 
 
 Block = Table | Chart | Note | Heading | Findings | Answers
@@ -173,10 +187,62 @@ class PageSection:
         slug: Its name in links.
         title: Its heading.
         lead: Introduction.
-        blocks: What it shows.
+        blocks: Its content.
     """
 
     slug: str
     title: str
     lead: str = ""
     blocks: list[Block] = field(default_factory=list)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number with this many significant digits, without an exponent if possible.
+
+    Example:
+        >>> number(1234.56), number(0.123456), number(None)
+        ('1,235', '0.1235', '—')
+    """
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def fixed(value: float | None, decimals: int = 4) -> str:
+    """Return a number with this many decimals, for columns to compare.
+
+    Example:
+        >>> fixed(1.5), fixed(1.5, decimals=1)
+        ('1.5000', '1.5')
+    """
+    return MISSING if value is None else f"{value:,.{decimals}f}"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number.
+
+    Example:
+        >>> count(12805.0)
+        '12,805'
+    """
+    return fixed(value, decimals=0)
+
+
+def share(value: float | None) -> str:
+    """Return a fraction in percent.
+
+    Example:
+        >>> share(0.0512)
+        '5.1 %'
+    """
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def alpha_name(alpha: float) -> str:
+    """Return the name of all arms with one alpha.
+
+    Example:
+        >>> alpha_name(5.0)
+        'alpha 5'
+    """
+    return f"alpha {alpha:g}"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_neft.errors import DataError
-from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output, read_outputs
-from lightning_neft.evaluation.result import read_results
+from lightning_neft.evaluation.result import Fields, read_results
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.report.numbers import alpha_name
+from lightning_neft.report.content import alpha_name
 
 __all__ = ["AnswerFile", "Inputs", "Measured", "Result", "read_inputs"]
 
@@ -96,25 +95,23 @@ class Inputs:
         """Return the results of a kind."""
         return [result for result in self.results if result.kind == kind]
 
+    def prefix(self, study: StudyResult, separator: str) -> str:
+        """Return what precedes a text about one of several studies; empty for a single study."""
+        return f"{study.label}{separator}" if len(self.studies) > 1 else ""
+
     def measured(self, kind: Literal["text_statistics", "memorization"]) -> list[Measured]:
         """Return the measurements of a kind: of the studies by alpha, then of the results."""
         found = []
         for study in self.studies:
-            of = f"{study.label}, " if len(self.studies) > 1 else ""
             for alpha in study.alphas:
-                arms = study.of_alpha(alpha)
-                each = [
-                    fields
-                    for arm in arms
-                    if (fields := arm.text_statistics if kind == "text_statistics" else arm.memorization)
-                ]
+                each = [fields for arm in study.of_alpha(alpha) if (fields := getattr(arm, kind))]
                 if each:
-                    found.append(Measured(f"{of}{alpha_name(alpha)}", each))
+                    found.append(Measured(f"{self.prefix(study, ', ')}{alpha_name(alpha)}", each))
         return [*found, *(Measured(result.label, [result.fields]) for result in self.of_kind(kind))]
 
 
 def read_inputs(paths: Sequence[Path]) -> Inputs:
-    """Read results and answer files, which are recognised by their content.
+    """Read results and answer files, which are told apart by their content.
 
     Raises:
         DataError: A file cannot be read, or is neither.
@@ -127,7 +124,10 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         if _holds_answers(content):
             files.append((name, sha256, read_outputs(path)))
         else:
-            results += _results(path, name, sha256)
+            for fields in (Fields(result, str(path)) for result in read_results(path)):
+                kind, label = fields.text("kind") or "", fields.text("label") or ""
+                source = fields.child("provenance") or Fields({}, str(path))
+                results.append(Result(name, sha256, kind, label, fields, source))
     return Inputs(
         results, _labelled(files), [StudyResult.read(result.fields) for result in results if result.kind == "study"]
     )
@@ -140,21 +140,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _results(path: Path, name: str, sha256: str) -> list[Result]:
-    several = [Fields(result, str(path)) for result in read_results(path)]
-    return [
-        Result(
-            name,
-            sha256,
-            fields.text("kind") or "",
-            fields.text("label") or "",
-            fields,
-            fields.child("provenance") or Fields({}, str(path)),
-        )
-        for fields in several
-    ]
 
 
 def _holds_answers(content: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,10 +29,12 @@ __all__ = [
 ]
 
 
+STUDY_ID = "study-id"
+"""The file in the folder of a study that contains its name in the storage."""
+ARMS = "arms"
+"""Folder of the runs, inside the folder of the study."""
 Sampler = Literal["tpe", "gp"]
-
 PRUNERS = ("none", "median", "hyperband", "halving")
-
 SAMPLERS = ("tpe", "gp")
 # Optuna's default of ten random trials would use up a small study.
 _RANDOM_AT_FIRST = 5
@@ -60,15 +63,6 @@ def make_sampler(name: Sampler, seed: int) -> BaseSampler:
 
     maker = samplers.GPSampler if name == "gp" else samplers.TPESampler
     return maker(seed=seed, n_startup_trials=_RANDOM_AT_FIRST)
-
-
-STUDY_ID = "study-id"
-
-"""The file in the folder of a study that contains its name in the storage."""
-
-ARMS = "arms"
-
-"""Folder of the runs, inside the folder of the study."""
 
 
 @dataclass(frozen=True, order=True)
@@ -179,13 +173,9 @@ def parse_search(text: str, trials: int, sampler: Sampler) -> Search:
 def _numbers(option: str, text: str) -> list[float]:
     numbers = []
     for part in text.split(","):
-        try:
-            number = float(part)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number >= 0):
-            raise ConfigError(
-                f"{option} {text!r}: {part.strip()!r} is not a number of 0 or more; use the form 0,5,10,15"
-            )
-        numbers.append(number)
+        with suppress(ValueError):
+            if math.isfinite(number := float(part)) and number >= 0:
+                numbers.append(number)
+                continue
+        raise ConfigError(f"{option} {text!r}: {part.strip()!r} is not a number of 0 or more; use the form 0,5,10,15")
     return numbers

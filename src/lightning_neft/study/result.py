@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from lightning_neft.evaluation.bootstrap import paired_interval, verdict
-from lightning_neft.evaluation.fields import Fields
-from lightning_neft.evaluation.result import InputFile, make_result, provenance, write_result
+from lightning_neft.evaluation.result import Fields, InputFile, make_result, provenance, write_result
 from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
 from lightning_neft.study.arm import RECORD, read_record
-from lightning_neft.study.pairing import unpaired
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["compare", "write_study"]
+__all__ = ["compare", "unpaired", "write_study"]
 
 
 def write_study(
@@ -28,7 +26,7 @@ def write_study(
     jobs: Sequence[JobState],
     inputs: Sequence[InputFile],
     settings: dict[str, Any],
-) -> dict[str, Any]:
+) -> StudyResult:
     """Write the current result of a study, and return it.
 
     An arm that does not pair with the other arms of its seed counts as failed.
@@ -42,10 +40,9 @@ def write_study(
         settings: The options that its numbers depend on.
     """
     arms = list(_arms(plan, jobs))
-    study = StudyResult(recipe, recipe, arms, compare(arms))
-    result = make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None))
-    write_result(path, result)
-    return result
+    study = StudyResult(label=recipe, recipe=recipe, arms=arms, comparisons=compare(arms))
+    write_result(path, make_result("study", recipe, study.metrics(), provenance(inputs, settings, seed=None)))
+    return study
 
 
 def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
@@ -53,23 +50,38 @@ def _arms(plan: Plan, jobs: Sequence[JobState]) -> Iterator[ArmResult]:
     for job in jobs:
         for arm in job.arms:
             folder = plan.folder_of(arm)
-            facts: dict[str, Any] = {
-                "alpha": arm.alpha,
-                "seed": arm.seed,
-                "folder": folder.relative_to(plan.folder).as_posix(),
-            }
+            found = ArmResult(arm.alpha, arm.seed, "waiting", folder=folder.relative_to(plan.folder).as_posix())
             if (record := read_record(folder)) is not None:
-                found = ArmResult.read(Fields({**facts, **record}, f"{folder / RECORD}"))
+                of_plan = {"alpha": found.alpha, "seed": found.seed, "folder": found.folder}
+                found = ArmResult.read(Fields({**of_plan, **record}, f"{folder / RECORD}"))
             elif job.state == "failed":
-                found = ArmResult(**facts, state="failed", error=job.error)
-            else:
-                found = ArmResult(**facts, state="waiting")
+                found = replace(found, state="failed", error=job.error)
             if found.state == "complete":
                 if (problem := unpaired(found, complete)) is not None:
                     found = replace(found, state="failed", error=problem)
                 else:
                     complete.append(found)
             yield found
+
+
+def unpaired(arm: ArmResult, others: Iterable[ArmResult]) -> str | None:
+    """Return why an arm is not paired with another one of its seed; None if it is paired with all of them.
+
+    Args:
+        arm: A complete arm.
+        others: The other complete arms.
+    """
+    for other in others:
+        if other.seed != arm.seed:
+            continue
+        for what, name in (("training batches", "data"), ("weights at the start", "weights")):
+            mine, theirs = arm.digests.get(name), other.digests.get(name)
+            if mine != theirs:
+                return (
+                    f"not a pair with alpha {other.alpha:g}: its {what} differ "
+                    f"(checksums {mine} and {theirs}); did data, versions or devices change in between?"
+                )
+    return None
 
 
 def _rouge_l(arm: ArmResult) -> Sequence[float]:
@@ -113,10 +125,9 @@ def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
 def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Sequence[float]]]) -> Comparison:
     differences = np.array([np.subtract(one, other) for one, other in rows])
     interval = paired_interval(differences)
-    said = verdict(interval, lower_is_better=True)
+    sentence = verdict(interval, lower_is_better=True)
     return Comparison(
         alpha=alpha,
-        baseline=0.0,
         metric=metric,
         difference=interval.mean,
         low=interval.low,
@@ -124,5 +135,5 @@ def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Seq
         level=interval.level,
         n_seeds=len(differences),
         n_samples=differences.shape[1],
-        verdict=said if metric in _LOWER_IS_BETTER else said.removeprefix("better: ").removeprefix("worse: "),
+        verdict=sentence if metric in _LOWER_IS_BETTER else sentence.removeprefix("better: ").removeprefix("worse: "),
     )

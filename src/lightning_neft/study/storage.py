@@ -72,26 +72,20 @@ def open_storage(
 
 def _after_others(connect: Callable[[], RDBStorage]) -> RDBStorage:
     """Connect; retry if another worker was creating the same tables at that moment."""
-    for _ in range(_TIMES_TO_MAKE_TABLES):
-        if (storage := _unless_others_do(connect)) is not None:
-            return storage
-        time.sleep(0.5)
-    return connect()
-
-
-def _unless_others_do(connect: Callable[[], RDBStorage]) -> RDBStorage | None:
     import sqlalchemy
     from optuna.exceptions import ExperimentalWarning
 
-    try:
+    for _ in range(_TIMES_TO_MAKE_TABLES):
         with warnings.catch_warnings():
             # The heartbeat is experimental; the tests cover what this package needs of it.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return connect()
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        if isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error):
-            return None
-        raise
+            try:
+                return connect()
+            except sqlalchemy.exc.SQLAlchemyError as error:
+                if not isinstance(error, sqlalchemy.exc.IntegrityError) and "already exists" not in str(error):
+                    raise
+        time.sleep(0.5)
+    return connect()
 
 
 def _lock_before_reading(storage: RDBStorage) -> None:

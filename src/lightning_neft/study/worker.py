@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal, Protocol
 
-from lightning_neft.study.arm import ArmTask, Measures, read_record
-from lightning_neft.study.child import Child, Failed, Progress, Validated, describe_exit
+from lightning_neft.study.arm import ArmTask, Child, Failed, Measures, Progress, Validated, describe_exit, read_record
 from lightning_neft.study.plan import Arm
 from lightning_neft.study.queue import ArmQueue, Job
 from lightning_neft.study.storage import HEARTBEATS

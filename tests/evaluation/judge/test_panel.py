@@ -81,9 +81,7 @@ def test_each_fault_is_survived(fault: str, pairs: list[Pair], judge_at: JudgeAt
     assert set(server.answered.values()) == {1}
 
 
-def test_all_faults_together_change_no_verdict_and_are_paid_once(
-    pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger
-) -> None:
+def test_all_faults_together_change_no_verdict(pairs: list[Pair], judge_at: JudgeAt, ledger: Ledger) -> None:
     with running(JudgeServer(FAULTS, spread=True)) as server:
         found = judged(Panel(judge_at(server), ledger), pairs)
     assert found.preferences == EXPECTED

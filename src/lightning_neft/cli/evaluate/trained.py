@@ -1,4 +1,4 @@
-"""A config's model with the weights of its checkpoint, and its data, for the kinds that look at a model."""
+"""A config's model with the weights of its checkpoint, and its data, for the kinds that evaluate a trained model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lightning_neft.models.finetuner import FineTuner
 __all__ = ["TrainedProgram"]
 
 _T = TypeVar("_T")
-# The validation that the work is done in.
+# Options of the validation that the work runs in.
 _ONE_BATCH = ("--trainer.limit_val_batches=1", "--samples=0")
 
 
@@ -36,10 +36,10 @@ class TrainedProgram:
         args: The options of a fit: --config, --ckpt_path and others.
 
     Attributes:
-        module: The model; its weights are there in `within`.
+        module: The model; its weights are loaded in `within`.
         data: The data.
         files: The files that it reads: configs and data.
-        label: Name of the run; without a checkpoint it says that this is the base.
+        label: Name of the run, marked as not trained if there is no checkpoint.
 
     Raises:
         ConfigError: An option is wrong or missing.
@@ -58,9 +58,9 @@ class TrainedProgram:
         self.label = f"{name} (not trained)" if self.checkpoint is None else name
 
     def within(self, work: Callable[[], _T]) -> _T:
-        """Return what the work returns, done with the weights loaded, on the device and in the precision of the config.
+        """Run some work with the weights loaded, on the device and in the precision of the config; return its result.
 
-        That is in a validation of the Trainer, which knows how to load them; it goes over one training sample.
+        It runs in a validation of the Trainer, which loads the weights, over one training sample.
 
         Raises:
             ModelError: The weights cannot be loaded.
@@ -73,20 +73,20 @@ class TrainedProgram:
             sampler=[BatchPlan(((0,),))],
             collate_fn=collator,  # type: ignore[arg-type]
         )
-        # Which the model takes from a data module otherwise.
+        # Usually the model gets them from the data module.
         self.module.special_tokens = self.data.special_tokens
         call = _Within(work)
         trainer.callbacks.append(call)  # type: ignore[attr-defined]
         with quiet(), ctrl_c_raises(), warnings.catch_warnings():
             # Nothing is resumed here, so the states of callbacks in the checkpoint are not needed.
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
-            # weights_only: a checkpoint from somewhere else must not run code.
+            # weights_only: an untrusted checkpoint must not run code.
             trainer.validate(self.module, one, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
         found: _T = call.found
         return found
 
     def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Return where a result comes from: config, data, checkpoint, and the options that change it."""
+        """Return the provenance of a result: config, data, checkpoint, and the options that affect it."""
         config, options = self._program.config, self.data.options
         inputs = self._program.inputs()
         if self.checkpoint is not None and self.checkpoint.is_file():
@@ -105,7 +105,7 @@ class TrainedProgram:
 
 
 class _Within(L.Callback):
-    """Does some work once the weights are there."""
+    """Runs some work once the weights are loaded."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work

@@ -1,18 +1,20 @@
-"""A contest of two models before a judge: each pair in both orders, verdicts to preferences."""
+"""A contest of two models before a judge: the pairs, their verdicts, and the result of the kind win_rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from lightning_neft.errors import DataError
-from lightning_neft.evaluation.judge.ledger import Record
-from lightning_neft.evaluation.judge.request import JudgeRequest, Verdict
-from lightning_neft.evaluation.records import Output, name_of_one, read_outputs, shown
-from lightning_neft.evaluation.result import InputFile
+from lightning_neft.errors import DataError, ModelError
+from lightning_neft.evaluation.annotations import win_rate_metrics
+from lightning_neft.evaluation.judge.ledger import Record, Usage
+from lightning_neft.evaluation.judge.request import PROMPT_VERSION, JudgeRequest, Verdict
+from lightning_neft.evaluation.records import Annotation, Output, name_of_one, read_outputs, shown
+from lightning_neft.evaluation.result import InputFile, make_result, provenance
 
-__all__ = ["Contest", "Judged", "Pair", "combine", "read_contest", "requests_of"]
+__all__ = ["Contest", "Judged", "Outcome", "Pair", "combine", "read_contest", "requests_of"]
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,80 @@ def read_contest(path: Path, baseline_path: Path) -> Contest:
             InputFile.read("baseline", baseline_path, len(baselines)),
         ],
     )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdicts of one judge on one contest.
+
+    Attributes:
+        contest: The pairs.
+        judge: Name of the judge.
+        judged: Its preferences.
+        total: Cost of all verdicts, including those of earlier runs.
+        paid: Cost of this run.
+    """
+
+    contest: Contest
+    judge: str
+    judged: Judged
+    total: Usage
+    paid: Usage
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        """The pairs with their preference in AlpacaEval's format; None without a preference."""
+        contest = self.contest
+        rows = zip(contest.outputs, contest.baselines, self.judged.preferences, strict=True)
+        return [
+            Annotation(
+                instruction=ours.instruction,
+                baseline=theirs.output,
+                output=ours.output,
+                preference=None if preference is None else 1 + preference,
+                baseline_generator=contest.baseline,
+                generator=contest.label,
+                annotator=self.judge,
+                input=ours.input,
+                dataset=ours.dataset,
+            )
+            for ours, theirs, preference in rows
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records of an annotations file."""
+        return [one.to_json() for one in self.annotations]
+
+    def result(self, stage: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """Return the result.
+
+        Args:
+            stage: `only`, or `first` and `final` if a second judge follows.
+            settings: The options that the verdicts depend on.
+            seed: Of the requests.
+
+        Raises:
+            ModelError: If no pair has a verdict in both orders.
+        """
+        counted = [one for one in self.annotations if one.preference is not None]
+        judged = self.judged
+        if not counted:
+            raise ModelError(
+                f"judge {self.judge!r} gave no verdict on any of {len(judged.preferences)} pairs: "
+                f"{judged.n_malformed} requests without one; it must reply with the letter A or B alone"
+            )
+        metrics = {
+            **win_rate_metrics(counted),
+            "n_unjudged": len(judged.preferences) - len(counted),
+            "n_malformed": judged.n_malformed,
+            "n_inconsistent": judged.n_inconsistent,
+            "n_same": judged.n_same,
+            "first_position_share": judged.first_position_share,
+            "baseline_label": self.contest.baseline,
+            "judge": self.judge,
+            "stage": stage,
+            "usage": asdict(self.total),
+            "usage_this_run": asdict(self.paid),
+        }
+        settings = {"prompt": PROMPT_VERSION, "orders": "both", "temperature": 0, **settings}
+        return make_result("win_rate", self.contest.label, metrics, provenance(self.contest.sources, settings, seed))

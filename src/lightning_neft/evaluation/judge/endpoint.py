@@ -18,7 +18,7 @@ from lightning_neft.evaluation.judge.request import Reply
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["DEFAULT_KEY_VARIABLE", "DEFAULT_URL", "Backoff", "EndpointJudge", "Pace", "check_url", "read_key"]
+__all__ = ["DEFAULT_KEY_VARIABLE", "DEFAULT_URL", "EndpointJudge", "check_url", "read_key"]
 
 DEFAULT_URL = "https://api.openai.com/v1"
 
@@ -108,7 +108,7 @@ class EndpointJudge:
         while True:
             self._pace.wait()
             if self._pace.is_stopped:
-                raise ModelError(f"judge {self.name!r} is not asked any more: the run was stopped")
+                raise ModelError(f"judge {self.name!r} is no longer asked: the run was stopped")
             try:
                 return self._send(prompt, self._backoff.seed + attempt)
             except _FaultError as error:
@@ -213,7 +213,7 @@ def check_url(url: str) -> None:
     """Check the address of a server.
 
     Raises:
-        ConfigError: If it is not one, or holds a user name, password or query, which end up in logs.
+        ConfigError: If it is not one, or contains a user name, password or query, which would end up in logs.
     """
     # urlsplit drops line breaks and tabs.
     if not (url.isascii() and url.isprintable()) or " " in url:

@@ -73,7 +73,7 @@ class Pace:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """End all waits, now and later: no more requests are to be sent."""
+        """End all waits, now and later: no further request will be sent."""
         self._stopped.set()
 
     def wait(self) -> None:

@@ -1,16 +1,17 @@
-"""Send a judge many requests in parallel; each one is paid for once, even across interrupted runs."""
+"""Sends a judge the requests of some contests in parallel; each is paid for once, even across interrupted runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from threading import Event
 
-from lightning_neft.evaluation.judge.ledger import Ledger, Record
+from lightning_neft.evaluation.judge.contest import Contest, Outcome, combine, requests_of
+from lightning_neft.evaluation.judge.ledger import Ledger, Price, Record, Usage, estimate, usage
 from lightning_neft.evaluation.judge.request import PROMPT_VERSION, Judge, JudgeRequest, prompt_text
 
-__all__ = ["Panel"]
+__all__ = ["Forecast", "Panel", "best_of", "judge_all"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,72 @@ class Panel:
 
     def _is_done(self, record: Record) -> bool:
         return record.verdict is not None or record.replies >= self.judge.tries
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The requests to send.
+
+    Attributes:
+        judge: Name of the judge.
+        is_paid: Whether its tokens may cost money.
+        pairs: Pairs of answers.
+        kept: Requests that already have a verdict in the ledger.
+        usage: An estimate for the others.
+    """
+
+    judge: str
+    is_paid: bool
+    pairs: int
+    kept: int
+    usage: Usage
+
+
+def judge_all(
+    contests: Sequence[Contest],
+    panel: Panel,
+    price: Price,
+    *,
+    on_forecast: Callable[[Forecast], None],
+    on_done: Callable[[], None] | None = None,
+) -> list[Outcome]:
+    """Judge all pairs of all contests, in both orders.
+
+    Args:
+        contests: The contests; requests common to several are asked once.
+        panel: The judge and its ledger.
+        price: Of its tokens.
+        on_forecast: Called before anything is asked.
+        on_done: Called after each request that was asked.
+
+    Raises:
+        ModelError: If the judge cannot be asked; its replies so far are kept.
+    """
+    asked = [dict.fromkeys(requests_of(contest.pairs)) for contest in contests]
+    unique = {request: None for requests in asked for request in requests}
+    still_open = panel.open_requests(unique)
+    pairs = sum(len(contest.outputs) for contest in contests)
+    judge, forecast = panel.judge, estimate(still_open.values(), price)
+    on_forecast(Forecast(judge.name, judge.is_paid, pairs, len(unique) - len(still_open), forecast))
+    after = panel.ask_all(unique, on_done)
+    sent = {request: panel.sent.get(panel.key(request), Record()) for request in unique}
+    return [
+        Outcome(
+            contest=contest,
+            judge=judge.name,
+            judged=combine(contest.pairs, after),
+            total=usage((after[one] for one in requests), price),
+            paid=usage((sent[one] for one in requests), price),
+        )
+        for contest, requests in zip(contests, asked, strict=True)
+    ]
+
+
+def best_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome with the highest raw win rate, the first one of several, as the paper chose its alphas."""
+
+    def rate(outcome: Outcome) -> float:
+        given = [one for one in outcome.judged.preferences if one is not None]
+        return sum(given) / len(given) if given else -1.0
+
+    return max(outcomes, key=rate)

@@ -1,4 +1,4 @@
-"""The sections of the page, one file a subject: each returns None where there is nothing to show."""
+"""The sections of the page, one file per subject; each function returns None if there is nothing to show."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from lightning_neft.report.content import PageSection
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.sections.answers import answers
-from lightning_neft.report.sections.arms import arm_table, losses, noise
-from lightning_neft.report.sections.capability import capability
-from lightning_neft.report.sections.overfitting import memorization, overfitting
+from lightning_neft.report.sections.losses import losses, noise, overfitting
 from lightning_neft.report.sections.provenance import provenance
-from lightning_neft.report.sections.summary import summary
-from lightning_neft.report.sections.texts import texts
-from lightning_neft.report.sections.win_rates import win_rates
+from lightning_neft.report.sections.scores import capability, win_rates
+from lightning_neft.report.sections.study import arm_table, summary
+from lightning_neft.report.sections.texts import memorization, texts
 
 __all__ = ["make_sections"]
 

@@ -1,18 +1,92 @@
-"""Answers side by side: of answer files, and of a study's arms seed by seed."""
+"""Answers side by side, of answer files and of a study seed by seed, with the words in which they differ."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
 
 from lightning_neft.evaluation.records import Output
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.report.content import Answer, AnsweredPrompt, Answers, PageSection
-from lightning_neft.report.difference import differences
+from lightning_neft.report.content import Answer, AnsweredPrompt, Answers, PageSection, alpha_name
 from lightning_neft.report.inputs import Inputs
-from lightning_neft.report.numbers import alpha_name
 
-__all__ = ["answers"]
+__all__ = ["Difference", "Segment", "answers", "differences"]
+
+# A word with the space before it, or the space at the end.
+_WORD = re.compile(r"\s*\S+|\s+$")
+# Answers with a smaller share of common words are not marked: everything would be.
+_RELATED = 0.3
+# Comparing takes time up to the product of the two lengths.
+_LONGEST = 2000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of words.
+
+    Attributes:
+        kind: `same` in both, `added` in this answer, or `removed` from it.
+        text: The words, with the spaces between them.
+    """
+
+    kind: Literal["same", "added", "removed"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An answer compared with another one.
+
+    Attributes:
+        segments: Its parts; without the removed ones they are exactly the answer.
+        common: Share of words in common, 0 to 1; None if the answers are too long to compare.
+    """
+
+    segments: tuple[Segment, ...]
+    common: float | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the two have the same words."""
+        return self.common == 1.0
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the words that differ are marked."""
+        return any(segment.kind != "same" for segment in self.segments)
+
+
+def differences(baseline: str, answer: str) -> Difference:
+    """Compare two answers by words.
+
+    Example:
+        >>> found = differences("a red fox", "a quick fox")
+        >>> [(segment.kind, segment.text) for segment in found.segments]
+        [('same', 'a'), ('removed', ' red'), ('same', ' '), ('added', 'quick'), ('same', ' fox')]
+    """
+    before, after = _WORD.findall(baseline), _WORD.findall(answer)
+    plain = (Segment("same", answer),) if answer else ()
+    if len(before) > _LONGEST or len(after) > _LONGEST:
+        return Difference(plain, 1.0 if before == after else None)
+    matcher = SequenceMatcher(None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False)
+    common = matcher.ratio()
+    if common < _RELATED:
+        return Difference(plain, common)
+    segments = []
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag != "equal" and end > start:
+            segments.append(Segment("removed", "".join(before[start:end])))
+        if new_end > new_start:
+            words = "".join(after[new_start:new_end])
+            # The space before them does not count as a difference.
+            space = "" if tag == "equal" else words[: len(words) - len(words.lstrip())]
+            segments.extend([Segment("same", space)] if space else [])
+            segments.append(Segment("same" if tag == "equal" else "added", words[len(space) :]))
+    return Difference(tuple(segments), common)
+
 
 _LEAD = (
     "Each answer is compared with the first one to the same instruction. Added words are underlined, missing words are "

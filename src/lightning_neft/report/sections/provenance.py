@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning_neft.common.secrets import mask
-from lightning_neft.report.content import Block, Heading, PageSection, Table
+from lightning_neft.report.content import MISSING, Block, Heading, PageSection, Table, count
 from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.numbers import MISSING, count
 
 __all__ = ["provenance"]
 

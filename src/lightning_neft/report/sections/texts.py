@@ -1,15 +1,15 @@
-"""Length, repetition and diversity of answers, and the ablation of their length."""
+"""The sections on texts: length, repetition, diversity, the length ablation, and copies of training answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from lightning_neft.report.content import Block, Chart, Note, PageSection, Table
+from lightning_neft.report.content import MISSING, Block, Chart, Note, PageSection, Table, count, fixed, share
 from lightning_neft.report.inputs import Inputs, Measured, Result
-from lightning_neft.report.numbers import MISSING, count, fixed, share
-from lightning_neft.report.plots.dots import Dot, Dots
+from lightning_neft.report.values import Dot, Dots, Histogram
 
-__all__ = ["texts"]
+__all__ = ["memorization", "texts"]
 
 _LEAD = (
     "Noise tends to make answers longer, and judges prefer long answers: read win rates together with this section. "
@@ -27,10 +27,7 @@ _CHARTS = (
 )
 
 
-def _tenths(value: float | None) -> str:
-    return fixed(value, decimals=1)
-
-
+_tenths = partial(fixed, decimals=1)
 _COLUMNS = (
     ("characters", "mean_characters", _tenths),
     ("words", "mean_words", _tenths),
@@ -69,15 +66,12 @@ def _dot(item: Measured, key: str) -> Dot:
 
 
 def _table(caption: str, of: str, found: Sequence[Measured]) -> Table:
-    """A table without the columns that have no values."""
+    """Return a table without the columns that have no values."""
     columns = [column for column in _COLUMNS if any(item.values(column[1]) for item in found)]
     if not any(item.values("first_k_tokens") for item in found):
         columns = [column for column in columns if column[1] != "n_short"]
-    return Table(
-        caption,
-        [of, *(name for name, _, _ in columns)],
-        [[item.label, *(words(item.mean(key)) for _, key, words in columns)] for item in found],
-    )
+    rows = [[item.label, *(shown(item.mean(key)) for _, key, shown in columns)] for item in found]
+    return Table(caption, [of, *(name for name, _, _ in columns)], rows)
 
 
 def _ablation(result: Result) -> list[Block]:
@@ -96,3 +90,33 @@ def _ablation(result: Result) -> list[Block]:
     if asked or blocked:
         blocks.append(Note(f"Changes to the instruction or the decoding: {'; '.join([*asked, *blocked])}."))
     return blocks
+
+
+_COPIES_LEAD = (
+    "Greedy answers to training prompts, compared with the training answers: 1 is a word-for-word copy. Samples of all "
+    "seeds are pooled."
+)
+_SCORES = (("rouge_l", "ROUGE-L"), ("bleu_4", "BLEU-4"))
+
+
+def memorization(inputs: Inputs) -> PageSection | None:
+    """Return the section; None without such measurements."""
+    found = inputs.measured("memorization")
+    if not found:
+        return None
+    # Samples count as near-copies by ROUGE-L.
+    threshold = found[0].mean("near_copy_threshold") or 0.9
+    blocks: list[Block] = []
+    for key, name in _SCORES:
+        groups = [(item.label, values) for item in found if (values := item.per_sample(key))]
+        if groups:
+            mark = (threshold, f"near-copies above {threshold:g}") if key == "rouge_l" else None
+            # Some libraries report BLEU in percent.
+            top = 1.0 if max(max(values) for _, values in groups) <= 1 else 100.0
+            slug, title = key.replace("_", "-"), f"{name} of answers to training prompts"
+            blocks.append(Chart(f"memorization-{slug}", title, Histogram(name, groups, (0.0, top), mark)))
+    formats = {"mean_rouge_l": fixed, "mean_bleu_4": fixed, "near_copy_share": share, "n_total": count}
+    rows = [[item.label, *(shown(item.mean(key)) for key, shown in formats.items())] for item in found]
+    columns = ["answers of", "ROUGE-L", "BLEU-4", f"near-copies (above {threshold:g})", "samples each"]
+    blocks.append(Table("Memorisation (mean over the seeds)", columns, rows))
+    return PageSection("memorization", "Memorisation", _COPIES_LEAD, blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_neft.report.difference import differences
+from lightning_neft.report.sections.answers import differences
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "c", " ", "\n", "\t", "é", "  "]), max_size=40).map("".join)
 

@@ -1,25 +1,72 @@
-"""Win rates: raw and length-controlled, with the mean lengths."""
+"""Verdicts from intervals, win rates, raw and length-controlled, and benchmarks of lm-evaluation-harness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_neft.evaluation.bootstrap import Interval
-from lightning_neft.evaluation.fields import Fields
-from lightning_neft.report.content import Block, Chart, Finding, Note, PageSection, Table
-from lightning_neft.report.difference import finding
-from lightning_neft.report.inputs import Inputs, Result
-from lightning_neft.report.numbers import MISSING, count
-from lightning_neft.report.plots.dots import Dot, Dots
+from scipy import stats
 
-__all__ = ["win_rate_findings", "win_rates"]
+from lightning_neft.evaluation.bootstrap import Interval, verdict
+from lightning_neft.evaluation.result import Fields
+from lightning_neft.report.content import MISSING, Block, Chart, Finding, Note, PageSection, Table, count, number
+from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.values import Dot, Dots
+
+__all__ = ["capability", "finding", "metric_name", "win_rate_findings", "win_rates"]
+
+# Display name, and whether lower is better; None if neither is.
+_METRICS: dict[str, tuple[str, bool | None]] = {
+    "held_out_loss": ("held-out loss", True),
+    "train_clean_loss": ("training loss without noise", None),
+    "mean_rouge_l": ("ROUGE-L of answers to training prompts", None),
+    "near_copy_share": ("share of near-copies", None),
+    "mean_characters": ("characters per answer", None),
+    "mean_words": ("words per answer", None),
+    "repetition_2": ("share of repeated 2-grams", None),
+    "win_rate": ("win rate", False),
+}
+
+
+def metric_name(metric: str) -> str:
+    """Return the display name of a metric.
+
+    Example:
+        >>> metric_name("held_out_loss"), metric_name("some_other")
+        ('held-out loss', 'some other')
+    """
+    return _METRICS.get(metric, (metric.replace("_", " "), None))[0]
+
+
+def finding(subject: str, metric: str, interval: Interval) -> Finding:
+    """Return the verdict on a metric from the interval of its difference.
+
+    If neither direction is better, the sentence says higher or lower, not better or worse.
+
+    Example:
+        >>> found = finding("alpha 5", "mean_words", Interval(2.0, 1.0, 3.0, 0.95))
+        >>> found.verdict, found.sentence
+        ('different', 'higher by 2 (95 % interval 1 to 3)')
+    """
+    lower_is_better = _METRICS.get(metric, ("", None))[1]
+    sentence = verdict(interval, lower_is_better=bool(lower_is_better))
+    if interval.has_few_seeds:
+        return Finding(subject, "no verdict", sentence)
+    if not interval.is_evidence:
+        return Finding(subject, "no evidence", sentence)
+    direction, _, rest = sentence.partition(": ")
+    if lower_is_better is None:
+        return Finding(subject, "different", rest)
+    return Finding(subject, "better" if direction == "better" else "worse", rest)
+
 
 _LEAD = (
     "A judge picks the better of two answers to the same instruction; a draw counts as half a win. Judges prefer long "
     "answers, so compare the raw rate with the rate at equal length and with the mean lengths. The length-controlled "
     "rate is estimated by this package's own model from these annotations: it is not that of AlpacaEval 2."
 )
+
 _LEVEL = 0.95
+
 _RATES = (
     ("raw", "win_rate", "standard_error"),
     ("length-controlled", "length_controlled_win_rate", "length_controlled_standard_error"),
@@ -50,26 +97,16 @@ def win_rates(inputs: Inputs) -> PageSection | None:
 def _of_rates(results: Sequence[Result]) -> list[Block]:
     if not results:
         return []
-    dots = [
-        Dot(
-            f"{name}: {result.label}",
-            rate,
-            None if half is None else rate - half,
-            None if half is None else rate + half,
-        )
-        for result in results
-        for name, rate, half in _rates(result.fields)
-    ]
+    dots = []
+    for result in results:
+        for name, rate, half in _rates(result.fields):
+            ends = (None, None) if half is None else (rate - half, rate + half)
+            dots.append(Dot(f"{name}: {result.label}", rate, *ends))
     blocks: list[Block] = []
     if dots:
-        blocks.append(
-            Chart(
-                "win-rates",
-                "Win rates with intervals of 95 %",
-                Dots("win rate in percent", dots, (50.0, "even")),
-                "Intervals are standard errors times Student's quantile; omitted if all verdicts are the same.",
-            )
-        )
+        note = "Intervals are standard errors times Student's quantile; omitted if all verdicts are the same."
+        plot = Dots("win rate in percent", dots, (50.0, "even"))
+        blocks.append(Chart("win-rates", "Win rates with 95 % intervals", plot, note))
     columns = ["model", "against", "win rate, %", "length-controlled, %", "wins", "losses", "draws", "of"]
     columns += ["characters", "characters of the other", "judge"]
     blocks.append(
@@ -106,27 +143,22 @@ def _reasons(results: Sequence[Result], what: str) -> list[Block]:
 
 
 def _rates(fields: Fields) -> list[tuple[str, float, float | None]]:
-    """Name and rate, in percent, of the rates that a result has, and half the width of the interval.
+    """Return name, percentage and half the interval's width of each rate of a result.
 
-    There is none if the standard error is missing, or is 0 because all verdicts are the same: that is not certainty.
+    There is no interval if the standard error is missing, or is 0 because all verdicts are the same.
     """
     found = []
     for name, key, of_error in _RATES:
         if (rate := fields.number(key)) is not None:
-            error, pairs = fields.number(of_error), fields.number("n_total")
-            found.append((name, rate, error * _student(pairs) if error and pairs and pairs > 1 else None))
+            error, pairs, half = fields.number(of_error), fields.number("n_total"), None
+            if error and pairs and pairs > 1:
+                half = error * float(stats.t.ppf((1 + _LEVEL) / 2, pairs - 1))
+            found.append((name, rate, half))
     return found
 
 
-def _student(pairs: float) -> float:
-    """Return how many standard errors an interval has to each side."""
-    from scipy import stats
-
-    return float(stats.t.ppf((1 + _LEVEL) / 2, pairs - 1))
-
-
 def _differences(fields: Fields) -> list[tuple[str, Interval]]:
-    """Name and interval, in percent points, of the differences that a result has."""
+    """Return name and interval, in percent points, of each difference of a result."""
     found = []
     for name, keys in (
         ("raw", ("difference", "low", "high")),
@@ -157,7 +189,7 @@ def _row(result: Result) -> list[str]:
         *(_with_error(fields.number(rate), fields.number(error)) for _, rate, error in _RATES),
         *(count(fields.number(key)) for key in ("n_wins", "n_losses", "n_draws", "n_total")),
         *(count(fields.number(key)) for key in ("mean_characters", "baseline_mean_characters")),
-        _judge(fields),
+        MISSING if (judge := fields.data.get("judge")) is None else str(judge),
     ]
 
 
@@ -165,10 +197,40 @@ def _with_error(rate: float | None, error: float | None) -> str:
     return MISSING if rate is None else f"{rate:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
-def _judge(fields: Fields) -> str:
-    judge = fields.data.get("judge")
-    return judge if isinstance(judge, str) else MISSING if judge is None else str(judge)
-
-
 def _pair(result: Result) -> str:
     return f"{result.label} against {result.fields.text('baseline_label') or 'the baseline'}"
+
+
+# End of the name of a metric's standard error.
+_ERROR = "_stderr"
+
+_BENCHMARKS_LEAD = "Benchmarks of lm-evaluation-harness: one row per metric of each task, one column per model."
+
+
+def capability(inputs: Inputs) -> PageSection | None:
+    """Return the section; None without benchmarks."""
+    results = inputs.of_kind("capability")
+    if not results:
+        return None
+    values: dict[tuple[str, str], dict[int, str]] = {}
+    for index, result in enumerate(results):
+        tasks = result.fields.child("tasks") or Fields({}, "")
+        for task, metrics in ((task, tasks.child(task)) for task in tasks.names()):
+            for metric in metrics.names() if metrics else []:
+                base, comma, chosen = metric.partition(",")
+                if metrics and not base.endswith(_ERROR) and not isinstance(metrics.data[metric], (str, bool)):
+                    error = metrics.number(f"{base}{_ERROR}{comma}{chosen}")
+                    shown = "" if error is None else f" ± {number(error, digits=2)}"
+                    values.setdefault((task, metric), {})[index] = number(metrics.number(metric)) + shown
+    rows = [
+        [task, metric, *(cells.get(index, MISSING) for index in range(len(results)))]
+        for (task, metric), cells in values.items()
+    ]
+    columns = ["task", "metric", *(result.label for result in results)]
+    blocks: list[Block] = [Table("Benchmarks, with standard errors", columns, rows, frozenset({1}))]
+    for result in results:
+        settings = result.provenance.child("settings")
+        if settings and (limit := settings.number("limit")) is not None:
+            text = f"only the first {limit:.0f} documents of each task; do not compare with published numbers."
+            blocks.append(Note(f"{result.label}: {text}", is_warning=True))
+    return PageSection("capability", "Benchmarks", _BENCHMARKS_LEAD, blocks)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lightning_neft.evaluation.fields import Fields
 from lightning_neft.evaluation.records import Output
+from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import ArmResult
-from lightning_neft.study.result import compare
+from lightning_neft.study.result import compare, unpaired
 
 
 def arm(alpha: float, seed: int, held_out: list[float], **more: Any) -> ArmResult:
@@ -100,3 +100,17 @@ def test_an_alpha_with_a_pruned_arm_is_not_compared() -> None:
 
 def test_a_single_difference_has_no_interval() -> None:
     assert compare([arm(0.0, 0, [1.0]), arm(5.0, 0, [2.0])]) == []
+
+
+@pytest.mark.parametrize("name", ["data", "weights"])
+def test_an_arm_with_other_batches_or_weights_is_named(name: str) -> None:
+    same = {"data": "aa", "weights": "bb"}
+    others = [
+        ArmResult(0.0, 0, "complete", digests=same),
+        ArmResult(0.0, 1, "complete", digests={"data": "cc", "weights": "dd"}),
+    ]
+    assert unpaired(ArmResult(5.0, 0, "complete", digests=same), others) is None
+    problem = unpaired(ArmResult(5.0, 0, "complete", digests={**same, name: "ee"}), others)
+    assert problem is not None
+    assert problem.startswith("not a pair with alpha 0: its ")
+    assert f"checksums ee and {same[name]}" in problem

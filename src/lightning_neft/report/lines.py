@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lightning_neft.evaluation.fields import Curve
-from lightning_neft.report.content import Table
-from lightning_neft.report.numbers import MISSING, number
-from lightning_neft.report.plots.figure import LINE_STYLES, Theme, label, new_figure
+from lightning_neft.evaluation.result import Curve
+from lightning_neft.report.content import MISSING, Table, number
+from lightning_neft.report.figure import LINE_STYLES, Theme, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,9 +19,11 @@ __all__ = ["LONGEST", "CurveGroup", "Lines", "mean_curve", "thinned"]
 
 # Maximum number of points of a drawn curve.
 LONGEST = 200
+
 _HEIGHT = 2.9
 # Rows of the data table, which is for reading, not for computing.
 _MOST_ROWS = 40
+
 _MARKED = 25
 
 

@@ -1,4 +1,4 @@
-"""Histograms of several groups, stacked on common axes."""
+"""Plots of values: with intervals, one row each, and as histograms."""
 
 from __future__ import annotations
 
@@ -11,17 +11,94 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lightning_neft.report.content import Table
-from lightning_neft.report.numbers import count, number, share
-from lightning_neft.report.plots.figure import WIDTH, Theme, label, style
+from lightning_neft.report.content import MISSING, Table, count, number, share
+from lightning_neft.report.figure import WIDTH, Theme, label, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Histogram"]
+__all__ = ["Dot", "Dots", "Histogram"]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A row.
+
+    Attributes:
+        label: Its name.
+        value: The value.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        points: The values behind the mean.
+    """
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    points: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Values, one per row.
+
+    Attributes:
+        what: The value, for the axis.
+        rows: From top to bottom.
+        reference: A value to mark with a line, and its name.
+    """
+
+    what: str
+    rows: Sequence[Dot]
+    reference: tuple[float, str] | None = None
+
+    def draw(self, theme: Theme) -> Figure:
+        """Return the figure."""
+        figure, axes = new_figure(theme, 0.8 + 0.36 * len(self.rows))
+        axes.grid(visible=False, axis="y")
+        if self.reference:
+            axes.axvline(self.reference[0], color=theme.text, linewidth=1, linestyle="--")
+        for place, row in enumerate(self.rows):
+            colour = theme.palette[0]
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+            if len(row.points) > 1:
+                places = [place] * len(row.points)
+                axes.plot(row.points, places, "o", markersize=5, fillstyle="none", color=theme.text, alpha=0.8)
+            axes.plot([row.value], [place], "D", markersize=6, color=colour)
+        axes.set_yticks(range(len(self.rows)), [label(row.label) for row in self.rows])
+        axes.set_ylim(len(self.rows) - 0.4, -0.6)
+        axes.margins(x=0.08)
+        figure.supxlabel(_axis(self.what, self.reference), color=theme.text, fontsize=10)
+        return figure
+
+    def table(self, caption: str) -> Table:
+        """Return the values."""
+        columns = {"row": [row.label for row in self.rows], self.what: [number(row.value) for row in self.rows]}
+        if any(row.low is not None for row in self.rows):
+            columns |= {"low": [number(row.low) for row in self.rows], "high": [number(row.high) for row in self.rows]}
+        if any(len(row.points) > 1 for row in self.rows):
+            columns["each"] = [", ".join(map(number, row.points)) or MISSING for row in self.rows]
+        return Table(caption, list(columns), list(zip(*columns.values(), strict=True)))
+
+    def sentence(self) -> str:
+        """Return the values as a sentence."""
+        parts = [
+            f"{row.label} {number(row.value)}"
+            + (f" ({number(row.low)} to {number(row.high)})" if row.low is not None and row.high is not None else "")
+            for row in self.rows
+        ]
+        return f"{self.what}: {'; '.join(parts)}."
+
 
 _ROW_HEIGHT = 0.95
+
 _BINS = 20
+
+
+def _axis(what: str, mark: tuple[float, str] | None) -> str:
+    return what + (f" (dashed: {mark[1]})" if mark else "")
 
 
 @dataclass(frozen=True)
@@ -61,7 +138,7 @@ class Histogram:
             axes.locator_params(axis="y", nbins=3)
             if self.threshold:
                 axes.axvline(self.threshold[0], color=theme.text, linewidth=1, linestyle="--")
-        rows[-1].set_xlabel(self.what + (f" (dashed: {self.threshold[1]})" if self.threshold else ""))
+        rows[-1].set_xlabel(_axis(self.what, self.threshold))
         figure.supylabel("share", color=theme.text, fontsize=10)
         return figure
 

@@ -19,8 +19,11 @@ __all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figur
 _DOTS_PER_INCH = 200
 # Inches; its text is still readable on a phone of 360 pixels.
 WIDTH = 4.4
+
 _FONT_SIZE = 10.0
+
 _LONGEST_LABEL = 34
+
 LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
@@ -57,6 +60,7 @@ class Theme:
 
 
 LIGHT = Theme("#ffffff", "#3d444d", "#dde1e6", "#1b1f24", ("#0072b2", "#c44e00", "#00795a", "#a8478a", "#8a6a00"))
+
 DARK = Theme("#14181d", "#b6bec8", "#2d343c", "#f0f3f6", ("#56b4e9", "#f28e4b", "#2fc49a", "#e39ac6", "#e6c229"))
 
 

@@ -1,0 +1,170 @@
+"""The sections on a study: the summary, each comparison with its interval and verdict, and the table of arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_neft.common.secrets import mask_text
+from lightning_neft.evaluation.bootstrap import MIN_SEEDS
+from lightning_neft.evaluation.result import Fields
+from lightning_neft.evaluation.study_result import ArmResult, ArmState, Comparison, StudyResult
+from lightning_neft.report.content import (
+    MISSING,
+    Block,
+    Chart,
+    Finding,
+    Findings,
+    Heading,
+    Note,
+    PageSection,
+    Table,
+    alpha_name,
+    count,
+    fixed,
+    share,
+)
+from lightning_neft.report.inputs import Inputs
+from lightning_neft.report.sections.scores import finding, metric_name, win_rate_findings
+from lightning_neft.report.values import Dot, Dots
+
+__all__ = ["arm_table", "summary"]
+
+_PAIRED = "Differences between arms are taken from the baseline in pairs: same seed, same samples. "
+_LEAD = (
+    "If an interval includes 0, there is no evidence of a difference, whatever the mean; this does not prove that "
+    "there is none."
+)
+_UNFINISHED: tuple[ArmState, ...] = ("failed", "pruned", "waiting")
+
+
+def summary(inputs: Inputs) -> PageSection | None:
+    """Return the summary; None if nothing was compared."""
+    section = PageSection("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
+    for study in inputs.studies:
+        section.blocks.extend(_of_study(study, inputs.prefix(study, ": ")))
+    if found := win_rate_findings(inputs):
+        section.blocks.append(Findings("Win rates", found))
+    return section if section.blocks else None
+
+
+def _of_study(study: StudyResult, of: str) -> list[Block]:
+    blocks: list[Block] = []
+    by_metric: dict[str, list[Comparison]] = {}
+    for one in study.comparisons:
+        by_metric.setdefault(one.metric, []).append(one)
+    for metric, comparisons in by_metric.items():
+        name = metric_name(metric)
+        found = [
+            finding(
+                f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {_seeds(one.n_seeds)}",
+                metric,
+                one.interval,
+            )
+            for one in comparisons
+        ]
+        blocks.append(Findings(f"{of}{_headline(name, comparisons, found)}", found))
+        rows = [Dot(alpha_name(one.alpha), one.difference, one.low, one.high) for one in comparisons]
+        title = f"{of}Difference in {name} to {alpha_name(comparisons[0].baseline)}"
+        plot = Dots(f"difference in {name}", rows, (0.0, "none"))
+        blocks.append(Chart(f"difference-{metric.replace('_', '-')}", title, plot, _basis(comparisons)))
+    if not blocks:
+        blocks.append(
+            Note(f"{of}Nothing was compared: a comparison needs a finished baseline and another finished alpha.")
+        )
+    return [*blocks, *_cautions(study, of)]
+
+
+def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Finding]) -> str:
+    alphas: dict[str, list[str]] = {}
+    for one, item in zip(comparisons, found, strict=True):
+        alphas.setdefault(item.verdict, []).append(alpha_name(one.alpha))
+    name = name[0].upper() + name[1:]
+    if list(alphas) == ["no evidence"]:
+        return f"{name}: no evidence of a difference at any alpha"
+    words = {
+        "better": "better",
+        "worse": "worse",
+        "different": "different",
+        "no evidence": "no evidence of a difference",
+        "no verdict": f"no verdict from fewer than {MIN_SEEDS} seeds",
+    }
+    parts = [f"{words[verdict]} with {', '.join(alphas[verdict])}" for verdict in words if verdict in alphas]
+    return f"{name}: {'; '.join(parts)}"
+
+
+def _basis(comparisons: Sequence[Comparison]) -> str:
+    seeds = sorted({one.n_seeds for one in comparisons})
+    samples = sorted({one.n_samples for one in comparisons if one.n_samples})
+    text = f"Bootstrap intervals over {' or '.join([*map(str, seeds[:-1]), _seeds(seeds[-1])])}"
+    return text + (f" and {' or '.join(map(str, samples))} samples." if samples else ".")
+
+
+def _seeds(n_seeds: int) -> str:
+    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+
+
+def _cautions(study: StudyResult, of: str) -> list[Note]:
+    notes = []
+    comparisons = study.comparisons
+    if comparisons and min(one.n_seeds for one in comparisons) < MIN_SEEDS:
+        text = f"Fewer than {MIN_SEEDS} seeds give no verdict: the spread between seeds is not known well enough."
+        notes.append(Note(of + text, is_warning=True))
+    if len(comparisons) > 1:
+        one_in = round(1 / max(1e-6, 1 - comparisons[0].level))
+        text = f"These are {len(comparisons)} comparisons, not corrected for their number: "
+        notes.append(Note(f"{of}{text}about one in {one_in} shows a difference by chance alone."))
+    compared = {alpha for one in comparisons for alpha in (one.alpha, one.baseline)}
+    if compared and (omitted := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
+        notes.append(Note(f"{of}Not compared: {', '.join(omitted)}.", is_warning=True))
+    if unfinished := study.in_state(*_UNFINISHED):
+        arms = "; ".join(f"{arm.name} ({arm.state})" for arm in unfinished)
+        notes.append(Note(f"{of}{len(unfinished)} of {len(study.arms)} arms did not finish: {arms}.", is_warning=True))
+    return notes
+
+
+_ARMS_LEAD = (
+    "Arms with the same seed differ only in the noise: same data order, initialisation and dropout. Losses are "
+    "measured without noise and averaged over samples, each with the same weight, as in the differences. The gap is "
+    "held-out loss minus training loss."
+)
+_COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
+
+
+def arm_table(inputs: Inputs) -> PageSection | None:
+    """Return the section; None without a study."""
+    section = PageSection("arms", "Arms", _ARMS_LEAD)
+    for study in inputs.studies:
+        if len(inputs.studies) > 1:
+            section.blocks.append(Heading(study.label))
+        rows = [_row(arm) for arm in study.arms]
+        # Without the columns that have no values.
+        kept = [index for index in range(len(_COLUMNS)) if any(row[index] != MISSING for row in rows)]
+        columns, *rows = ([row[index] for index in kept] for row in (_COLUMNS, *rows))
+        caption = f"Arms of {study.recipe}" if study.recipe else "Arms"
+        section.blocks.append(Table(caption, columns, rows, frozenset({1})))
+        if stopped := study.in_state(*_UNFINISHED):
+            rows = [
+                [arm.name, arm.state, mask_text(arm.error or "") or MISSING, arm.folder or MISSING] for arm in stopped
+            ]
+            columns = ["arm", "state", "reason", "folder"]
+            section.blocks.append(Table("Arms that did not finish", columns, rows, frozenset({1, 2, 3})))
+    return section if section.blocks else None
+
+
+def _row(arm: ArmResult) -> list[str]:
+    gap = None
+    if arm.held_out_loss is not None and arm.train_clean_loss is not None:
+        gap = arm.held_out_loss - arm.train_clean_loss
+    return [
+        arm.name,
+        arm.state,
+        *(fixed(value) for value in (arm.held_out_loss, arm.train_clean_loss, gap)),
+        fixed(_of(arm.text_statistics, "mean_words"), decimals=1),
+        share(_of(arm.text_statistics, "repetition_2")),
+        fixed(_of(arm.memorization, "mean_rouge_l")),
+        count(arm.seconds),
+    ]
+
+
+def _of(fields: Fields | None, key: str) -> float | None:
+    return None if fields is None else fields.number(key)
