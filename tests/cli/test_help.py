@@ -14,8 +14,8 @@ import pytest
 import lightning_neft
 from lightning_neft.cli.help import VERBS, static_help
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 
 HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
 # Values of the options that do not take a 1.

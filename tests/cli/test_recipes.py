@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
-from lightning_neft.recipes.locate import find_recipe, recipe_names
+from lightning_neft.recipes.recipe import find_recipe, recipe_names
 
 
 def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> list[str]:

@@ -11,8 +11,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.models.description import read_facts
 
 LARGE = """\

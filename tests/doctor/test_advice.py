@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from lightning_neft.doctor.advice import advise
-from lightning_neft.doctor.report import BatchFacts, DoctorReport, EmbeddingFacts, LongFacts, ModelFacts
+from lightning_neft.doctor.report import BatchReport, DoctorReport, EmbeddingReport, LengthReport, ModelReport
 
-MODEL = ModelFacts("here", "LlamaForCausalLM", 100, 10, "checkpoint", "float32", "eval", "train", False)
-BATCH = BatchFacts("here", True, 4, 4, 8, {"attention_mask": [8, 6, 4, 2]}, "tokens", 12, 0, 0)
-EMBEDDING = EmbeddingFacts(
+MODEL = ModelReport("here", "LlamaForCausalLM", 100, 10, "checkpoint", "float32", "eval", "train", False)
+BATCH = BatchReport("here", True, 4, 4, 8, {"attention_mask": [8, 6, 4, 2]}, "tokens", 12, 0, 0)
+EMBEDDING = EmbeddingReport(
     name="embed",
     kind="Embedding",
     table=(9, 4),
@@ -93,7 +93,7 @@ def test_each_problem_gives_one_warning(changes, beginning):
 
 
 def test_rounding_at_a_longer_length_is_one_warning():
-    long = [LongFacts("embed", 512, 0.1, 0.1, 0.8)]
+    long = [LengthReport("embed", 512, 0.1, 0.1, 0.8)]
     [advice] = advise(replace(REPORT, long=long))
     assert advice.what.startswith("on samples of 512 tokens, rounding to float32 leaves 80% of the elements of embed")
     already = replace(EMBEDDING, unchanged=0.6)

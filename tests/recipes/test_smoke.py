@@ -14,8 +14,7 @@ from transformers.models.auto import modeling_auto
 from lightning_neft.cli.main import main
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.checkpoint import DESCRIPTION
-from lightning_neft.recipes.locate import recipe_names
-from lightning_neft.recipes.recipe import load_recipe
+from lightning_neft.recipes.recipe import load_recipe, recipe_names
 
 # What transformers builds for a task, by model type.
 CLASSES = {

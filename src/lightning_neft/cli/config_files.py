@@ -15,7 +15,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning_neft.common.config_text import check_text
 from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.locate import find_recipe, recipe_name, recipes_folder
+from lightning_neft.recipes.recipe import find_recipe, recipe_name, recipes_folder
 
 __all__ = [
     "PARSER_MODE",

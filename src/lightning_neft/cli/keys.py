@@ -1,21 +1,34 @@
-"""Find misspelt keys on the command line and in config files, all of them at once, with the names nearest to them.
+"""Find misspelt keys on the command line and in config files, all at once, each with the nearest known key.
 
-jsonargparse stops at the first one, does not say in which file it is, and lets some pass.
+jsonargparse stops at the first one, does not name the file, and accepts some. `check_early` compares with `keys.txt` before
+the imports of a run, which take seconds; the parser's own keys are checked afterwards. With a Lightning of another version
+than the list, only the second check runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.common.config_text import compose_config
 from lightning_neft.common.near_names import nearest
 from lightning_neft.errors import ConfigError
 
-__all__ = ["KnownKeys", "check_keys", "keys_given"]
+__all__ = ["LINKS", "LISTED_FOR", "KnownKeys", "check_early", "check_keys", "keys_given", "listed_keys"]
+
+# Taken from another key: the tokenizer is always the one of the model.
+LINKS = {
+    "data.tokenizer": "model.base",
+    "data.trust_remote_code": "model.trust_remote_code",
+    "data.task": "task",
+}
+# Most keys are arguments of the Trainer of this version.
+LISTED_FOR = "2.6.6"
 
 # Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
@@ -100,6 +113,26 @@ def check_keys(known: KnownKeys, args: Sequence[str], files: Sequence[Path]) -> 
         problems += _problems_of_file(known, file)
     if problems:
         raise ConfigError(" | ".join(problems))
+
+
+def listed_keys() -> list[str]:
+    """Return the keys of all tasks, in alphabetical order."""
+    return Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").split()
+
+
+def check_early(args: Sequence[str]) -> None:
+    """Check the keys of a command line and of its config files without the parser.
+
+    Args:
+        args: The options of the program, without those of a verb.
+
+    Raises:
+        ConfigError: If a config is not there, or a key is unknown; one message lists all that is wrong.
+    """
+    if version("lightning") != LISTED_FOR:
+        return
+    rest, files = resolve_configs([argument for argument in args if argument.partition("=")[0] != "--tiny"])
+    check_keys(KnownKeys(listed_keys(), LINKS), rest, files)
 
 
 def keys_given(args: Sequence[str]) -> list[str]:

@@ -103,7 +103,7 @@ def _run(args: list[str]) -> int:
                 check_environment()
             rest = ["--help" if word == "--help-all" else word for word in rest]
             if verb in OF_FIT:
-                from lightning_neft.cli.program_keys import check_early
+                from lightning_neft.cli.keys import check_early
 
                 check_early(rest)
             # Seconds of imports, so only now.

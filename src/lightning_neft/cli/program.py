@@ -35,14 +35,11 @@ from lightning_neft.cli.config_files import (
     run_name,
 )
 from lightning_neft.cli.errors import explain_instantiation
-from lightning_neft.cli.keys import KnownKeys, check_keys
-from lightning_neft.cli.noise_options import NoiseOptions
-from lightning_neft.cli.option_values import check_values, read_whole_numbers_first
-from lightning_neft.cli.program_keys import LINKS
+from lightning_neft.cli.keys import LINKS, KnownKeys, check_keys
+from lightning_neft.cli.program_options import NoiseOptions, check_values, read_whole_numbers_first
 from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
-from lightning_neft.cli.run_folder import RunFolder
-from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
+from lightning_neft.cli.run_folder import RunFolder, SaveConfig, check_not_masked
 from lightning_neft.cli.task import MODELS, check_monitors, logged_metrics, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.common.paths import file_in_the_way, user_path

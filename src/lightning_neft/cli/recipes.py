@@ -17,8 +17,7 @@ from lightning_neft.common.files import new_file
 from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.locate import find_recipe
-from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
+from lightning_neft.recipes.recipe import Recipe, find_recipe, load_recipe, load_recipes
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -38,7 +38,7 @@ def run(options: Namespace) -> list[dict[str, Any]]:
         DataError: The data of a task cannot be read.
         ModelError: The model cannot be loaded, or writes no text.
     """
-    from lightning_neft.cli.quiet import quiet
+    from lightning_neft.cli.process import quiet
     from lightning_neft.evaluation.capability import capability, check_harness, check_task_files
     from lightning_neft.evaluation.result import InputFile, make_result, provenance
 

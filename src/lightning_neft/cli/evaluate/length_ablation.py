@@ -48,8 +48,8 @@ def run(options: Namespace) -> list[dict[str, Any]]:
         DataError: The prompts cannot be read, or one leaves no room for an answer.
         ModelError: The model cannot be loaded, or writes no text.
     """
+    from lightning_neft.cli.process import quiet
     from lightning_neft.cli.prompt_file import read_prompts
-    from lightning_neft.cli.quiet import quiet
     from lightning_neft.data.sources.source import local_files
     from lightning_neft.evaluation.length_ablation import MIN_NEW_TOKENS, variants
     from lightning_neft.evaluation.result import InputFile, make_result, provenance

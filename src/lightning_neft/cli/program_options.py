@@ -1,13 +1,14 @@
-"""Values of options: numbers read in the right type, and checks of ranges, folders and names before a run is built."""
+"""Options of the program: the section `neftune:`, types of numbers, and checks of values before a run is built."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from string import Formatter
-from typing import get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,7 +16,10 @@ from lightning_neft.common.paths import is_address
 from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.errors import ConfigError
 
-__all__ = ["check_values", "read_whole_numbers_first"]
+if TYPE_CHECKING:
+    from lightning_neft.callback import NEFTune
+
+__all__ = ["NoiseOptions", "check_values", "read_whole_numbers_first"]
 
 # The minimum of options that Lightning does not check, or whose name its error lacks.
 _LEAST = {
@@ -44,6 +48,57 @@ _MOST = {
     "data.num_workers": _MOST_PROCESSES,
     "trainer.devices": _MOST_PROCESSES,
 }
+
+
+@dataclass
+class NoiseOptions:
+    """The noise on the embeddings; null turns it off.
+
+    Args:
+        alpha: Strength; the paper tried 5, 10 and 15.
+        distribution: Distribution of the noise.
+        length: Length in the scale alpha / sqrt(length * width): the true length of each sequence, the padded length of
+            the batch, or a fixed number.
+        scope: Tokens that get noise; in an encoder-decoder the encoder reads the prompt, the decoder the response.
+        scale: The paper's scale, or one relative to the norm of the embedded tokens: the noise-to-signal ratio is then
+            alpha / sqrt(3 length) / reference_norm on any model.
+        reference_norm: With the relative scale, the token norm of the model that alpha is meant for (see doctor).
+        antithetic: Put each sample into its batch twice, with a noise and its negative: about twice the time
+            and memory.
+        target: Name of the embedding module, or several; detected if null.
+        schedule: How alpha changes over the run.
+        warmup: Share of the run in which alpha rises from 0.
+        seed: Seed of the noise; seed_everything if null.
+        required: Training batches in which noise must be applied: all (always), the first of the fit, or one in each
+            epoch.
+    """
+
+    alpha: float = 5.0
+    distribution: Literal["uniform", "gaussian", "gaussian_unit", "rademacher"] = "uniform"
+    # bool because `length: true` in YAML is no text.
+    length: Literal["true", "padded"] | bool | int = "true"
+    scope: Literal["all", "prompt", "response"] = "all"
+    scale: Literal["paper", "relative"] = "paper"
+    reference_norm: float = 1.0
+    antithetic: bool = False
+    target: str | list[str] | None = None
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = 0.0
+    seed: int | None = None
+    required: Literal["always", "first", "epoch"] = "always"
+
+    def callback(self) -> NEFTune:
+        """Build the callback.
+
+        Raises:
+            ConfigError: If a value is one that the callback refuses.
+        """
+        from lightning_neft.callback import NEFTune
+
+        options = asdict(self)
+        if self.length is True:
+            options["length"] = "true"
+        return NEFTune(**options)
 
 
 def read_whole_numbers_first(parser: ArgumentParser) -> None:
