@@ -15,6 +15,7 @@ from lightning_neft.doctor import subject, weights
 from lightning_neft.doctor.examine import examine
 from lightning_neft.doctor.subject import open_subject
 from lightning_neft.errors import ModelError
+from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.noise.injector import EmbeddingNoise
 from tiny import batch as padded_batch
 

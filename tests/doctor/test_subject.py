@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from doctor.small import NAMES, built
 from lightning_neft.doctor import subject
-from lightning_neft.doctor.subject import open_subject
+from lightning_neft.doctor.subject import build_skeleton, has_dropout, model_class, open_subject
 from lightning_neft.errors import ModelError
+from lightning_neft.hub.base_config import load_base_config
+from lightning_neft.hub.tiny_models import TINY
 
 
 def opened(folder, **options):

@@ -1,8 +1,8 @@
 """Find misspelt keys on the command line and in config files, all at once, each with the nearest known key.
 
-jsonargparse stops at the first one, does not name the file, and accepts some. `check_early` compares with `keys.txt` before
-the imports of a run, which take seconds; the parser's own keys are checked afterwards. With a Lightning of another version
-than the list, only the second check runs.
+jsonargparse stops at the first one, does not name the file, and accepts some. `check_early` compares with `keys.txt`
+before the imports of a run, which take seconds; the parser's own keys are checked afterwards. With a Lightning of
+another version than the list, only the second check runs.
 """
 
 from __future__ import annotations

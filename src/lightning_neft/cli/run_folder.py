@@ -1,4 +1,4 @@
-"""The folder `version_N` of a run and the config in it: never shared, removed if the run fails before its first step."""
+"""The folder `version_N` of a run with its config: never shared, removed if the run fails before its first step."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def _of_embedding(embedding: EmbeddingReport, report: DoctorReport) -> Iterator[
             else f"{1 / embedding.multiplier:.3g} times stronger"
         )
         yield Advice(
-            f"{embedding.name} multiplies its rows by {embedding.multiplier:.3g} before the noise is added: relative to "
-            f"the signal, the same alpha is {much} than on a model without a multiplier",
+            f"{embedding.name} multiplies its rows by {embedding.multiplier:.3g} before the noise is added: relative "
+            f"to the signal, the same alpha is {much} than on a model without a multiplier",
             "choose alpha by noise-to-signal, or set neftune.scale: relative, with neftune.reference_norm the token "
             "norm of the model that alpha was chosen for",
         )
