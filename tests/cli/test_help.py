@@ -16,6 +16,8 @@ from lightning_neft.cli.help import VERBS, static_help
 from lightning_neft.cli.main import main
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
+from lightning_neft.data.formats.registry import FORMATS
+from lightning_neft.data.templates.registry import TEMPLATES
 
 HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
 # Values of the options that do not take a 1.
@@ -91,6 +93,17 @@ def test_examples_stay_commands_where_they_are_broken(verb: str, monkeypatch: py
 
     assert examples(60) == examples(100)
     assert all(command[0] == "lightning_neft" for command in examples(60))
+
+
+def test_the_help_names_every_format_and_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = " ".join((static_help(["fit", "--help"]) or "").split())
+    listed = re.findall(r"--data\.(?:format|template) NAME (.*?), or a custom (?:class|file) such as (\S+);", text)
+    assert [custom for _, custom in listed] == ["my_module.MyFormat", "my.jinja"]
+    assert [
+        set(re.findall(r"\w+", names)) >= set(known)
+        for (names, _), known in zip(listed, (FORMATS, TEMPLATES), strict=True)
+    ] == [True, True]
 
 
 def test_the_module_runs_as_the_program_does() -> None:
