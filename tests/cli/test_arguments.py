@@ -26,7 +26,7 @@ def test_mistake_is_one_line_with_the_verb_and_a_fix(case: tuple[str, ...], snap
     parser.add_argument("--output")
     parser.add_argument("--count", type=int)
     args, *names = case
-    with pytest.raises(ConfigError, match="^try: ") as caught:
+    with pytest.raises(ConfigError, match=r"^try: ") as caught:
         parser.parse(args.split())
     assert [name for name in names if name not in str(caught.value)] == []
     snapshot(str(caught.value))

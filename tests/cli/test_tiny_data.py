@@ -1,4 +1,4 @@
-"""The few samples of the smoke runs, in each format."""
+"""The few samples of 2-step smoke tests, in each format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiny models of the smoke runs."""
+"""The tiny models of the 2-step smoke tests."""
 
 from __future__ import annotations
 

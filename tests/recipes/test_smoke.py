@@ -1,4 +1,4 @@
-"""Every recipe, as its smoke run: two steps, a checkpoint, a resume from it, and answers from what was trained."""
+"""The 2-step smoke test of every recipe: a fit, a resume from its first checkpoint, and answers of the trained model."""
 
 from __future__ import annotations
 

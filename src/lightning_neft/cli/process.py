@@ -47,13 +47,13 @@ def check_environment() -> None:
 
 
 class Terminated(BaseException):
-    """The process was asked to end by SIGTERM."""
+    """The process received SIGTERM."""
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Raise `Terminated` at the first SIGTERM inside the block, as Ctrl-C raises; a second one ends the process."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
         yield
         return
     before = signal.signal(signal.SIGTERM, _raise)
@@ -71,16 +71,16 @@ def _raise(number: int, frame: FrameType | None) -> None:
 # Messages of libraries that do not help a user, each with the reason: message and module that warns, both as regular
 # expressions from the start.
 _WARNINGS = (
-    # The parser's library wants another method name from Lightning, which calls it.
+    # jsonargparse has deprecated a method that Lightning calls.
     (r"[\s\S]*(JsonargparseDeprecationWarning|instantiate_classes)", r""),
-    # Calls of torchdata and of Lightning to PyTorch, which keeps both working.
+    # Deprecated calls of torchdata and Lightning to PyTorch, which still work.
     (r"'set_vital' is deprecated", r"torchdata\."),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"lightning\."),
-    # peft asks transformers by an old name, which still works.
+    # A deprecated call of peft to transformers, which still works.
     (r"`is_gradient_checkpointing` is deprecated", r""),
-    # The samples are in memory as tokens: a worker that hands them over would be slower than none.
+    # The tokens are in memory: workers would only slow the loader down.
     (r"The '\w+_dataloader' does not have many workers", r"lightning\."),
-    # Until the first validation there is no held-out loss to rank checkpoints by; `last` is saved all the same.
+    # Before the first validation there is no loss to rank checkpoints by; `last` is saved anyway.
     (r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key", r"lightning\."),
 )
 _MESSAGES = (
@@ -88,7 +88,7 @@ _MESSAGES = (
     "💡 Tip:",
     # An inner step of the schedule's computation.
     "Loading `train_dataloader` to estimate",
-    # The program says this itself, in one line.
+    # The program reports this in one line.
     "\nDetected KeyboardInterrupt",
 )
 
@@ -104,19 +104,19 @@ def quiet() -> Iterator[None]:
         for message, module in _WARNINGS:
             warnings.filterwarnings("ignore", message=message, module=module)
         for logger in loggers:
-            logger.addFilter(_is_of_use)
+            logger.addFilter(_is_useful)
         if not sys.stderr.isatty():
             transformers_logging.disable_progress_bar()
         try:
             yield
         finally:
             for logger in loggers:
-                logger.removeFilter(_is_of_use)
+                logger.removeFilter(_is_useful)
             if has_bar:
                 transformers_logging.enable_progress_bar()
 
 
-def _is_of_use(record: logging.LogRecord) -> bool:
+def _is_useful(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_MESSAGES)
 
 
@@ -128,11 +128,11 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MA
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 2 GiB of freed memory, so that the next step's tensors find it there.
 
-    Otherwise each large tensor is a new mapping, whose every page the system fills with zeros when it is first written.
-    What the user has set for malloc in the environment stands.
+    Otherwise each large tensor is a new mapping, and the system clears every page of it at the first write. Settings of
+    malloc in the environment take precedence.
 
     Returns:
-        Whether it does: not on other systems, nor with another C library.
+        Whether it was set: only on Linux with glibc.
     """
     import ctypes
 
@@ -141,6 +141,6 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # Older versions take no more than 32 MiB.
+    # Older versions accept at most 32 MiB.
     is_set = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25)
     return bool(is_set and mallopt(_TRIM_THRESHOLD, 2**31 - 1))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NoiseOptions", "check_values", "read_whole_numbers_first"]
 
-# The minimum of options that Lightning does not check, or whose name its error lacks.
+# Minimum of options that Lightning does not check, or does not name in its error.
 _LEAST = {
     "trainer.gradient_clip_val": 0,
     "trainer.check_val_every_n_epoch": 1,
@@ -36,9 +36,8 @@ _LEAST = {
     "seed_everything": 0,
 }
 _MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
-# The maximum that makes sense; above it a library overflows, or the machine runs out of memory.
+# Above these a library overflows, or the machine runs out of memory.
 _MOST = {
-    # More rows than there are samples are all of them.
     "data.batch_size": 1_000_000,
     "global_batch_size": 1_000_000_000,
     "data.max_length": 1_000_000_000,
@@ -75,7 +74,7 @@ class NoiseOptions:
 
     alpha: float = 5.0
     distribution: Literal["uniform", "gaussian", "gaussian_unit", "rademacher"] = "uniform"
-    # bool because `length: true` in YAML is no text.
+    # bool because YAML reads `length: true` as one.
     length: Literal["true", "padded"] | bool | int = "true"
     scope: Literal["all", "prompt", "response"] = "all"
     scale: Literal["paper", "relative"] = "paper"
@@ -91,7 +90,7 @@ class NoiseOptions:
         """Build the callback.
 
         Raises:
-            ConfigError: If a value is one that the callback refuses.
+            ConfigError: If the callback rejects a value.
         """
         from lightning_neft.callback import NEFTune
 
@@ -102,12 +101,11 @@ class NoiseOptions:
 
 
 def read_whole_numbers_first(parser: ArgumentParser) -> None:
-    """Let a parser read `1` as the `int` it is wherever an option takes a `float` too.
+    """Let a parser read `1` as an `int` where an option also accepts a `float`.
 
-    The types of a union are tried in their order, and a float takes any number: `trainer.limit_predict_batches=1` would
-    be 1.0, all batches. Lightning writes the `int` first in its Trainer and the `float` first in its Fabric. `typing`
-    keeps the last unions that it made and gives out an equal one, so which of the two the Trainer has depends on what
-    else was imported between.
+    The types of a union are tried in order, and `float` accepts any number: `trainer.limit_predict_batches=1` would
+    become 1.0, all batches. Lightning writes `int` first in its Trainer and `float` first in its Fabric. `typing`
+    caches equal unions, so the order in the Trainer depends on what was imported before.
 
     Args:
         parser: A parser whose options have been added.
@@ -117,12 +115,12 @@ def read_whole_numbers_first(parser: ArgumentParser) -> None:
         if int in members and float in members:
             first, second = sorted((members.index(int), members.index(float)))
             members[first], members[second] = int, float
-            # `Union[...]` could be the kept one again.
+            # `Union[...]` could return the cached one again.
             action._typehint = reduce(or_, members)  # type: ignore[attr-defined]
 
 
 def check_values(config: Namespace) -> None:
-    """Check values that Lightning would take, or refuse only later or without naming the option.
+    """Check values that Lightning accepts, or rejects late or without naming the option.
 
     Raises:
         ConfigError: If one is out of range, or a folder or name of checkpoints cannot be written.
@@ -148,7 +146,7 @@ def _check_range(config: Namespace) -> None:
 
 
 def _check_places(config: Namespace) -> None:
-    """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
+    """Reject addresses as places of a run, which locks, links and renames its files."""
     for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
         if is_address(str(config.get(key))):
             raise ConfigError(
@@ -158,7 +156,7 @@ def _check_places(config: Namespace) -> None:
 
 
 def _check_filename(filename: str | None) -> None:
-    """Check the name of checkpoints, which Lightning formats only when it writes the first one."""
+    """Check the name of checkpoints, which Lightning formats only when it writes one."""
     if filename is None:
         return
     if Path(filename).is_absolute() or ".." in Path(filename).parts:

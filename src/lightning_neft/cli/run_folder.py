@@ -25,7 +25,7 @@ from lightning_neft.errors import ConfigError
 __all__ = ["RunFolder", "SaveConfig", "check_not_masked"]
 
 _NUMBER = re.compile(r"version_(\d+)")
-# Sections whose keys are those of classes of others: a logger has the key of its server.
+# The section with keys of third-party classes: a logger has the API key of its server.
 _OF_CLASSES = "trainer"
 
 
@@ -121,11 +121,11 @@ class RunFolder:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the config into the folder of a run, unless none was made for it.
+    """Writes the config into the folder of a run, if it has one.
 
     Args:
         parser: The parser of the program.
-        config: What was parsed.
+        config: The parsed config.
         run_folder: The folder of the run.
     """
 
@@ -138,20 +138,20 @@ class SaveConfig(SaveConfigCallback):
         if not self._run_folder.is_made:
             return
         path = self._run_folder.path / self.config_filename
-        # A secret can have a name that nobody knows for one.
+        # A secret may have a name that does not look like one.
         path.touch(mode=0o600)
         self.parser.save(self.config, path, skip_none=False, multifile=False, overwrite=True)
 
 
 def check_not_masked(config: Namespace, without: Collection[str] = ()) -> None:
-    """Refuse a config of which secrets were masked when it was saved.
+    """Reject a config whose secrets were masked when it was saved.
 
     Args:
-        config: What was parsed.
-        without: Keys that are not used, such as that of the loggers where none is made.
+        config: The parsed config.
+        without: Keys that are not used, such as `trainer.logger` if no logger is built.
 
     Raises:
-        ConfigError: If a value is masked; the message has all of them.
+        ConfigError: If a value is masked; the message lists all of them.
     """
     found = [key for key, value in _values(config, "") if is_masked(value) and not key.startswith(tuple(without))]
     if found:

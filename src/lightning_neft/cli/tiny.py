@@ -86,11 +86,11 @@ def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
-    """Return a command line with the options of the smoke test, except those that it sets itself.
+    """Return a command line with the options of the 2-step smoke test, except those that it gives itself.
 
     Args:
         args: The command line without `--tiny`.
-        config: What it and its files say.
+        config: The config that it and its files give.
 
     Raises:
         ConfigError: If the format of the data is not known.
@@ -112,7 +112,7 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
 
 
 def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
-    """Print to standard error that this is a smoke test, and what it omits."""
+    """Print to standard error that this is a 2-step smoke test, and what it omits."""
     for line in _lines(name, before, after):
         print(f"lightning_neft: {line}", file=sys.stderr)
 
@@ -124,8 +124,8 @@ def _lines(name: str, before: Namespace, after: Namespace) -> Iterator[str]:
     )
     if before.model.quantization is not None and after.model.quantization is None:
         yield (
-            f"model.quantization={before.model.quantization} needs a CUDA device; the smoke test trains the adapters "
-            "on unquantised weights"
+            f"model.quantization={before.model.quantization} needs a CUDA device; the 2-step smoke test trains the "
+            "adapters on unquantised weights"
         )
 
 
@@ -150,7 +150,7 @@ def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
     name, columns = data.format or _format(config), data.columns
     options: dict[str, Any] = {"data.split": None, "data.subset": None, "data.revision": None}
     if entry is not None:
-        # What TextData would take from the catalogue.
+        # TextData would take these from the catalogue.
         columns = columns or dict(entry.columns)
         cut = entry.cut_conversations if data.cut_conversations is None else data.cut_conversations
         options |= {"data.template": data.template or entry.template, "data.cut_conversations": cut}
@@ -159,7 +159,7 @@ def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
 
 
 def _format(config: Namespace) -> str:
-    """Return the format of data for which none is named."""
+    """Return the format of data for which the config names none."""
     source = config.data.source
     if (entry := find_entry(source)) is not None:
         return entry.format
@@ -175,7 +175,7 @@ def _format(config: Namespace) -> str:
 def tiny_records(format: str, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return a few toy samples as records of a data format.
 
-    Most are short; the last two are longer than the rows of any smoke test, so they are truncated.
+    Most are short; the last two are longer than the rows of any 2-step smoke test, so they are truncated.
 
     Args:
         format: Name of the format, as for `format_named`.
