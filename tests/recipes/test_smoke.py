@@ -1,4 +1,4 @@
-"""The 2-step smoke test of every recipe: a fit, a resume from its first checkpoint, and answers of the trained model."""
+"""The 2-step smoke test of every recipe: a fit, a resume from its first checkpoint, answers of the trained model."""
 
 from __future__ import annotations
 

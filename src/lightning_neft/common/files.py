@@ -98,7 +98,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Create an empty folder next to `path`, to be filled and moved there; at the end it is removed if it is still here.
+    """Create an empty folder next to `path`, to be filled and moved there; at the end it is removed if still here.
 
     The parent is created if needed.
     """
