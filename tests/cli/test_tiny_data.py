@@ -15,7 +15,7 @@ from lightning_neft.errors import DataError
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_records_show_their_format_and_are_read_without_a_notice(name: str) -> None:
+def test_the_records_show_their_format_without_a_notice(name: str) -> None:
     records = tiny_records(name)
     assert detect_format(records[:1]).name == name
     parsed = parse_records([(record, f"record {n}") for n, record in enumerate(records)], format_named(name))
