@@ -24,8 +24,8 @@ import torch
 from scipy import stats
 
 from lightning_neft.cli.fit import execute
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "lightning", "transformers", "torchdata", "tensorboard", "lightning-neft")

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workload import TINY
 
 from lightning_neft import EmbeddingNoise
-from lightning_neft.cli.kept_memory import keep_freed_memory
+from lightning_neft.cli.process import keep_freed_memory
 
 BASE = {"length": 256, "batch": 8, "vocabulary": 4096}
 VALUES = {

@@ -83,9 +83,9 @@ def _head(results: list[Result]) -> Iterator[str]:
     yield "# Architectures"
     yield ""
     yield (
-        "On each of these the noise is on, on the token embedding alone, as strong as the paper says, and gone when it "
-        "should be; or the run stops with an error that says why there is none. Tiny models on random weights, no "
-        "downloads."
+        "Reference for everyone who asks whether a model is supported. On each of these architectures the noise is "
+        "applied to the token embedding only, has the strength of the paper, and is off outside of training batches; "
+        "or the run stops with an error that gives the reason. The models are tiny and random; nothing is downloaded."
     )
     yield ""
     yield (
@@ -100,7 +100,7 @@ def _head(results: list[Result]) -> Iterator[str]:
         yield f"- **{heading}**: {(check.__doc__ or '').strip()}"
     yield ""
     yield (
-        f"Strength is measured at alpha {ALPHA:g} over {STEPS} draws for each sequence apart; {TOLERANCE:g} standard "
+        f"Strength is measured at alpha {ALPHA:g} over {STEPS} draws of each sequence; {TOLERANCE:g} standard "
         "errors are 3 to 7 %. Sequences have different lengths, and the lengths of an encoder and its decoder differ "
         "too. A dash is a check that does not apply:"
     )

@@ -1,4 +1,4 @@
-"""What lies around the package: the workflows do what .ci/run does, and versions and links agree with each other."""
+"""What lies around the package: the workflows do what .ci/run does, and versions, links and counts are right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import pytest
 import yaml
 
 from lightning_neft import __version__
-from pages import ROOT
+from lightning_neft.data.catalogue import catalogue
+from lightning_neft.data.formats.registry import FORMATS
+from lightning_neft.data.templates.registry import TEMPLATES
+from lightning_neft.recipes.recipe import load_recipes
+from matrix.architectures import ROWS
+from pages import DOCS, ROOT
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
@@ -125,3 +130,39 @@ def test_a_release_that_is_not_ready_is_stopped(
     done = subprocess.run(["bash", str(tmp_path / ".ci" / "release"), tag], capture_output=True, text=True)
     assert done.returncode == bool(says)
     assert says in done.stderr
+
+
+_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+# What README, changelog and docs count, with a number or a word: the noun, and the count of the code.
+COUNTS = {
+    "architectures": len(ROWS),
+    "datasets": len(catalogue()),
+    "(?:data )?formats": len(FORMATS),
+    "recipes": len(load_recipes()),
+    "templates": len(TEMPLATES),
+}
+
+
+def _counts(noun: str) -> list[tuple[str, int]]:
+    """All counts of a noun in the texts: the file, and the number."""
+    files = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    pattern = re.compile(rf"\b([0-9]+|{'|'.join(_WORDS)})\s+{noun}\b", re.IGNORECASE)
+    return [
+        (file.name, int(word) if word.isdecimal() else _WORDS.index(word.lower()) + 1)
+        for file in files
+        for word in pattern.findall(file.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("noun", COUNTS)
+def test_a_count_in_the_texts_is_that_of_the_code(noun: str) -> None:
+    stated = _counts(noun)
+    assert stated
+    assert [(file, count) for file, count in stated if count != COUNTS[noun]] == []
+
+
+def test_the_table_of_recipes_counts_each_status() -> None:
+    kinds = [recipe.status.kind for recipe in load_recipes()]
+    counts = {kind: kinds.count(kind) for kind in ("executed", "smoke")}
+    line = f"{len(kinds)} recipes: {counts['executed']} executed, {counts['smoke']} smoke."
+    assert line in (DOCS / "recipes.md").read_text(encoding="utf-8")

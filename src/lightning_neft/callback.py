@@ -12,8 +12,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lightning_neft.common.logging_step import is_logging_step
-from lightning_neft.common.ranks import data_parallel_rank
+from lightning_neft.common.trainer import data_parallel_rank, is_logging_step
 from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError, NoNoiseError
 from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target

@@ -14,8 +14,10 @@ import pytest
 import lightning_neft
 from lightning_neft.cli.help import VERBS, static_help
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
+from lightning_neft.data.formats.registry import FORMATS
+from lightning_neft.data.templates.registry import TEMPLATES
 
 HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
 # Values of the options that do not take a 1.
@@ -50,12 +52,14 @@ FLAGS = {"--tiny"}
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["--help"], ["-h"], ["help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
+    "args",
+    [[], ["--help"], ["-h"], ["help"], ["--version"], *([verb, "--help"] for verb in VERBS)],
+    ids=lambda args: " ".join(args) or "nothing",
 )
 def test_help_imports_nothing_heavy_and_is_fast(args: list[str]) -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); from lightning_neft.cli.main import main; "
-        f"code = main({args!r}); print(code, time.perf_counter() - start); "
+        "import sys, time; start = time.process_time(); from lightning_neft.cli.main import main; "
+        f"code = main({args!r}); print(code, time.process_time() - start); "
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -69,7 +73,7 @@ def test_help_imports_nothing_heavy_and_is_fast(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
-@pytest.mark.parametrize("args", [["--help"], *([verb, "--help"] for verb in VERBS)])
+@pytest.mark.parametrize("args", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
 def test_help_fits_the_terminal(args: list[str], columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     text = static_help(args)
@@ -91,6 +95,17 @@ def test_examples_stay_commands_where_they_are_broken(verb: str, monkeypatch: py
 
     assert examples(60) == examples(100)
     assert all(command[0] == "lightning_neft" for command in examples(60))
+
+
+def test_the_help_names_every_format_and_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = " ".join((static_help(["fit", "--help"]) or "").split())
+    listed = re.findall(r"--data\.(?:format|template) NAME (.*?), or a custom (?:class|file) such as (\S+);", text)
+    assert [custom for _, custom in listed] == ["my_module.MyFormat", "my.jinja"]
+    assert [
+        set(re.findall(r"\w+", names)) >= set(known)
+        for (names, _), known in zip(listed, (FORMATS, TEMPLATES), strict=True)
+    ] == [True, True]
 
 
 def test_the_module_runs_as_the_program_does() -> None:

@@ -14,8 +14,8 @@ from bad_input.refusals import ANNOTATIONS, OUTPUTS, RECORDS, RESULT
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import _ENDINGS, _READ_HERE, expand_paths
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import WITHOUT_TRAINING, Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 

@@ -13,9 +13,9 @@ import pytest
 
 from lightning_neft import NEFTune
 from lightning_neft.cli.main import main
-from lightning_neft.cli.noise_options import NoiseOptions
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
+from lightning_neft.cli.program_options import NoiseOptions
 from lightning_neft.models.language_models import CausalLM
 
 

@@ -7,12 +7,13 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lightning_neft.cli.main import main
-from lightning_neft.recipes.locate import find_recipe, recipe_names
+from lightning_neft.recipes.recipe import find_recipe, recipe_names
 
 
 def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> list[str]:
@@ -66,26 +67,27 @@ def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    "case",
     [
-        ([], "recipes: give one of list, show, copy"),
-        (["lst"], "recipes: unknown command 'lst'; did you mean list?"),
-        (["list", "--modl", "x"], "recipes list: unknown option --modl; did you mean --model?"),
-        (["list", "--method", "qlroa"], "recipes list: no recipe with --method qlroa; did you mean qlora"),
-        (["list", "--model", "zzz"], "recipes list: no recipe with --model zzz; one of "),
-        (["show"], "recipes show: the following arguments are required: name"),
-        (["show", "llama-2-7b/alpca"], "'llama-2-7b/alpca' is neither a file (from "),
-        (["copy", "quikstart"], "'quikstart' is neither a file (from "),
+        ("", "list, show, copy"),
+        ("lst", "lst", "list"),
+        ("list --modl x", "--modl", "--model"),
+        ("list --method qlroa", "--method", "qlroa", "qlora"),
+        ("list --model zzz", "--model", "zzz"),
+        ("show", "name"),
+        ("show llama-2-7b/alpca", "llama-2-7b/alpca", "llama-2-7b/alpaca"),
+        ("copy quikstart", "quikstart", "quickstart"),
     ],
+    ids=lambda case: case[0] or "no command",
 )
-def test_what_is_wrong_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = error(capsys, *args)
-    assert line.startswith(message)
+def test_what_is_wrong_is_one_line(
+    case: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
+) -> None:
+    args, *names = case
+    line = error(capsys, *args.split())
+    assert [name for name in names if name not in line] == []
     assert "\n" not in line
-
-
-def test_near_names_are_in_the_message(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "recipes: llama-2-7b/alpaca, " in error(capsys, "copy", "llama-2-7b/alpca")
+    snapshot(line)
 
 
 def test_show_prints_card_estimate_and_resolved_config(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +143,7 @@ def test_copy_into_a_folder_keeps_the_name(folder: Path) -> None:
 def test_copy_never_replaces_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("quickstart.yaml").write_text("precious")
     line = error(capsys, "copy", "quickstart")
-    assert line == "recipes copy: quickstart.yaml exists; give another DEST"
+    assert "quickstart.yaml exists" in line
     assert Path("quickstart.yaml").read_text() == "precious"
     assert list(folder.iterdir()) == [folder / "quickstart.yaml"]
 

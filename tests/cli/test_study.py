@@ -20,8 +20,8 @@ import yaml
 
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
 from lightning_neft.evaluation.result import read_result

@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from lightning_neft.cli.fit import execute
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.task import check_monitors, logged_metrics
 from lightning_neft.errors import ConfigError
 

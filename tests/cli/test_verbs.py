@@ -89,7 +89,7 @@ def test_configs_are_composed_and_the_later_one_wins(folder, capsys):
     assert shown["trainer"]["gradient_clip_val"] == 1.0
 
 
-def test_a_whole_number_is_a_count_whatever_order_a_union_was_kept_in(folder, capsys, monkeypatch):
+def test_a_whole_number_is_a_count_in_any_union_order(folder, capsys, monkeypatch):
     names = ("limit_train_batches", "limit_predict_batches", "val_check_interval", "overfit_batches")
     for name in names:
         monkeypatch.setitem(Trainer.__init__.__annotations__, name, float | int | None)

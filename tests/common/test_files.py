@@ -63,9 +63,7 @@ def mode(path: Path) -> int:
 
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize(("before", "after"), [(None, 0o640), (0o600, 0o600), (0o664, 0o664)])
-def test_the_mode_of_a_file_is_kept_and_a_new_one_follows_the_umask(
-    tmp_path: Path, before: int | None, after: int
-) -> None:
+def test_permissions_are_kept_or_follow_the_umask(tmp_path: Path, before: int | None, after: int) -> None:
     path = tmp_path / "file"
     if before is not None:
         path.write_text("old")
@@ -154,7 +152,7 @@ def test_writers_with_one_process_number_do_not_meet(tmp_path: Path, monkeypatch
     assert names(tmp_path) == ["log", "study.json"]
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     path, ready = tmp_path / "x" / "file", tmp_path / "ready"
 
     def stand_still() -> int:
@@ -233,9 +231,7 @@ def test_an_error_between_the_moves_loses_neither_folder(
     assert names(folder.parent) == ["model"]
 
 
-def test_where_the_new_folder_cannot_be_moved_the_former_one_is_brought_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_former_folder_is_restored_if_the_move_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -250,7 +246,7 @@ def test_where_the_new_folder_cannot_be_moved_the_former_one_is_brought_back(
     assert names(folder.parent) == ["model"]
 
 
-def test_a_process_killed_between_the_moves_leaves_what_the_next_writer_brings_back(folder: Path) -> None:
+def test_the_next_writer_restores_a_folder_after_a_kill(folder: Path) -> None:
     def run() -> int:
         real = Path.rename
 

@@ -63,7 +63,7 @@ def test_a_secret_inside_a_text_is_masked(text: str) -> None:
     assert "hunter2" not in mask_text(text)
 
 
-def test_the_value_after_an_option_in_a_list_of_arguments_is_masked() -> None:
+def test_the_value_after_an_option_in_a_list_is_masked() -> None:
     assert mask(["--judge.api_key", "x", "--alpha", "5"]) == ["--judge.api_key", MASK, "--alpha", "5"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,21 +52,24 @@ def test_null_means_the_default_of_an_optional_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("text", "place"),
     [
-        ("{inner: {count: null}}", "1: outer.inner.count: got None, expected a whole number"),
-        ("{inner: {count: true}}", "1: outer.inner.count: got True, expected a whole number"),
-        ("{inner: {count: 1.0}}", "1: outer.inner.count: got 1.0, expected a whole number"),
-        ("{inner: {count: 2, share: '1'}}", "1: outer.inner.share: got '1', expected a number"),
-        ("{inner: {count: 2, shar: 1}}", "1: outer.inner.shar is not known; did you mean outer.inner.share?"),
-        ("{inner: {count: 2}, kind: tow}", "1: outer.kind: got 'tow', expected one, two; did you mean two?"),
-        ("{inner: {count: 2}, sizes: {a: [1]}}", "1: outer.sizes.a: got [1], expected a number or a text"),
+        ("{inner: {count: null}}", "1: outer.inner.count: got None"),
+        ("{inner: {count: true}}", "1: outer.inner.count: got True"),
+        ("{inner: {count: 1.0}}", "1: outer.inner.count: got 1.0"),
+        ("{inner: {count: 2, share: '1'}}", "1: outer.inner.share: got '1'"),
+        ("{inner: {count: 2, shar: 1}}", "1: outer.inner.shar "),
+        ("{inner: {count: 2}, kind: tow}", "1: outer.kind: got 'tow'"),
+        ("{inner: {count: 2}, sizes: {a: [1]}}", "1: outer.sizes.a: got [1]"),
         ("inner:\n  count: 3", "2: outer.inner.count must be even"),
-        ("{}", "1: outer.inner is missing"),
+        ("{}", "1: outer.inner "),
     ],
+    ids=lambda value: value.strip(),
 )
-def test_a_problem_names_line_key_and_what_is_expected(text: str, problem: str) -> None:
-    assert problems(text) == [problem]
+def test_a_problem_names_line_key_and_what_is_expected(text: str, place: str, snapshot: Callable[[str], None]) -> None:
+    (line,) = problems(text)
+    assert line.startswith(place)
+    snapshot(line)
 
 
 def test_a_table_of_entries_reports_keys_without_a_prefix() -> None:

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from lightning_neft.hub.base_models import find_base_model
-from lightning_neft.recipes.locate import recipe_names
-from lightning_neft.recipes.recipe import Recipe, load_recipe
+from lightning_neft.recipes.recipe import Recipe, load_recipe, recipe_names
 from pages import DOCS, LINK, ROOT, extension, is_reviewed
 
 

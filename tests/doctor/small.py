@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lightning_neft.doctor.report import ModelFacts
+from lightning_neft.doctor.report import ModelReport
 from lightning_neft.doctor.subject import Subject
 from matrix.architectures import ROWS
 from matrix.rows import Architecture
@@ -37,8 +37,8 @@ def on_meta(model: PreTrainedModel) -> PreTrainedModel:
 
 def subject_of(model: nn.Module, root: nn.Module | None = None) -> Subject:
     """A model that has its weights."""
-    facts = ModelFacts("here", type(model).__name__, 1, 1, "checkpoint", "float32", "eval", None, False)
-    return Subject(root or model, model, None, facts)
+    report = ModelReport("here", type(model).__name__, 1, 1, "checkpoint", "float32", "eval", None, False)
+    return Subject(root or model, model, None, report)
 
 
 def rms(values: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Sample batches, and facts about any batch."""
+"""Sample batches, and the report on any batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers.models.led import LEDConfig
 
 from doctor.small import built
 from lightning_neft.data.toy import toy_instructions
-from lightning_neft.doctor.batch import batch_facts, first_rows, load_tokenizer_if_any, sample_batch
+from lightning_neft.doctor.batch import describe_batch, first_rows, load_tokenizer_if_any, sample_batch
 from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.noise.embedding import find_embeddings
 from tiny import batch as padded_batch
@@ -98,32 +98,32 @@ def test_a_batch_is_truncated_to_fit_memory():
     assert first_rows(batch, width=1 << 30)[1] == 1
 
 
-def test_facts_of_a_batch():
+def test_report_on_a_batch():
     batch = padded_batch([7, 3, 5])
     batch["labels"][:2] = -100
     batch["labels"][1, 1] = 4
-    facts = batch_facts(batch, (), source="here", rows_measured=2, is_of_user=True, longest=5)
-    assert (facts.rows, facts.rows_measured, facts.width) == (3, 2, 7)
-    assert facts.lengths == {"attention_mask": [7, 3, 5]}
-    assert (facts.labels, facts.labelled_tokens, facts.rows_without_labels, facts.rows_cut) == ("tokens", 6, 1, 2)
+    report = describe_batch(batch, (), source="here", rows_measured=2, is_of_user=True, longest=5)
+    assert (report.rows, report.rows_measured, report.width) == (3, 2, 7)
+    assert report.lengths == {"attention_mask": [7, 3, 5]}
+    assert (report.labels, report.labelled_tokens, report.rows_without_labels, report.rows_cut) == ("tokens", 6, 1, 2)
 
 
-def test_facts_of_packed_rows_are_of_documents():
+def test_report_on_packed_rows_are_of_documents():
     positions = torch.tensor([[0, 1, 2, 0, 1, 0]])
     batch = {"input_ids": torch.ones_like(positions), "position_ids": positions}
-    facts = batch_facts(batch, (), source="here", rows_measured=1, is_of_user=True)
-    assert facts.lengths == {"position_ids": [3, 2, 1]}
-    assert (facts.labels, facts.labelled_tokens, facts.rows_cut) == (None, None, None)
+    report = describe_batch(batch, (), source="here", rows_measured=1, is_of_user=True)
+    assert report.lengths == {"position_ids": [3, 2, 1]}
+    assert (report.labels, report.labelled_tokens, report.rows_cut) == (None, None, None)
 
 
-def test_facts_of_an_encoder_decoder_are_of_both_sides():
+def test_report_on_an_encoder_decoder_are_of_both_sides():
     batch = padded_batch([7, 3])
     batch["labels"] = torch.tensor([[4, 5, -100], [6, -100, -100]])
-    facts = batch_facts(batch, find_embeddings(built("T5")), source="here", rows_measured=2, is_of_user=True)
-    assert facts.lengths == {"attention_mask": [7, 3], "labels": [2, 1]}
+    report = describe_batch(batch, find_embeddings(built("T5")), source="here", rows_measured=2, is_of_user=True)
+    assert report.lengths == {"attention_mask": [7, 3], "labels": [2, 1]}
 
 
-def test_facts_of_a_batch_with_classes():
+def test_report_on_a_batch_with_classes():
     batch = {"input_ids": torch.ones(2, 3, dtype=torch.int64), "labels": torch.tensor([0, 1])}
-    facts = batch_facts(batch, (), source="here", rows_measured=2, is_of_user=True)
-    assert (facts.labels, facts.rows_without_labels, facts.lengths) == ("classes", None, {})
+    report = describe_batch(batch, (), source="here", rows_measured=2, is_of_user=True)
+    assert (report.labels, report.rows_without_labels, report.lengths) == ("classes", None, {})

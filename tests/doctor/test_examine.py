@@ -13,9 +13,9 @@ from torch import nn
 from doctor.small import built, rms, row_of, subject_of
 from lightning_neft.doctor import subject, weights
 from lightning_neft.doctor.examine import examine
-from lightning_neft.doctor.skeleton import load_config
 from lightning_neft.doctor.subject import open_subject
 from lightning_neft.errors import ModelError
+from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.noise.injector import EmbeddingNoise
 from tiny import batch as padded_batch
 
@@ -36,7 +36,7 @@ def examined(model, batch=None, noise=None, **options):
 
 
 def opened(folder, **options):
-    return open_subject(load_config(str(folder)), str(folder), **options)
+    return open_subject(load_base_config(str(folder)), str(folder), **options)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_model_in_parts_is_reported_as_one_loaded_whole(name, saved, monkeypat
     parts = opened(folder)
     reports = [examine(one, batch, EmbeddingNoise(), options=OPTIONS).to_json() for one in (whole, parts)]
     assert [report["model"].pop("parameters_read") for report in reports] == [
-        parts.facts.parameters,
+        parts.report.parameters,
         parts.weights.elements,
     ]
     for one, other in zip(reports[0].pop("embeddings"), reports[1].pop("embeddings"), strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
-from lightning_neft.doctor.report import Advice, BatchFacts, DoctorReport, EmbeddingFacts, LongFacts, ModelFacts
+from lightning_neft.doctor.report import Advice, BatchReport, DoctorReport, EmbeddingReport, LengthReport, ModelReport
 
 PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```console\n\$ lightning_neft (.+)\n([\s\S]+?)\n```", PAGE)
@@ -42,7 +42,7 @@ def _without_numbers(text):
     return " ".join(re.sub(r"\d[\d,.]*\d|\d", "0", text).split())
 
 
-@pytest.mark.parametrize("facts", [DoctorReport, ModelFacts, BatchFacts, EmbeddingFacts, LongFacts, Advice])
-def test_all_keys_are_named(facts):
+@pytest.mark.parametrize("report", [DoctorReport, ModelReport, BatchReport, EmbeddingReport, LengthReport, Advice])
+def test_all_keys_are_named(report):
     table = PAGE.partition("## JSON")[2]
-    assert {field.name for field in fields(facts)} <= set(re.findall(r"`(\w+)`", table))
+    assert {field.name for field in fields(report)} <= set(re.findall(r"`(\w+)`", table))

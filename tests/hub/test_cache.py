@@ -13,9 +13,8 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig
 
 from lightning_neft.errors import ModelError
-from lightning_neft.hub import cache as hub
-from lightning_neft.hub.cache import cache_without_hub
-from lightning_neft.hub.names import loading
+from lightning_neft.hub import names as hub
+from lightning_neft.hub.names import cache_without_hub, loading
 from lightning_neft.hub.tiny_models import TINY
 
 
@@ -39,7 +38,7 @@ def offline_within(base: str) -> bool:
         return constants.is_offline_mode()
 
 
-def test_without_an_answer_the_libraries_are_offline_for_as_long_as_they_load(asked: list[str]) -> None:
+def test_without_a_response_loading_is_offline(asked: list[str]) -> None:
     assert offline_within("owner/model")
     assert not constants.HF_HUB_OFFLINE
     with pytest.raises(ValueError, match="broken"), cache_without_hub("owner/model"):
@@ -67,9 +66,7 @@ def test_a_hub_that_answers_is_used_even_if_it_says_no(monkeypatch: pytest.Monke
     assert not offline_within("owner/other")
 
 
-def test_a_folder_needs_no_hub_and_a_user_who_is_offline_is_not_asked_for(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_query_for_a_folder_or_an_offline_user(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert not offline_within(str(TINY))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert offline_within("owner/model")

@@ -36,7 +36,7 @@ def test_a_hub_id_stays_as_it_is_and_a_folder_has_to_be_there(tmp_path: Path) ->
         resolve_base("runs/none/model")
 
 
-def test_a_class_that_there_is_not_is_told_without_the_list_of_all_that_there_are() -> None:
+def test_a_missing_class_is_reported_without_listing_all() -> None:
     with pytest.raises(ModelError) as caught, loading("weights", "some/base"):
         AutoModelForSequenceClassification.from_config(GraniteConfig())
     assert str(caught.value) == (

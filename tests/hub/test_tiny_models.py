@@ -1,4 +1,4 @@
-"""The tiny models of the smoke runs."""
+"""The tiny models of the 2-step smoke tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_type_is_here() -> None:
 
 
 @pytest.mark.parametrize("model_type", CLASSES)
-def test_a_folder_is_a_whole_model_of_its_class_that_fits_its_tokenizer(model_type: str, tmp_path: Path) -> None:
+def test_a_folder_is_a_model_that_fits_its_tokenizer(model_type: str, tmp_path: Path) -> None:
     save_tiny_model(model_type, tmp_path / "model")
     model, report = getattr(transformers, CLASSES[model_type]).from_pretrained(
         tmp_path / "model", output_loading_info=True
@@ -52,16 +52,14 @@ def test_a_folder_is_a_whole_model_of_its_class_that_fits_its_tokenizer(model_ty
 @pytest.mark.parametrize(
     ("model_type", "lead", "end"), [("llama", 1, 0), ("qwen3", 0, 0), ("t5", 0, 1), ("bert", 1, 1)]
 )
-def test_the_tokenizer_puts_around_a_text_what_those_of_its_type_do(
-    model_type: str, lead: int, end: int, tmp_path: Path
-) -> None:
+def test_the_tokenizer_adds_the_tokens_of_its_type(model_type: str, lead: int, end: int, tmp_path: Path) -> None:
     save_tiny_model(model_type, tmp_path / "model")
     tokenizer = load_tokenizer(str(tmp_path / "model"))
     bare = tokenizer("hot", add_special_tokens=False).input_ids
     assert tokenizer("hot").input_ids == [tokenizer.bos_token_id] * lead + bare + [tokenizer.eos_token_id] * end
 
 
-def test_the_weights_are_the_same_each_time_and_move_no_random_state(tmp_path: Path) -> None:
+def test_the_weights_are_fixed_and_move_no_random_state(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     save_tiny_model("opt", tmp_path / "first")
     assert torch.equal(torch.get_rng_state(), before)
@@ -72,7 +70,7 @@ def test_the_weights_are_the_same_each_time_and_move_no_random_state(tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_output_layer_is_the_embedding_table_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_output_layer_is_tied_on_request(tmp_path: Path) -> None:
     for is_tied in (True, False):
         model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model("llama", tmp_path, is_tied=is_tied))
         assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == is_tied

@@ -67,7 +67,7 @@ def test_the_end_token_pads_where_there_is_no_padding_token() -> None:
     assert pad_id(tokenizer(pad_token="<unk>")) == 2
 
 
-def test_the_identity_does_not_depend_on_what_was_tokenised_before() -> None:
+def test_the_identity_does_not_depend_on_earlier_texts() -> None:
     words = tokenizer(pad_token="<unk>")
     before = tokenizer_identity(words)
     words(["hello", "hello now"], padding=True, truncation=True, max_length=2)

@@ -84,7 +84,7 @@ def case_of(name: str) -> Case:
 
 
 def noise_lands_on_the_token_embedding_alone(case: Case) -> None:
-    """Among all modules, the two passes part at the expected ones and nowhere else; all other tables are unchanged."""
+    """The two passes first differ at the expected modules and nowhere else; all other tables are unchanged."""
     clean, noisy = case.record()
     found = sources_of_change(clean, noisy)
     assert found == set(case.row.expected), f"noise came in at {sorted(found)}, not at {case.row.expected}"
@@ -105,7 +105,7 @@ def _other_tables(case: Case) -> list[str]:
 
 
 def padding_stays_and_every_token_moves(case: Case) -> None:
-    """On padding the embedding is bit-equal; on each token all elements but a rare few differ."""
+    """On padding the embedding is bit-equal; on each token nearly all elements differ."""
     for name, index, difference, tokens in _differences(case):
         moved = difference != 0
         assert not moved[~tokens].any(), f"{name}, call {index}: noise on {int(moved[~tokens].any(-1).sum())} paddings"
@@ -129,7 +129,7 @@ def _differences_of(case: Case, clean: Recording, noisy: Recording) -> Iterator[
 
 
 def strength_is_alpha_over_root_of_length_times_width(case: Case) -> None:
-    """The noise's RMS in each sequence is alpha / sqrt(3 L d), L its own length, but for the error of sampling it."""
+    """The RMS of the noise in each sequence is alpha / sqrt(3 L d) for its true length L, up to the sampling error."""
     clean, _ = case.record()
     squares: dict[tuple[str, int], Tensor] = {}
     masks: dict[tuple[str, int], Tensor] = {}
@@ -155,7 +155,7 @@ def strength_is_alpha_over_root_of_length_times_width(case: Case) -> None:
 
 
 def loss_and_logits_change(case: Case) -> None:
-    """The noise reaches what is trained on, and a pass after it is clean again."""
+    """The noise changes loss and logits, and a later pass is clean again."""
     clean_loss, clean_logits = case.forward()
     with case.attached() as noise:
         with noise.armed(case.batch, 0):
@@ -200,7 +200,7 @@ def _generate(case: Case) -> list[Tensor]:
 
 
 def gradients_are_finite_and_of_the_noisy_pass(case: Case) -> None:
-    """Backward through the noise gives finite gradients, not all zero, other than the clean pass gives."""
+    """The backward pass gives finite gradients that are not all zero and differ from those of the clean pass."""
     clean = _gradients(case, case.forward()[0])
     with case.attached() as noise, noise.armed(case.batch, 0):
         noisy = _gradients(case, case.forward()[0])
@@ -221,7 +221,7 @@ def _gradients(case: Case, loss: Tensor) -> dict[str, Tensor]:
 
 
 def nothing_is_left_on_the_model(case: Case) -> None:
-    """While attached no module, parameter or key is another; after it no hook and no attribute is left either."""
+    """While attached, no module, parameter or key is replaced; afterwards no hook and no attribute remains."""
     before, hooks = _structure(case.model), _attributes(case.model)
     with case.attached() as noise:
         assert _structure(case.model) == before, "attaching changed modules, parameters or the state dict"
@@ -248,7 +248,7 @@ def _attributes(model: nn.Module) -> dict[str, object]:
 
 
 def image_slots_enter_the_first_block_unchanged(case: Case) -> None:
-    """Where features of the image stand, the first block is given what it is given in a clean pass."""
+    """At the positions of image features, the first block gets the same input as in a clean pass."""
     assert case.row.slots is not None
     block, slots = case.row.slots[0], case.row.slots[1]()
     clean, noisy = case.record()
@@ -259,7 +259,7 @@ def image_slots_enter_the_first_block_unchanged(case: Case) -> None:
 
 
 def missing_noise_is_an_error(case: Case) -> None:
-    """Instead of a batch without noise there is an error that gives the reason, and the model is as it was."""
+    """Instead of a batch without noise there is an error with the reason, and the model is unchanged."""
     assert case.row.error is not None
     before = _attributes(case.model)
     message = None

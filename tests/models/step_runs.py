@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_neft.common.ranks import data_parallel_rank, replicas
+from lightning_neft.common.trainer import data_parallel_rank, replicas
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import TrainOrder
 from lightning_neft.data.batching.plan import Batching, PlannedSamples

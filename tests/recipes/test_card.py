@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 
 import pytest
 import yaml
@@ -68,34 +69,32 @@ def test_date_may_be_quoted_as_in_a_saved_config() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "problem"),
+    ("old", "new", "place"),
     [
-        ("llama-2-7b", "llama-2-7", "1: card.model: no base model 'llama-2-7'; did you mean llama-2-7b?"),
-        ("llama-2-7b", "7", "1: card.model: got 7, expected a text"),
-        ("gated: true", "gated: maybe", "3: card.gated: got 'maybe', expected true or false"),
-        ("gated: true\n", "", "1: card.gated is missing"),
-        (
-            "kind: cited",
-            "kind: papers",
-            "5: card.alpha_source.kind: got 'papers', expected paper, cited, default-untested, executed; "
-            "did you mean paper?",
-        ),
-        ("{model: theirs, data: others}", "none", "2: card.licences: got 'none', expected a section with keys"),
-        ("data: others", "dat: others", "2: card.licences.data is missing"),
-        ("gated: true", "gated: true\ngated: true", "4: card.gated is given twice"),
-        ("gated: true", "gated: true\nalfa: 5", "4: card.alfa is not known; card has model, licences, gated, "),
-        ("kind: smoke", "kind: executed", "9: card.status.results is missing"),
-        ("kind: smoke", "kind: smoke\n  date: today", "10: card.status.date: got 'today', expected a date such as"),
-        ("kind: smoke", "kind: smoke\n  results: {loss: 1}", "10: card.status.results: a smoke test measures nothing"),
-        ("kind: smoke", "kind: smoke\n  versions: {torch: [2]}", "10: card.status.versions.torch: got [2], expected"),
-        ("kind: smoke", "kind: smoke\n  versions: {}", "10: card.status.versions is empty"),
-        ("kind: smoke", "kind: executed\n  date: null", "10: card.status.date is missing"),
-        ("model: theirs", "model: null", "2: card.licences.model: got None, expected a text"),
+        ("llama-2-7b", "llama-2-7", "1: card.model: "),
+        ("llama-2-7b", "7", "1: card.model: "),
+        ("gated: true", "gated: maybe", "3: card.gated: "),
+        ("gated: true\n", "", "1: card.gated "),
+        ("kind: cited", "kind: papers", "5: card.alpha_source.kind: "),
+        ("{model: theirs, data: others}", "none", "2: card.licences: "),
+        ("data: others", "dat: others", "2: card.licences.data "),
+        ("gated: true", "gated: true\ngated: true", "4: card.gated "),
+        ("gated: true", "gated: true\nalfa: 5", "4: card.alfa "),
+        ("kind: smoke", "kind: executed", "9: card.status.results "),
+        ("kind: smoke", "kind: smoke\n  date: today", "10: card.status.date: "),
+        ("kind: smoke", "kind: smoke\n  results: {loss: 1}", "10: card.status.results: "),
+        ("kind: smoke", "kind: smoke\n  versions: {torch: [2]}", "10: card.status.versions.torch: "),
+        ("kind: smoke", "kind: smoke\n  versions: {}", "10: card.status.versions "),
+        ("kind: smoke", "kind: executed\n  date: null", "10: card.status.date "),
+        ("model: theirs", "model: null", "2: card.licences.model: "),
     ],
+    ids=lambda value: value.strip(),
 )
-def test_each_problem_has_line_and_key(old: str, new: str, problem: str) -> None:
+def test_each_problem_has_line_and_key(old: str, new: str, place: str, snapshot: Callable[[str], None]) -> None:
     assert old in CARD
-    assert any(line.startswith(problem) for line in problems(CARD.replace(old, new))), problems(CARD.replace(old, new))
+    lines = problems(CARD.replace(old, new))
+    assert any(line.startswith(place) for line in lines)
+    snapshot("\n".join(lines))
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -105,8 +104,8 @@ def test_all_problems_are_reported_at_once() -> None:
 
 def test_a_wrong_value_is_not_reported_as_missing_too() -> None:
     found = problems(CARD.partition("status:")[0] + EXECUTED.replace("2026-11-24", "today"))
-    assert found == ["10: card.status.date: got 'today', expected a date such as 2026-01-31"]
+    assert [line.partition(": got")[0] for line in found] == ["10: card.status.date"]
 
 
 def test_card_that_is_not_a_section_is_one_problem() -> None:
-    assert problems("5") == ["1: card: got 5, expected a section with keys"]
+    assert [line.partition(", expected")[0] for line in problems("5")] == ["1: card: got 5"]

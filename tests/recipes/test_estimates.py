@@ -17,7 +17,7 @@ FULL = Run(rows=4, length=512, weight_bytes=4, activation_bytes=2, samples=1000,
 
 
 @pytest.mark.parametrize(("weight_bytes", "of_weight"), [(4, 16), (2, 8)])
-def test_full_fine_tuning_takes_the_bytes_a_weight_of_the_zero_paper(weight_bytes: int, of_weight: int) -> None:
+def test_full_fine_tuning_takes_the_bytes_of_the_zero_paper(weight_bytes: int, of_weight: int) -> None:
     # ZeRO (arXiv 1910.02054, sec. 3.1): 16 bytes a weight with float32 states.
     found = estimate(LLAMA, replace(FULL, weight_bytes=weight_bytes))
     assert found.weights + found.gradients + found.states == of_weight * LLAMA.parameters
@@ -97,7 +97,7 @@ def test_a_classifier_has_no_logits_of_tokens() -> None:
     assert with_logits.activations - without.activations == 4 * 512 * 32000 * 8
 
 
-def test_time_is_six_operations_a_weight_and_token_and_less_with_frozen_weights() -> None:
+def test_time_is_six_operations_and_less_with_frozen_weights() -> None:
     found = estimate(LLAMA, FULL)
     assert found.seconds == pytest.approx(
         6 * 6.607e9 * 512_000 / (PEAK_FLOPS * UTILISATION), rel=0.03

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.locate import find_recipe, recipe_name, recipe_names, recipes_folder
+from lightning_neft.recipes.recipe import find_recipe, recipe_name, recipe_names, recipes_folder
 
 
 def test_every_file_of_the_folder_has_a_name_and_is_found_by_it():

@@ -11,14 +11,13 @@ import pytest
 import torch
 import yaml
 
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import WITHOUT_TRAINING, Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.trainable import LoraOptions
-from lightning_neft.recipes.locate import recipes_folder
-from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
+from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes, recipes_folder
 
 FILES = sorted(recipes_folder().rglob("*.yaml"))
 NAMES = [file.relative_to(recipes_folder()).with_suffix("").as_posix() for file in FILES]

@@ -1,4 +1,4 @@
-"""Every recipe, as its smoke run: two steps, a checkpoint, a resume from it, and answers from what was trained."""
+"""The 2-step smoke test of every recipe: a fit, a resume from its first checkpoint, answers of the trained model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from transformers.models.auto import modeling_auto
 from lightning_neft.cli.main import main
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.checkpoint import DESCRIPTION
-from lightning_neft.recipes.locate import recipe_names
-from lightning_neft.recipes.recipe import load_recipe
+from lightning_neft.recipes.recipe import load_recipe, recipe_names
 
 # What transformers builds for a task, by model type.
 CLASSES = {

@@ -1,4 +1,4 @@
-"""One tiny run that all verbs are shown with, and the files that they read."""
+"""One short run of the tiny model, with which all verbs are shown, and the files that they read."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from typing_extensions import override
 
-from lightning_neft.common.logging_step import is_logging_step
+from lightning_neft.common.trainer import is_logging_step
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.finetuner import FineTuner
 

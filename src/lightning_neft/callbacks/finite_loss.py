@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.common.logging_step import is_logging_step
+from lightning_neft.common.trainer import is_logging_step
 from lightning_neft.errors import NonFiniteError
 from lightning_neft.models.finite import advice_against_overflow, precision_of
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from typing_extensions import override
 
-from lightning_neft.common.ranks import data_parallel_rank
+from lightning_neft.common.trainer import data_parallel_rank
 from lightning_neft.errors import ConfigError
 from lightning_neft.noise.functional import mix_seed
 

@@ -9,8 +9,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.common.logging_step import is_logging_step
-from lightning_neft.common.ranks import replicas
+from lightning_neft.common.trainer import is_logging_step, replicas
 
 __all__ = ["TokenRate", "tokens_in"]
 

@@ -1,4 +1,4 @@
-"""`VerbParser`: the options of verbs that do not take the program's keys, with errors of one line."""
+"""`VerbParser`: the options of a verb besides the keys of a config, with errors of one line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["VerbParser"]
 
 
 class VerbParser(ArgumentParser):
-    """Parses the options of a verb. Names have to be whole, and `--help` is not its own: the program has said it.
+    """Parses the options of a verb, without abbreviations; `--help` is handled before, see `cli/help`.
 
-    In a value of the type `Path` the home folder is expanded, see `user_path`.
+    In values of the type `Path`, `~` is expanded; see `user_path`.
 
     Args:
-        verb: The verb, and its sub-verb if it has some, for the messages.
-        options: Further ones of `ArgumentParser`.
+        verb: The verb with its sub-verb, if any, for messages.
+        options: Options of `ArgumentParser`.
 
     Example:
         >>> parser = VerbParser("doctor")
@@ -46,7 +46,7 @@ class VerbParser(ArgumentParser):
             args: The command line after the verb.
 
         Raises:
-            ConfigError: If an option is unknown or missing, or has a value that it cannot have.
+            ConfigError: If an option is unknown or missing, or its value is not allowed.
         """
         options, unknown = self.parse_known(args)
         if unknown:
@@ -54,13 +54,13 @@ class VerbParser(ArgumentParser):
         return options
 
     def parse_known(self, args: Sequence[str]) -> tuple[Namespace, list[str]]:
-        """Return the options of a command line, and what is left of it for another parser.
+        """Return the options of a command line, and the rest of it for another parser.
 
         Args:
             args: The command line after the verb.
 
         Raises:
-            ConfigError: If an option has a value that it cannot have, or is one of the verb's with a slip in it.
+            ConfigError: If a value is not allowed, or an option is a misspelt one of the verb.
         """
         try:
             options, rest = self.parse_known_args(list(args))
@@ -68,7 +68,7 @@ class VerbParser(ArgumentParser):
             raise ConfigError(f"{self.verb}: {error}") from error
         for argument in rest:
             name = argument.partition("=")[0]
-            # The program's own keys of one word are further away than that.
+            # Keys of the program without a dot differ more than that.
             if argument.startswith("--") and "." not in name and nearest(name, self._known, cutoff=0.8):
                 raise ConfigError(f"{self.verb}: {self._unknown(argument)}")
         return options, rest
@@ -88,7 +88,7 @@ class VerbParser(ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print before it ends the process."""
+        """Raise what argparse would print before it exits."""
         raise ConfigError(f"{self.verb}: {message}")
 
     def _unknown(self, argument: str) -> str:
@@ -105,5 +105,5 @@ def _path(text: str) -> Path:
     try:
         return user_path(text)
     except ConfigError as error:
-        # Of this class argparse keeps the text.
+        # argparse shows the text of this class only.
         raise ArgumentTypeError(str(error)) from error

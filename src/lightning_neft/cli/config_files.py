@@ -1,4 +1,4 @@
-"""Config files of a command line: found, read without surprises, their paths expanded and their classes importable."""
+"""Config files of a command line: find and read them, expand their paths, make their classes importable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning_neft.common.config_text import check_text
 from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.locate import find_recipe, recipe_name, recipes_folder
+from lightning_neft.recipes.recipe import find_recipe, recipe_name, recipes_folder
 
 __all__ = [
     "PARSER_MODE",
@@ -36,7 +36,7 @@ _TIME = re.compile(r"[-+]?[0-9]+(:[0-9]+)+(\.[0-9]*)?")
 def _load(text: str) -> Any:
     if _TIME.fullmatch(text.strip()):
         return text
-    # A config file has been checked already, with its name; what it or an option names has not.
+    # Config files have been checked, with their names; values, and files that they name, have not.
     check_text(text, "a value of the command line, or a file that it names")
     return get_loader("yaml")(text)
 
@@ -48,7 +48,7 @@ set_loader(PARSER_MODE, _load, exceptions=(yaml.YAMLError,))
 _MODULE = re.compile(r"(?<![\w./-])([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)+")
 # What the names of paths end with: default_root_dir, dirpath, save_dir, the options of loggers and callbacks.
 _ENDINGS = ("dir", "path", "folder", "file", "root")
-# These are expanded where they are read, and stay as they were given in what is saved.
+# These are expanded where they are used; the saved config keeps them as given.
 _READ_HERE = ("model.base", "data.source", "data.cache_dir", "ckpt_path")
 
 
@@ -69,7 +69,7 @@ def _expand(section: Any, where: str) -> None:
     for name, value in _items(section):
         key = f"{where}.{name}"
         if isinstance(value, (str, Path)):
-            # Whether it can be an address is for the class to say.
+            # The class decides whether it accepts an address.
             if str(name).endswith(_ENDINGS) and name != "class_path" and not is_address(value):
                 section[name] = type(value)(user_path(value, key))
         else:
@@ -77,7 +77,7 @@ def _expand(section: Any, where: str) -> None:
 
 
 def _items(section: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the entries of a section or list, where it has some."""
+    """Yield the entries of a section or list; none of a plain value."""
     if isinstance(section, Namespace):
         yield from list(vars(section).items())
     elif isinstance(section, dict):
@@ -87,7 +87,7 @@ def _items(section: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def resolve_configs(args: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Replace the value of each `--config` or `-c` by the path of the file that it means.
+    """Replace the value of each `--config` or `-c` by the path of its file.
 
     Args:
         args: The command line after the verb.
@@ -139,8 +139,8 @@ def last_recipe(files: Sequence[Path]) -> str | None:
 def make_local_classes_importable(texts: Sequence[str]) -> None:
     """Append the current folder to the module path if a class path names a module in it that is found nowhere else.
 
-    `python -m` has it there always, the installed program never. At the end, and only where needed: no file that
-    happens to lie there takes the place of a library.
+    `python -m` always has it there, the installed program never. It is appended, and only if needed, so that no file in
+    it shadows a library.
 
     Args:
         texts: Words of the command line and the text of configs.

@@ -27,6 +27,8 @@ __all__ = ["run"]
 # The length of a sample in the paper's experiments.
 _LONG = 512
 _APPLIED, _NOT_APPLIED = 0, 1
+# Eager attention needs no package and no GPU; nothing after the start of the first block runs anyway.
+_EAGER = {"attn_implementation": "eager"}
 # Options of both forms; `--config` also takes the options of the program.
 _FLAGS = ("--json", "--random-init")
 
@@ -62,18 +64,18 @@ def run(verb: str, args: Sequence[str]) -> int:
 
 def _examine_model(options: Namespace) -> DoctorReport:
     # These imports take seconds.
-    from lightning_neft.cli.quiet import quiet
+    from lightning_neft.cli.process import quiet
     from lightning_neft.doctor.batch import load_tokenizer_if_any, sample_batch
     from lightning_neft.doctor.examine import examine
-    from lightning_neft.doctor.skeleton import find_base, load_config
     from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.hub.base_config import find_base, load_base_config
     from lightning_neft.models.vocabulary import lacking_rows
     from lightning_neft.noise.injector import EmbeddingNoise
 
     noise = EmbeddingNoise(options.alpha)
     base, trust = options.model, options.trust_remote_code
     with quiet():
-        config = load_config(base, trust)
+        config = load_base_config(base, trust, **_EAGER)
         subject = open_subject(config, base, trust_remote_code=trust, random_init=options.random_init)
         tokenizer = load_tokenizer_if_any(find_base(base), trust)
         batch, source = sample_batch(config, tokenizer, writes=subject.model.can_generate())
@@ -101,11 +103,11 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
             "(lightning_neft doctor --help)"
         )
     # Only a config needs jsonargparse and Lightning.
-    from lightning_neft.cli.program_keys import check_early
+    from lightning_neft.cli.keys import check_early
 
     check_early(rest)
+    from lightning_neft.cli.process import quiet
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
-    from lightning_neft.cli.quiet import quiet
 
     with quiet(), _without_messages():
         return _examine_program(Program(verb, [*rest, *WITHOUT_TRAINING]), random_init)
@@ -114,8 +116,8 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
 def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     from lightning_neft.callback import NEFTune
     from lightning_neft.doctor.examine import examine
-    from lightning_neft.doctor.skeleton import load_config
     from lightning_neft.doctor.subject import open_subject
+    from lightning_neft.hub.base_config import load_base_config
     from lightning_neft.models.vocabulary import lacking_rows
     from lightning_neft.noise.injector import EmbeddingNoise
 
@@ -134,7 +136,7 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     # In the order of a fit, because the model may depend on the data.
     program.datamodule.setup("fit")
     batch = next(iter(program.datamodule.train_dataloader()))
-    config = load_config(base, trust)
+    config = load_base_config(base, trust, **_EAGER)
     subject = open_subject(
         config,
         base,

@@ -19,7 +19,7 @@ from lightning_neft.errors import NEFTError
 __all__ = ["explain", "explain_argument_error", "explain_instantiation"]
 
 
-# Where no name is in the error.
+# Errors that carry no file name.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WORDS = {"NoneType": "null", "str": "text", "bool": "true/false"}
 
@@ -37,8 +37,7 @@ _OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ do
 def explain(error: BaseException) -> str | None:
     """Return one line about an error that the user can fix, or None if it is a bug of the program.
 
-    It may hold words of strangers, such as a column's name, so nothing in it steers a terminal; and values that were
-    given, among them secrets, so those are masked.
+    It may quote data, such as a column name, and options: control characters are escaped, and secrets are masked.
     """
     line = _explanation(error)
     return None if line is None else escaped(mask_message(line))
@@ -55,31 +54,31 @@ def _explanation(error: BaseException) -> str | None:
     if isinstance(error, UnpicklingError):
         return "the checkpoint holds more than tensors and plain values; refused, because loading it could run code"
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
-        # Whatever is in the way: a file where a folder is to be, no permission, a full disk.
+        # A file in place of a folder, no permission, a full disk.
         where = "a file" if error.filename is None else f"{error.filename}"
         way_out = "make room there, or give another path" if error.errno in _FULL else "give another path"
         return f"{where} cannot be read or written: {error.strerror}; {way_out}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error, message):
         return "out of memory; try a smaller data.batch_size, data.max_length or model.lora.r"
-    # Lightning checks the Trainer's options late and with plain ValueErrors too.
+    # Lightning checks some options of the Trainer late, with plain ValueErrors.
     raised_in = _module_of_raise(error)
     is_misconfiguration = type(error).__name__ == "MisconfigurationException"
     if is_misconfiguration or (isinstance(error, ValueError) and raised_in.startswith("lightning.")):
         return message
-    # A callback looks for its metric where the metrics are, which is after the first validation.
+    # A callback looks up its metric only after the first validation.
     if isinstance(error, RuntimeError) and raised_in.startswith("lightning.pytorch.callbacks."):
         return message
     return None
 
 
 def _is_out_of_memory(error: BaseException, message: str) -> bool:
-    """Return whether PyTorch found no memory: on a GPU a class of its own, on a CPU a text."""
+    """Return whether PyTorch ran out of memory: on a GPU it has a class, on a CPU only a text."""
     is_on_gpu = type(error).__name__ == "OutOfMemoryError"
     return is_on_gpu or (isinstance(error, RuntimeError) and "can't allocate memory" in message)
 
 
 def explain_argument_error(message: str) -> str:
-    """Return the one line that matters of what jsonargparse says about a value."""
+    """Return one line for a message of jsonargparse about a value."""
     text = message.strip()
     keys = re.findall(r'Parser key "([^"]+)"', text)
     if not keys:
@@ -93,7 +92,7 @@ def explain_argument_error(message: str) -> str:
         path, name, expected_type, given = inner.groups()
         shown = MASK if is_secret(name, given) else given
         wanted = " or ".join(_expected(f"Expected a {expected_type}. Got value: x"))
-        # A section's class is nothing that anybody wrote; that of a callback in a list is.
+        # The class of a section is implied; that of a callback in a list was written by the user.
         where = f"{keys[0]}." if keys[0] in _SECTIONS else f"{keys[0]}: {path.rpartition('.')[2]}."
         return f"{where}{name}: got {shown!r}, expected {wanted}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
@@ -112,13 +111,13 @@ def explain_argument_error(message: str) -> str:
 
 
 def explain_instantiation(message: str) -> str:
-    """Return the one line that matters of what jsonargparse says about a class that could not be made."""
+    """Return one line for a message of jsonargparse about a class that could not be built."""
     text = message.strip()
     if not text.startswith("Does not validate against any of the Union subtypes"):
         return _one_line(text)
     listed, _, given = text.partition("\nErrors:\n")[2].partition("\nGiven value type")
     reasons = [_one_line(reason) for reason in re.split(r"^  - ", listed, flags=re.MULTILINE) if reason.strip()]
-    # What each other type of the option has against it.
+    # Drop the reasons why the other types of the option do not match.
     own = [reason for reason in reasons if not _OTHER_TYPE.match(reason)]
     named = re.search(r"class_path='(?:\w+\.)*(\w+)'", given)
     reason = re.sub(r"^Problem with given class_path '[^']+': ", "", (own or reasons or [_one_line(text)])[0])
@@ -126,7 +125,7 @@ def explain_instantiation(message: str) -> str:
 
 
 def _block(text: str, key: str) -> str:
-    """Return the indented lines about an inner key: what follows is about the section that it is in."""
+    """Return the indented lines about an inner key; later lines are about its section."""
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if f'Parser key "{key}"' in line)
     depth = len(lines[start]) - len(lines[start].lstrip())
@@ -136,7 +135,7 @@ def _block(text: str, key: str) -> str:
 
 def _expected(text: str) -> Iterator[str]:
     if re.search(r"Expected a dot import path|Not a valid subclass", text):
-        yield "keys of its own"
+        yield "a section with keys"
     for found in re.findall(r"Expected an? (.*?)(?:\. Got value: .*)?$", text, flags=re.MULTILINE):
         if found.startswith(("path but", "dot import path")):
             continue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.answering_model import DTYPES, trained_program
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
-from lightning_neft.cli.program_keys import check_early
+from lightning_neft.cli.keys import check_early
 from lightning_neft.common.files import check_replaceable
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
@@ -66,7 +66,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     options, rest = parser.parse_known(args)
     _check(options, rest)
     check_early(rest)
-    from lightning_neft.cli.quiet import quiet
+    from lightning_neft.cli.process import quiet
 
     with quiet(), TemporaryDirectory() as temporary:
         folder = options.output or Path(temporary) / "model"

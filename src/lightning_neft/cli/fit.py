@@ -12,9 +12,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.callbacks.signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.checkpoint_option import checkpoint_of
-from lightning_neft.cli.kept_memory import keep_freed_memory
+from lightning_neft.cli.process import keep_freed_memory, quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import print_next
 from lightning_neft.cli.summary import last_checkpoint, print_fit, write_predictions
 from lightning_neft.errors import ConfigError, NEFTError, NonFiniteError

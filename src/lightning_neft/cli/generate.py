@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.cli.keys import check_early
 from lightning_neft.cli.process import Terminated
-from lightning_neft.cli.program_keys import check_early
 from lightning_neft.common.escaping import visible
 from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
@@ -50,8 +50,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     _check(options, rest)
     if options.model is None:
         check_early(rest)
+    from lightning_neft.cli.process import quiet
     from lightning_neft.cli.prompt_file import read_prompts
-    from lightning_neft.cli.quiet import quiet
 
     # Before the model, which takes longer.
     prompts = None if options.input is None else read_prompts(options.input)

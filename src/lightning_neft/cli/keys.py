@@ -1,21 +1,34 @@
-"""Find misspelt keys on the command line and in config files, all of them at once, with the names nearest to them.
+"""Find misspelt keys on the command line and in config files, all at once, each with the nearest known key.
 
-jsonargparse stops at the first one, does not say in which file it is, and lets some pass.
+jsonargparse stops at the first one, does not name the file, and accepts some. `check_early` compares with `keys.txt`
+before the imports of a run, which take seconds; the parser's own keys are checked afterwards. With a Lightning of
+another version than the list, only the second check runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.common.config_text import compose_config
 from lightning_neft.common.near_names import nearest
 from lightning_neft.errors import ConfigError
 
-__all__ = ["KnownKeys", "check_keys", "keys_given"]
+__all__ = ["LINKS", "LISTED_FOR", "KnownKeys", "check_early", "check_keys", "keys_given", "listed_keys"]
+
+# Taken from another key: the tokenizer is always the one of the model.
+LINKS = {
+    "data.tokenizer": "model.base",
+    "data.trust_remote_code": "model.trust_remote_code",
+    "data.task": "task",
+}
+# Most keys are arguments of the Trainer of this version.
+LISTED_FOR = "2.6.6"
 
 # Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
@@ -26,9 +39,8 @@ class KnownKeys:
     """The keys that a config may have.
 
     Args:
-        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. What is below
-            a leaf is not looked at.
-        linked: Keys that are not given but taken from another one: name of the key to name of the other.
+        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. Keys below a leaf are not checked.
+        linked: Keys that take the value of another key, with that key.
     """
 
     def __init__(self, leaves: Sequence[str], linked: Mapping[str, str]) -> None:
@@ -49,12 +61,12 @@ class KnownKeys:
         return None
 
     def not_a_section(self, key: str, given: str | None) -> str:
-        """Return what is wrong with a section for which a plain value is given, or a list, which is None here."""
-        # A number there is meant for the option that the section is known for.
+        """Return what is wrong with a plain value, or a list (None), in place of a section."""
+        # A number is meant for the main option of the section.
         main = {"neftune": "alpha", "model.lora": "r"}.get(key)
         shown = "a list" if given is None else repr(given or "nothing")
         number = f"; for a number give {key}.{main}" if main and given else ""
-        return f"{key} is a section with keys of its own, got {shown}{number}"
+        return f"{key} is a section with keys, got {shown}{number}"
 
     def _hint(self, key: str) -> str:
         section, _, name = key.rpartition(".")
@@ -72,11 +84,11 @@ class KnownKeys:
         return f"{section or 'the top level'} has {', '.join(sorted(siblings))}"
 
     def _of_its_words(self, key: str, with_section: bool) -> list[str]:
-        """Return the keys whose name is made of words of this one, such as `neftune.alpha` for `neftune_noise_alpha`.
+        """Return the keys whose names consist of words of this one, such as `neftune.alpha` for `neftune_noise_alpha`.
 
         Args:
-            key: What was given; other programs have long names of several words.
-            with_section: Whether a word has to be that of the section.
+            key: The given key; other programs have long names of several words.
+            with_section: Whether one of the words must be that of the section.
         """
         given = _words(key)
         found: dict[str, int] = {}
@@ -93,13 +105,33 @@ def check_keys(known: KnownKeys, args: Sequence[str], files: Sequence[Path]) -> 
     """Check the keys of the command line and of all config files.
 
     Raises:
-        ConfigError: If any is unknown, or if a file is not a YAML mapping. One message lists all that is wrong.
+        ConfigError: If any is unknown, or if a file is not a YAML mapping. One message lists all problems.
     """
     problems = list(_problems_of_args(known, args))
     for file in files:
         problems += _problems_of_file(known, file)
     if problems:
         raise ConfigError(" | ".join(problems))
+
+
+def listed_keys() -> list[str]:
+    """Return the keys of all tasks, in alphabetical order."""
+    return Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").split()
+
+
+def check_early(args: Sequence[str]) -> None:
+    """Check the keys of a command line and of its config files without the parser.
+
+    Args:
+        args: The options of the program, without those of a verb.
+
+    Raises:
+        ConfigError: If a config is missing, or a key is unknown; one message lists all problems.
+    """
+    if version("lightning") != LISTED_FOR:
+        return
+    rest, files = resolve_configs([argument for argument in args if argument.partition("=")[0] != "--tiny"])
+    check_keys(KnownKeys(listed_keys(), LINKS), rest, files)
 
 
 def keys_given(args: Sequence[str]) -> list[str]:
@@ -131,7 +163,7 @@ def _problems_of_section(known: KnownKeys, key: str, value: str) -> Iterator[str
         try:
             root = yaml.compose(value, Loader=yaml.SafeLoader)
         except yaml.YAMLError:
-            return  # the parser says it
+            return  # the parser reports it
         if isinstance(root, yaml.MappingNode):
             yield from _problems_of_mapping(known, root, f"{key}.", "command line")
     elif not (key in known.leaves and value in _NULL):
@@ -163,7 +195,7 @@ def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: s
             yield f"{where}: {key} is given twice"
         seen.add(key)
         if key in _OWN:
-            # The parser would take another file from here, which nothing has looked at.
+            # The parser would read a file from here without these checks.
             yield f"{where}: {key} is an option of the command line; give --{key} there, once for each file"
         elif problem := known.problem(key):
             yield f"{where}: {problem}"

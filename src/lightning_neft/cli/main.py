@@ -31,7 +31,7 @@ _MODULES = {
     "evaluate": "lightning_neft.cli.evaluate",
     "report": "lightning_neft.cli.report",
 }
-# What a signal means while a model is trained is for Lightning and the study to say.
+# Lightning and the study handle signals themselves while a model is trained.
 _OWN_SIGNALS = (*OF_FIT, "study")
 _WITHOUT_LIGHTNING = ("recipes", "report")
 _STANDARD_ERROR = 2
@@ -54,26 +54,26 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name from somebody's file may hold what a terminal's encoding, or any, has no bytes for.
+        # A name in a file may contain characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has had enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except OSError as error:  # what was printed last found no place, as on a full disk
-        # Or Python would say it again at its end.
+    except OSError as error:  # the last output could not be written, as on a full disk
+        # Otherwise Python would report it again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _fail(f"the output cannot be written: {error.strerror}")
     return code
 
 
 def _open_closed_streams() -> None:
-    """Open the standard streams that were closed, as by `>&-`, to nothing.
+    """Open the standard streams that were closed (`>&-`) to the null device.
 
-    Else the first file that is opened would take the place of one, and get what a library prints. `sys.stdin` stays
-    None, so that a chat can see that nobody can type.
+    Otherwise the next opened file would take the number of a stream and receive the output of libraries. `sys.stdin`
+    stays None, which tells a chat that there is no input.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
@@ -83,7 +83,7 @@ def _open_closed_streams() -> None:
 
 
 def _unreadable(args: Sequence[str]) -> str | None:
-    """Return the first word of a command line that is no text, as bytes of another encoding are."""
+    """Return the first word of a command line that is not valid UTF-8."""
     return next((word for word in args if not is_utf8(word)), None)
 
 
@@ -103,7 +103,7 @@ def _run(args: list[str]) -> int:
                 check_environment()
             rest = ["--help" if word == "--help-all" else word for word in rest]
             if verb in OF_FIT:
-                from lightning_neft.cli.program_keys import check_early
+                from lightning_neft.cli.keys import check_early
 
                 check_early(rest)
             # Seconds of imports, so only now.
@@ -113,7 +113,7 @@ def _run(args: list[str]) -> int:
         return _fail(str(stop) or "stopped", _INTERRUPTED)
     except Terminated as stop:
         return _fail(str(stop) or "stopped", _TERMINATED)
-    except SystemExit as error:  # jsonargparse leaves this way after --help and --print_config
+    except SystemExit as error:  # jsonargparse exits this way after --help and --print_config
         return error.code if isinstance(error.code, int) else 0
     except Exception as error:
         from lightning_neft.cli.errors import explain

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from lightning_neft.cli.program_keys import check_early
+from lightning_neft.cli.keys import check_early
 from lightning_neft.common.escaping import escaped
 from lightning_neft.errors import ConfigError
 
@@ -46,8 +46,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     if not rest:
         raise ConfigError("preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH")
     check_early(rest)
+    from lightning_neft.cli.process import quiet
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
-    from lightning_neft.cli.quiet import quiet
     from lightning_neft.models.vocabulary import lacking_rows
 
     # What libraries print is not part of the object.

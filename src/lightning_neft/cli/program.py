@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,14 @@ from lightning_neft.cli.config_files import (
     run_name,
 )
 from lightning_neft.cli.errors import explain_instantiation
-from lightning_neft.cli.keys import KnownKeys, check_keys
-from lightning_neft.cli.noise_options import NoiseOptions
-from lightning_neft.cli.option_values import check_values, read_whole_numbers_first
-from lightning_neft.cli.program_keys import LINKS
+from lightning_neft.cli.keys import LINKS, KnownKeys, check_keys
+from lightning_neft.cli.program_options import NoiseOptions, check_values, read_whole_numbers_first
 from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
-from lightning_neft.cli.run_folder import RunFolder
-from lightning_neft.cli.saved_config import SaveConfig, check_not_masked
+from lightning_neft.cli.run_folder import RunFolder, SaveConfig, check_not_masked
 from lightning_neft.cli.task import MODELS, check_monitors, logged_metrics, task_of
 from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
+from lightning_neft.common.near_names import similar
 from lightning_neft.common.paths import file_in_the_way, user_path
 from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.data.batching.global_batch import GlobalBatch
@@ -319,7 +316,7 @@ def newest_checkpoint(root: Path, name: str, dirpath: str | None = None) -> Path
     if not found:
         where = f"{root / name}/version_*/checkpoints/last.ckpt" if dirpath is None else f"{dirpath}/last.ckpt"
         others = sorted({path.parents[2].relative_to(root).as_posix() for path in root.rglob("checkpoints/last.ckpt")})
-        near = get_close_matches(name, others, n=3, cutoff=0.0)
+        near = similar(name, others, cutoff=0.0)
         runs = f" (runs that have one: {', '.join(near)})" if near else ""
         raise ConfigError(f"--ckpt_path last: there is no {where}{runs}; start without it, or give a path or --name")
     return max(found, key=lambda path: path.stat().st_mtime)

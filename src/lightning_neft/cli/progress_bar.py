@@ -1,4 +1,4 @@
-"""`RunProgressBar`: the bar of a run in a terminal. It stays on one line, and messages are printed above it."""
+"""`RunProgressBar`: the progress bar of a run, on one line, with messages printed above it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing_extensions import override
 
 __all__ = ["RunProgressBar"]
 
-# Loggers whose handlers took the standard error when they were imported.
+# Loggers whose handlers keep the standard error of their import.
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "transformers")
-# Shown first: on a narrow terminal there is room for these two alone.
+# Shown first: a narrow terminal has room for these two only.
 _LOSSES = ("train/loss", "val/loss")
 # Columns of "Validation", "1200/1200", "0:00:00 • 0:00:00" and the spaces between them.
 _FIXED = 10 + 9 + 17 + 4
@@ -24,7 +24,7 @@ _LEAST_BAR, _WIDEST_BAR = 4, 40
 
 
 class _StandardError:
-    """The standard error of the moment: while a bar is up, rich's, which prints above the bar."""
+    """The current standard error: while a bar is shown, the one of rich, which prints above it."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -36,8 +36,7 @@ class _StandardError:
 class RunProgressBar(RichProgressBar):
     """Lightning's bar, with as many numbers as fit into one line, and with log messages above it.
 
-    Lightning's own bar puts the numbers one below the other where the line is full, and messages that are logged
-    meanwhile are cut off by it.
+    Lightning's own bar wraps numbers onto further lines and cuts off messages that are logged meanwhile.
 
     >>> RunProgressBar().is_enabled
     True
@@ -63,7 +62,7 @@ class RunProgressBar(RichProgressBar):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         from transformers.utils import logging as transformers_logging
 
-        # The weights are loaded; those of the files that a fit writes would be drawn into this bar.
+        # The weights are loaded; bars for the files that a fit writes would be drawn into this one.
         self._had_bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
 
@@ -102,7 +101,7 @@ class RunProgressBar(RichProgressBar):
     @override
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)  # of the run's folder, which is named above
+        metrics.pop("v_num", None)  # the number of the run folder, which is printed above
         ordered = sorted(metrics, key=lambda name: _LOSSES.index(name) if name in _LOSSES else len(_LOSSES))
         width = _width()
         if self._bar is not None:
@@ -113,16 +112,16 @@ class RunProgressBar(RichProgressBar):
             value = metrics[name]
             text = f"{value:{self.theme.metrics_format}}" if isinstance(value, float) else str(value)
             room -= len(f" {name}: {text}")
-            # The bar gives way to the losses, to nothing else.
+            # The bar shrinks for the losses only.
             if name in _LOSSES or room >= 0:
                 shown[name] = value
         return shown
 
-    # A private name of Lightning, which has no other place for the text; the tests of the screens notice its going.
+    # A private name: Lightning has no public one for the text. The screen tests notice if it disappears.
     @override
     def _get_train_description(self, current_epoch: int) -> str:
         text = super()._get_train_description(current_epoch)
-        if self.trainer.max_epochs == -1:  # Lightning takes that for a number and subtracts 1
+        if self.trainer.max_epochs == -1:  # Lightning subtracts 1 as from a count
             text = f"Epoch {current_epoch}".ljust(len(self.validation_description))
         return text
 
@@ -132,7 +131,7 @@ def _width() -> int:
 
 
 def _bar_width(width: int) -> int:
-    """Return the columns of a terminal that are left for the bar beside the two losses.
+    """Return the columns of a terminal that remain for the bar next to the two losses.
 
     Example:
         >>> [_bar_width(columns) for columns in (60, 80, 100, 200)]

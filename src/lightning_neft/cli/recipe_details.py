@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.recipes.estimates import Estimate, Run, estimate, run_of

@@ -17,8 +17,7 @@ from lightning_neft.common.files import new_file
 from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.locate import find_recipe
-from lightning_neft.recipes.recipe import Recipe, load_recipe, load_recipes
+from lightning_neft.recipes.recipe import Recipe, find_recipe, load_recipe, load_recipes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,7 +59,7 @@ def _list(parser: VerbParser, args: Sequence[str]) -> None:
     options = parser.parse(args)
     recipes = _chosen(load_recipes(), options)
     if options.json:
-        print(json.dumps([_facts(recipe) for recipe in recipes], indent=2, ensure_ascii=False))
+        print(json.dumps([_to_json(recipe) for recipe in recipes], indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 
@@ -86,7 +85,7 @@ def _matching(recipes: list[Recipe], values: Callable[[Recipe], tuple[str, ...]]
     return [one for one in recipes if any(fnmatchcase(value.lower(), pattern.lower()) for value in values(one))]
 
 
-def _facts(recipe: Recipe) -> dict[str, Any]:
+def _to_json(recipe: Recipe) -> dict[str, Any]:
     card = recipe.card
     return {
         "name": recipe.name,
@@ -135,7 +134,7 @@ def _show(parser: VerbParser, args: Sequence[str]) -> None:
 
     details = recipe_details(recipe)
     if options.json:
-        print(json.dumps({**_facts(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
+        print(json.dumps({**_to_json(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
     else:
         print_details(recipe, details)
 

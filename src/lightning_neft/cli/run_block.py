@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from lightning_neft.callback import NEFTune
 from lightning_neft.callbacks.step_checkpoint import main_checkpoint
-from lightning_neft.common.ranks import replicas
+from lightning_neft.common.trainer import replicas
 from lightning_neft.models.language_models import LanguageModel
 
 if TYPE_CHECKING:

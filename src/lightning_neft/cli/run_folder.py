@@ -1,23 +1,32 @@
-"""The folder `version_N` of a run: never shared with another run, removed if the run fails before its first step."""
+"""The folder `version_N` of a run with its config: never shared, removed if the run fails before its first step."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from argparse import Namespace as PlainNamespace
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from typing_extensions import override
 
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.cli.errors import explain
+from lightning_neft.common.secrets import MASK, is_masked, is_secret, mask_addresses
+from lightning_neft.errors import ConfigError
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "SaveConfig", "check_not_masked"]
 
 _NUMBER = re.compile(r"version_(\d+)")
+# The section with keys of third-party classes: a logger has the API key of its server.
+_OF_CLASSES = "trainer"
 
 
 class RunFolder:
@@ -109,3 +118,70 @@ class RunFolder:
         folder = Path(self._root, self._name)
         found = [_NUMBER.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
         return max((int(match[1]) for match in found if match), default=-1) + 1
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the config into the folder of a run, if it has one.
+
+    Args:
+        parser: The parser of the program.
+        config: The parsed config.
+        run_folder: The folder of the run.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, run_folder: RunFolder) -> None:
+        super().__init__(parser, _masked(config.clone(), "", False), save_to_log_dir=False)
+        self._run_folder = run_folder
+
+    @override
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not self._run_folder.is_made:
+            return
+        path = self._run_folder.path / self.config_filename
+        # A secret may have a name that does not look like one.
+        path.touch(mode=0o600)
+        self.parser.save(self.config, path, skip_none=False, multifile=False, overwrite=True)
+
+
+def check_not_masked(config: Namespace, without: Collection[str] = ()) -> None:
+    """Reject a config whose secrets were masked when it was saved.
+
+    Args:
+        config: The parsed config.
+        without: Keys that are not used, such as `trainer.logger` if no logger is built.
+
+    Raises:
+        ConfigError: If a value is masked; the message lists all of them.
+    """
+    found = [key for key, value in _values(config, "") if is_masked(value) and not key.startswith(tuple(without))]
+    if found:
+        raise ConfigError(
+            f"{', '.join(found)}: the secret was masked when the config was saved; give it again, or omit the option "
+            "and set the environment variable that its class reads"
+        )
+
+
+def _masked(value: Any, name: str, is_of_class: bool) -> Any:
+    if is_of_class and is_secret(name, value):
+        return MASK
+    if isinstance(value, (PlainNamespace, Mapping)):
+        inner: dict[str, Any] = vars(value) if isinstance(value, PlainNamespace) else dict(value)
+        for key in inner:
+            inner[key] = _masked(inner[key], str(key), is_of_class or key == _OF_CLASSES)
+        return value if isinstance(value, PlainNamespace) else inner
+    if isinstance(value, (list, tuple)):
+        return [_masked(inner, "", is_of_class) for inner in value]
+    return mask_addresses(value) if isinstance(value, str) else value
+
+
+def _values(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield each plain value with its dotted key; those of a class are below its `init_args`."""
+    if isinstance(value, (PlainNamespace, Mapping)):
+        inner = vars(value) if isinstance(value, PlainNamespace) else value
+        for name in inner:
+            yield from _values(inner[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _values(one, key)
+    else:
+        yield key, value

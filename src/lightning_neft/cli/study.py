@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
-from lightning_neft.cli.program_keys import check_early
+from lightning_neft.cli.keys import check_early
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.common.secrets import mask

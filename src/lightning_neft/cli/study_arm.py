@@ -18,8 +18,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_neft.callbacks.signals import StoppedBySignal
 from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program, newest_checkpoint
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, Failed, write_record

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
 from lightning_neft.cli.keys import keys_given
+from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.catalogue import find_entry
-from lightning_neft.data.formats.registry import choose_format
+from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.data.sources.source import open_source
-from lightning_neft.errors import ConfigError
-from lightning_neft.hub.base_config import check_base_config
+from lightning_neft.data.toy import toy_instructions
+from lightning_neft.errors import ConfigError, DataError
+from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.hub.base_models import base_models
-from lightning_neft.hub.cache import cache_folder
-from lightning_neft.hub.names import loading, resolve_base
+from lightning_neft.hub.names import cache_folder
 from lightning_neft.hub.tiny_models import tiny_model
-from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file
 
-__all__ = ["say_what_is_tiny", "with_tiny", "without_flag"]
+__all__ = ["TINY_SAMPLES", "say_what_is_tiny", "tiny_file", "tiny_records", "with_tiny", "without_flag"]
 
 _FLAG = "--tiny"
 
 # Below the positions of the tiny models, and so short that the longest samples have to be cut.
 _MAX_LENGTH = 256
 _BATCH, _HELD_OUT = 2, 2
+TINY_SAMPLES = 12
+"""Number of samples of each format."""
+# Exchanges of a sample: separate turns in the formats that have them, one text in the others.
+_SHORT, _LONG = 3, 30
 # Hardware and length of the run. Each of the two steps writes a checkpoint, so that resuming can be tried.
 _RUN: dict[str, Any] = {
     "trainer.accelerator": "cpu",
@@ -81,11 +86,11 @@ def without_flag(args: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
-    """Return a command line with the options of the smoke test, except those that it sets itself.
+    """Return a command line with the options of the 2-step smoke test, except those that it gives itself.
 
     Args:
         args: The command line without `--tiny`.
-        config: What it and its files say.
+        config: The config that it and its files give.
 
     Raises:
         ConfigError: If the format of the data is not known.
@@ -107,7 +112,7 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
 
 
 def say_what_is_tiny(name: str, before: Namespace, after: Namespace) -> None:
-    """Print to standard error that this is a smoke test, and what it omits."""
+    """Print to standard error that this is a 2-step smoke test, and what it omits."""
     for line in _lines(name, before, after):
         print(f"lightning_neft: {line}", file=sys.stderr)
 
@@ -119,8 +124,8 @@ def _lines(name: str, before: Namespace, after: Namespace) -> Iterator[str]:
     )
     if before.model.quantization is not None and after.model.quantization is None:
         yield (
-            f"model.quantization={before.model.quantization} needs a CUDA device; the smoke test trains the adapters "
-            "on unquantised weights"
+            f"model.quantization={before.model.quantization} needs a CUDA device; the 2-step smoke test trains the "
+            "adapters on unquantised weights"
         )
 
 
@@ -135,11 +140,7 @@ def _tiny_model(base: str, cache: Path) -> Path:
     for entry in base_models().values():
         if base == entry.hub_id:
             return tiny_model(entry.model_type, cache, is_tied=entry.is_tied)
-    from transformers import AutoConfig
-
-    check_base_config(base)
-    with loading("config", base):
-        config = AutoConfig.from_pretrained(resolve_base(base))
+    config = load_base_config(base)
     return tiny_model(str(config.model_type), cache, is_tied=config.get_text_config().tie_word_embeddings)
 
 
@@ -149,7 +150,7 @@ def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
     name, columns = data.format or _format(config), data.columns
     options: dict[str, Any] = {"data.split": None, "data.subset": None, "data.revision": None}
     if entry is not None:
-        # What TextData would take from the catalogue.
+        # TextData would take these from the catalogue.
         columns = columns or dict(entry.columns)
         cut = entry.cut_conversations if data.cut_conversations is None else data.cut_conversations
         options |= {"data.template": data.template or entry.template, "data.cut_conversations": cut}
@@ -158,7 +159,7 @@ def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
 
 
 def _format(config: Namespace) -> str:
-    """Return the format of data for which none is named."""
+    """Return the format of data for which the config names none."""
     source = config.data.source
     if (entry := find_entry(source)) is not None:
         return entry.format
@@ -169,6 +170,52 @@ def _format(config: Namespace) -> str:
         )
     records = open_source(source, split=config.data.split)
     return choose_format(records.head, None, config.data.columns, source=source).name
+
+
+def tiny_records(format: str, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return a few toy samples as records of a data format.
+
+    Most are short; the last two are longer than the rows of any 2-step smoke test, so they are truncated.
+
+    Args:
+        format: Name of the format, as for `format_named`.
+        columns: Names of columns that differ from the format's, such as `{"output": "answer"}`.
+
+    Raises:
+        ConfigError: If there is no such format, or it writes no records.
+
+    Example:
+        >>> tiny_records("alpaca", {"output": "answer"})[0]
+        {'instruction': 'Find the odd word.', 'input': 'train, hammer, axe', 'answer': 'train'}
+    """
+    write = format_named(format).record_of
+    toy = iter(toy_instructions("train"))
+    records = []
+    for number in range(TINY_SAMPLES):
+        count = _LONG if number >= TINY_SAMPLES - 2 else 1 + number % _SHORT
+        drawn = [next(toy) for _ in range(count)]
+        exchanges = [(f"{one['instruction']}\n{one['input']}".rstrip(), one["output"]) for one in drawn]
+        record = write(exchanges, number)
+        records.append({(columns or {}).get(name, name): value for name, value in record.items()})
+    return records
+
+
+def tiny_file(format: str, columns: Mapping[str, str] | None, cache: Path) -> Path:
+    """Return a JSON file of `tiny_records` in a cache; the first call writes it.
+
+    Raises:
+        DataError: If the cache cannot be written to.
+    """
+    text = json.dumps(tiny_records(format, columns), indent=1)
+    path = cache / f"{format}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    try:
+        if not path.is_file():
+            write_text(path, text)
+    except OSError as error:
+        raise DataError(
+            f"tiny data cannot be written to {cache}: {error.strerror or error}; give another folder (data.cache_dir)"
+        ) from error
+    return path
 
 
 def _written(value: Any) -> str:

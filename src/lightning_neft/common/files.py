@@ -1,7 +1,7 @@
-"""Write files and folders so that nobody ever sees half of one, and nothing that was there is lost on the way.
+"""Write files and folders atomically: no reader sees a partial one, and nothing is lost before the new one is complete.
 
-What is being written has a random name beside its place, and its writer holds a lock on it. So several writers, also in
-containers that share a folder, never meet, and what a killed one left behind is known by its lock, which is free.
+Each is written under a random name next to its destination, and its writer holds a lock on it. Concurrent writers, also
+in containers that share a folder, do not interfere; leftovers of a killed writer are recognised by their free lock.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ __all__ = [
 
 _FILE, _NEW, _OLD = "tmp", "new", "old"
 _RANDOM_BYTES = 8
-# A name may have 255 bytes, of which the temporary one needs some for itself.
+# A name may have 255 bytes; the temporary one adds some.
 _LONGEST_NAME = 200
-# Where a file system has no locks nothing counts as left behind.
+# On a file system without locks nothing counts as a leftover.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write a file in UTF-8, whole or not at all; see `replacing_file`.
+    r"""Write a text file in UTF-8 atomically; see `replacing_file`.
 
-    Half of a surrogate pair, which is no character, is written as its escape, `\ud800`: in JSON it is read as it was.
+    Half of a surrogate pair is not a character; it is written as its escape, `\ud800`, which JSON reads back.
     """
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; see `replacing_file`."""
+    """Write a file atomically; see `replacing_file`."""
     with replacing_file(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """Give a file to write to, which takes the place of `path` at the end of the block, unless it ends with an error.
+    """Open a temporary file that replaces `path` at the end of the block, unless the block raises.
 
-    The permissions of a file that is there are kept; those of a new one follow the umask. A symbolic link of this name
-    is replaced, what it leads to stays as it is.
+    An existing file passes on its permissions; those of a new file follow the umask. A symbolic link of this name is
+    replaced, and its target does not change.
 
     Args:
-        path: The file; its folder is made if it is not there.
+        path: The file; its folder is created if needed.
         durable: Whether to wait until the content is on the disk.
 
     Raises:
-        OSError: It cannot be written, or something is there that is no regular file, such as a device.
+        OSError: It cannot be written, or `path` is not a regular file, but a device, for example.
     """
     before = _mode_of_regular(path)
     with _temporary_file(path) as (file, temporary):
@@ -81,10 +81,10 @@ def replacing_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to, which is at `path` at the end of the block, unless it ends with an error.
+    """Open a temporary file that is moved to `path` at the end of the block, unless the block raises.
 
     Raises:
-        FileExistsError: Something of this name is there, at the start or at the end.
+        FileExistsError: `path` exists, at the start or at the end.
         OSError: It cannot be written.
     """
     if os.path.lexists(path):
@@ -92,15 +92,15 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     with _temporary_file(path) as (file, temporary):
         yield file
         file.flush()
-        # Unlike a move this fails where a file is.
+        # Unlike a move, this fails if the file exists.
         os.link(temporary, path)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill and move there; what of it is still here at the end is removed.
+    """Create an empty folder next to `path`, to be filled and moved there; at the end it is removed if still here.
 
-    The parent is made if it is not there.
+    The parent is created if needed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(path)
@@ -108,7 +108,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary = _temporary_name(path, _NEW)
         temporary.mkdir()
         lock = _open_folder(temporary)
-        # Another writer may have taken it for one that was left behind, before it was locked.
+        # Before it was locked, another writer may have removed it as a leftover.
         if lock is not None and _is_locked_now(lock) and _is_there(temporary, lock):
             break
         if lock is not None:
@@ -124,11 +124,11 @@ def check_replaceable(folder: Path, marker: str) -> None:
     """Check that a folder may be replaced as a whole.
 
     Args:
-        folder: The folder, which need not be there.
-        marker: Name of a JSON file in each folder that this package writes; its `files` are the names of all in it.
+        folder: The folder, which need not exist.
+        marker: Name of a JSON file in each folder that this package writes; its key `files` lists all names in it.
 
     Raises:
-        ConfigError: There is something else of that name, or a folder that holds files which the marker does not list.
+        ConfigError: It is not a folder, or holds files that the marker does not list.
     """
     try:
         lock = _lock_folder(folder.resolve())
@@ -136,7 +136,7 @@ def check_replaceable(folder: Path, marker: str) -> None:
         raise ConfigError(f"{folder} is not a folder, and is not replaced; give another folder") from None
     if lock is None:
         return
-    # Of the open folder: another writer may move it in the meantime.
+    # List the open folder: another writer may move it meanwhile.
     names = os.listdir(lock)  # noqa: PTH208
     os.close(lock)
     if names and marker not in names:
@@ -152,7 +152,7 @@ def check_replaceable(folder: Path, marker: str) -> None:
 
 
 def _listed(marker: Path, names: Sequence[str]) -> set[str]:
-    """Return the names that a marker lists; all of them if it lists none, or is gone by now."""
+    """Return the names that a marker lists; all names if it lists none or is gone."""
     try:
         listed = json.loads(marker.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -162,10 +162,10 @@ def _listed(marker: Path, names: Sequence[str]) -> set[str]:
 
 @contextmanager
 def replaced(folder: Path, marker: str) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `folder` at the end of the block, unless it ends with an error.
+    """Create an empty folder that replaces `folder` at the end of the block, unless the block raises.
 
-    At every moment one of the two is there whole: under its name, or, after a kill between the two moves, under a
-    temporary one, from which the next writer brings it back. A symbolic link is followed.
+    At any time one of the two exists completely: under its name, or, after a kill between the two moves, under a
+    temporary name, from which the next writer restores it. A symbolic link is followed.
 
     Args:
         folder: The folder.
@@ -184,7 +184,7 @@ def replaced(folder: Path, marker: str) -> Iterator[Path]:
 
 
 def _swap(folder: Path, temporary: Path) -> None:
-    """Move a folder to its place; what was there has the temporary name afterwards."""
+    """Move a folder to its place; the former folder has the temporary name afterwards."""
     former = temporary.with_suffix(f".{_OLD}")
     is_there = False
     while not is_there:
@@ -196,7 +196,7 @@ def _swap(folder: Path, temporary: Path) -> None:
                 folder.rename(former)
             is_there = _moved(temporary, folder)
         except BaseException:
-            # Also Ctrl-C between the two moves: the new one is whole, and the user has asked for it.
+            # Also Ctrl-C between the two moves: the new folder is complete.
             if temporary.exists() and not folder.exists():
                 try:
                     temporary.rename(folder)
@@ -215,7 +215,7 @@ def _swap(folder: Path, temporary: Path) -> None:
 
 
 def _moved(temporary: Path, folder: Path) -> bool:
-    """Move a folder; return False if another writer has put one there first."""
+    """Move a folder; return False if another writer was faster."""
     try:
         temporary.rename(folder)
     except OSError as error:
@@ -247,7 +247,7 @@ def _mode_of_regular(path: Path) -> int | None:
     """Return the permissions of the file of this name; None if there is none, or a symbolic link.
 
     Raises:
-        FileExistsError: There is something that a file may not replace.
+        FileExistsError: It is not a regular file, which a file may not replace.
     """
     try:
         mode = path.lstat().st_mode
@@ -263,15 +263,15 @@ def _mode_of_regular(path: Path) -> int | None:
 
 @contextmanager
 def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Give a new file beside a path, open and locked, and its name; it is removed at the end if it is still there."""
+    """Yield a new file next to a path, open and locked, and its name; it is removed at the end if it was not moved."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(path)
     while True:
         temporary = _temporary_name(path, _FILE)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        # 0o666: what the umask takes away is for the user to say.
+        # The umask of the user reduces 0o666.
         number = os.open(temporary, flags, 0o666)
-        # Another writer may have taken it for one that was left behind, before it was locked.
+        # Before it was locked, another writer may have removed it as a leftover.
         if _is_locked_now(number) and _is_there(temporary, number):
             break
         os.close(number)
@@ -318,9 +318,9 @@ def _without_locks() -> Iterator[None]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what killed writers of a path have left beside it; a folder that they had moved away is moved back."""
+    """Remove the leftovers of killed writers next to a path; a folder that they had moved away is restored."""
     pattern = re.compile(rf"\.{re.escape(_short(path.name))}\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.({_FILE}|{_NEW}|{_OLD})")
-    # A folder that cannot be listed, or from which another process clears the same.
+    # The folder cannot be listed, or another process clears the same.
     with suppress(OSError):
         for left in list(path.parent.iterdir()):
             if found := pattern.fullmatch(left.name):
@@ -331,7 +331,7 @@ def _clear(path: Path) -> None:
 def _clear_one(left: Path, ending: str, path: Path) -> None:
     number = os.open(left, (os.O_RDWR if ending == _FILE else os.O_DIRECTORY) | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        # Not _is_locked_now: where there are no locks, it may be in use.
+        # Not _is_locked_now: without locks, it may be in use.
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if ending == _FILE:
             left.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_neft.doctor.report import Advice, BatchFacts, DoctorReport, EmbeddingFacts, ModelFacts
+from lightning_neft.doctor.report import Advice, BatchReport, DoctorReport, EmbeddingReport, ModelReport
 
 __all__ = ["advise"]
 
@@ -18,60 +18,60 @@ _AGAINST_ROUNDING = "keep the embedding in float32 (trainer.precision: bf16-mixe
 
 def advise(report: DoctorReport) -> list[Advice]:
     """Return the warnings of a report, most important first."""
-    found = [advice for embedding in report.embeddings for advice in _of_embedding(embedding, report)]
+    on_embeddings = [advice for embedding in report.embeddings for advice in _of_embedding(embedding, report)]
     return list(
         dict.fromkeys(
-            [*found, *_of_long(report), *_of_noise(report), *_of_batch(report.batch), *_of_modes(report.model)]
+            [*on_embeddings, *_of_long(report), *_of_noise(report), *_of_batch(report.batch), *_of_mode(report.model)]
         )
     )
 
 
-def _of_embedding(found: EmbeddingFacts, report: DoctorReport) -> Iterator[Advice]:
-    if found.noise_to_signal is None or found.unchanged is None:
+def _of_embedding(embedding: EmbeddingReport, report: DoctorReport) -> Iterator[Advice]:
+    if embedding.noise_to_signal is None or embedding.unchanged is None:
         return
-    if found.unchanged > _UNCHANGED_LIMIT:
+    if embedding.unchanged > _UNCHANGED_LIMIT:
         yield Advice(
-            f"rounding to {found.dtype} leaves {found.unchanged:.0%} of the elements of {found.name} unchanged: most "
-            "of the noise is lost",
+            f"rounding to {embedding.dtype} leaves {embedding.unchanged:.0%} of the elements of {embedding.name} "
+            "unchanged: most of the noise is lost",
             _AGAINST_ROUNDING,
         )
-    at_block, ratio = found.block_noise_to_signal, found.noise_to_signal
+    at_block, ratio = embedding.block_noise_to_signal, embedding.noise_to_signal
     # Random weights are not of the size of trained ones.
     is_trained = report.model.weights == "checkpoint"
     strongest = ratio if at_block is None else at_block
     if is_trained and strongest >= 1:
-        where = found.name if at_block is None else found.block
+        where = embedding.name if at_block is None else embedding.block
         yield Advice(
             f"at {where} the noise is {strongest:.2f} times as strong as the signal, which it mostly hides",
             "lower neftune.alpha, to which the ratio is proportional; on longer samples the ratio is lower too",
         )
     is_relative = report.noise is not None and report.noise.get("scale") == "relative"
-    if found.multiplier is not None and not is_relative and not 1 / _FACTOR < found.multiplier < _FACTOR:
+    if embedding.multiplier is not None and not is_relative and not 1 / _FACTOR < embedding.multiplier < _FACTOR:
         much = (
-            f"{found.multiplier:.3g} times weaker"
-            if found.multiplier > 1
-            else f"{1 / found.multiplier:.3g} times stronger"
+            f"{embedding.multiplier:.3g} times weaker"
+            if embedding.multiplier > 1
+            else f"{1 / embedding.multiplier:.3g} times stronger"
         )
         yield Advice(
-            f"{found.name} multiplies its rows by {found.multiplier:.3g} before the noise is added: relative to the "
-            f"signal, the same alpha is {much} than on a model without a multiplier",
+            f"{embedding.name} multiplies its rows by {embedding.multiplier:.3g} before the noise is added: relative "
+            f"to the signal, the same alpha is {much} than on a model without a multiplier",
             "choose alpha by noise-to-signal, or set neftune.scale: relative, with neftune.reference_norm the token "
             "norm of the model that alpha was chosen for",
         )
     if is_trained and at_block and math.isfinite(ratio) and not 1 / _FACTOR < at_block / ratio < _FACTOR:
         yield Advice(
-            f"between {found.name} and {found.block} noise-to-signal changes from {ratio:.3g} to {at_block:.3g}: "
-            "positions are added to the tokens there, or a norm rescales them",
+            f"between {embedding.name} and {embedding.block} noise-to-signal changes from {ratio:.3g} to "
+            f"{at_block:.3g}: positions are added to the tokens there, or a norm rescales them",
             "compare models by the ratio at the first block, not by alpha",
         )
 
 
 def _of_long(report: DoctorReport) -> Iterator[Advice]:
-    for short, found in zip(report.embeddings, report.long, strict=False):
-        if found.unchanged > _UNCHANGED_LIMIT >= (short.unchanged or 0):
+    for short, long in zip(report.embeddings, report.long, strict=False):
+        if long.unchanged > _UNCHANGED_LIMIT >= (short.unchanged or 0):
             yield Advice(
-                f"on samples of {found.length} tokens, rounding to {short.dtype} leaves {found.unchanged:.0%} of the "
-                f"elements of {found.name} unchanged: most of the noise is lost",
+                f"on samples of {long.length} tokens, rounding to {short.dtype} leaves {long.unchanged:.0%} of the "
+                f"elements of {long.name} unchanged: most of the noise is lost",
                 _AGAINST_ROUNDING,
             )
 
@@ -93,7 +93,7 @@ def _of_noise(report: DoctorReport) -> Iterator[Advice]:
         )
 
 
-def _of_batch(batch: BatchFacts) -> Iterator[Advice]:
+def _of_batch(batch: BatchReport) -> Iterator[Advice]:
     if not batch.is_of_user:
         return
     if batch.labels is None:
@@ -113,7 +113,7 @@ def _of_batch(batch: BatchFacts) -> Iterator[Advice]:
         )
 
 
-def _of_modes(model: ModelFacts) -> Iterator[Advice]:
+def _of_mode(model: ModelReport) -> Iterator[Advice]:
     if not model.has_dropout:
         return
     off = "the noise does not depend on the mode, but the dropout in the model's config stays off"

@@ -1,4 +1,4 @@
-"""The batch to measure with: a sample batch where only a model is given, and facts about any batch."""
+"""The batch to measure with: a sample batch where only a model is given, and the report on any batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_neft.data.toy import toy_instructions
-from lightning_neft.doctor.report import BatchFacts
+from lightning_neft.doctor.report import BatchReport
 from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.noise.embedding import EmbeddingTarget
 from lightning_neft.noise.lengths import find_token_rows
@@ -18,7 +18,7 @@ from lightning_neft.noise.lengths import find_token_rows
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["batch_facts", "first_rows", "load_tokenizer_if_any", "sample_batch"]
+__all__ = ["describe_batch", "first_rows", "load_tokenizer_if_any", "sample_batch"]
 
 _ROWS = 8
 _TEXT = "horse, brush, cherry"
@@ -111,13 +111,13 @@ def _random_ids(config: PretrainedConfig) -> list[_Sample]:
 
 def _special_ids(values: Mapping[Any, Any]) -> set[int]:
     """Return the ids of special tokens, such as image placeholders, in a config and those nested in it."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= _special_ids(value)
+            ids |= _special_ids(value)
         elif str(key).endswith(("_token_id", "_token_index")):
-            found |= {number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)}
-    return found
+            ids |= {number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)}
+    return ids
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int, multiple: int = 1) -> Tensor:
@@ -147,7 +147,7 @@ def first_rows(batch: Mapping[str, Any], width: int) -> tuple[dict[str, Any], in
     return cut, kept
 
 
-def batch_facts(
+def describe_batch(
     batch: Mapping[str, Any],
     targets: Sequence[EmbeddingTarget],
     *,
@@ -156,8 +156,8 @@ def batch_facts(
     is_of_user: bool,
     batch_to_mask: Any = None,
     longest: int | None = None,
-) -> BatchFacts:
-    """Return the facts about a batch.
+) -> BatchReport:
+    """Return the report on a batch.
 
     Args:
         batch: A batch of the data loader.
@@ -191,7 +191,7 @@ def batch_facts(
         has_label = (labels != _IGNORED).reshape(-1, labels.shape[-1])
         kind, labelled, without = "tokens", int(has_label.sum()), int((~has_label.any(-1)).sum())
     own = next(iter(lengths.values()), [ids.shape[-1]] * (len(ids) if ids.dim() == 2 else 1))
-    return BatchFacts(
+    return BatchReport(
         source=source,
         is_of_user=is_of_user,
         rows=len(ids) if ids.dim() == 2 else 1,

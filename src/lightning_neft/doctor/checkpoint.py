@@ -64,10 +64,10 @@ class Checkpoint:
         # The last level (`weight`) is common to nearly all names.
         if most < 2:
             return None
-        found = [key for key, count in levels.items() if count == most]
-        if len(found) > 1:
-            raise ModelError(f"{self.base}: {names[0]} could be any of {', '.join(found[:5])}; use --random-init")
-        return found[0]
+        nearest = [key for key, count in levels.items() if count == most]
+        if len(nearest) > 1:
+            raise ModelError(f"{self.base}: {names[0]} could be any of {', '.join(nearest[:5])}; use --random-init")
+        return nearest[0]
 
     def read(self, name: str, shape: torch.Size, rows: Tensor | None = None) -> Tensor:
         """Read a tensor, or some rows of it.
@@ -83,10 +83,10 @@ class Checkpoint:
         path = self._fetch(self._files[name])
         with _opened(path) as file:
             part = file.get_slice(name)
-            found = tuple(part.get_shape())
-            if found != tuple(shape):
+            stored = tuple(part.get_shape())
+            if stored != tuple(shape):
                 raise ModelError(
-                    f"{path}: {name} has shape {found}, but the config gives {tuple(shape)}; use files of one model"
+                    f"{path}: {name} has shape {stored}, but the config gives {tuple(shape)}; use files of one model"
                 )
             if rows is None:
                 return file.get_tensor(name).clone()  # type: ignore[no-any-return]
@@ -106,12 +106,12 @@ class Checkpoint:
         index = self._fetch_if_there(_INDEX)
         if index is not None:
             try:
-                found: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                file_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             except (ValueError, KeyError) as error:
                 raise ModelError(
                     f"{index} is not a checkpoint index: {error!r}; copy it again, or use --random-init"
                 ) from error
-            return found
+            return file_of
         single = self._fetch_if_there(_SINGLE)
         if single is not None:
             with _opened(single) as file:

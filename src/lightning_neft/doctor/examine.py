@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_neft.doctor.advice import advise
-from lightning_neft.doctor.batch import batch_facts, first_rows
+from lightning_neft.doctor.batch import describe_batch, first_rows
 from lightning_neft.doctor.forward import PassToFirstBlock
-from lightning_neft.doctor.report import DoctorReport, EmbeddingFacts, LongFacts
+from lightning_neft.doctor.report import DoctorReport, EmbeddingReport, LengthReport
 from lightning_neft.doctor.subject import Subject
 from lightning_neft.errors import ModelError, NEFTError
 from lightning_neft.noise.embedding import EmbeddingTarget, find_embeddings
@@ -55,21 +55,21 @@ def examine(
     Raises:
         ModelError: The model cannot be run up to its first block.
 
-    >>> from lightning_neft.doctor.skeleton import load_config
     >>> from lightning_neft.doctor.subject import open_subject
-    >>> subject = open_subject(load_config("tiny"), "tiny", random_init=True)
+    >>> from lightning_neft.hub.base_config import load_base_config
+    >>> subject = open_subject(load_base_config("tiny"), "tiny", random_init=True)
     >>> batch = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 6, 7]])}
     >>> report = examine(subject, batch, EmbeddingNoise(alpha=5), options={"alpha": 5.0})
-    >>> report.lands, [found.name for found in report.embeddings], report.warnings
+    >>> report.lands, [embedding.name for embedding in report.embeddings], report.warnings
     (True, ['model.embed_tokens'], [])
     """
     try:
         targets, reason = find_embeddings(subject.root, noise.target), off
     except NEFTError as error:
         targets, reason = [], str(error)
-    facts = [_facts(subject, target, noise) for target in targets]
-    kept, rows = first_rows(batch, max([table[1] for found in facts if (table := found.table)], default=1024))
-    found = batch_facts(
+    embeddings = [_unmeasured(subject, target, noise) for target in targets]
+    kept, rows = first_rows(batch, max([table[1] for one in embeddings if (table := one.table)], default=1024))
+    on_batch = describe_batch(
         batch,
         targets,
         source=source,
@@ -79,14 +79,14 @@ def examine(
         longest=longest,
     )
     if reason is None:
-        reason, facts = _measured(subject, kept, noise, targets, facts)
+        reason, embeddings = _measured(subject, kept, noise, targets, embeddings)
     if long is not None and reason is None:
         stretched = copy.copy(noise)
         stretched.length = long
-        on_long = _on_long(_measured(subject, kept, stretched, targets, facts)[1], long)
+        on_long = _on_long(_measured(subject, kept, stretched, targets, embeddings)[1], long)
     else:
         on_long = []
-    more = [] if rows == found.rows else [f"measured on the first {rows} of the {found.rows} rows of the batch"]
+    more = [] if rows == on_batch.rows else [f"measured on the first {rows} of the {on_batch.rows} rows of the batch"]
     if subject.weights is not None and subject.weights.missing:
         more.append(f"not in the checkpoint, therefore initialised: {', '.join(subject.weights.missing)}")
     if subject.weights is not None and subject.weights.beyond:
@@ -96,10 +96,10 @@ def examine(
         )
     report = DoctorReport(
         reason=reason,
-        model=subject.facts_after(),
+        model=subject.report_after(),
         noise=options,
-        batch=found,
-        embeddings=facts,
+        batch=on_batch,
+        embeddings=embeddings,
         long=on_long,
         notes=[*notes, *more],
     )
@@ -111,40 +111,40 @@ def _measured(
     batch: Mapping[str, Any],
     noise: EmbeddingNoise,
     targets: Sequence[EmbeddingTarget],
-    facts: list[EmbeddingFacts],
-) -> tuple[str | None, list[EmbeddingFacts]]:
-    """Return why no noise is applied, or None, and the facts with the numbers."""
+    embeddings: list[EmbeddingReport],
+) -> tuple[str | None, list[EmbeddingReport]]:
+    """Return why no noise is applied, or None, and the embeddings with their numbers."""
     forward = PassToFirstBlock(subject.model, batch, targets, subject.weights)
     try:
         strengths = probe(subject.root, batch, noise=noise, forward=forward)
     except ModelError:
         raise
     except NEFTError as error:
-        return str(error), facts
+        return str(error), embeddings
     except IndexError as error:
-        return f"the forward pass fails: a token or position id is beyond its table ({error})", facts
+        return f"the forward pass fails: a token or position id is beyond its table ({error})", embeddings
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelError(
             f"{type(subject.model).__name__} cannot be run up to its first block: {type(error).__name__}: "
             f"{' '.join(str(error).split())}; measure it with lightning_neft.noise.probe on the loaded model"
         ) from error
-    facts = [
-        _with_strength(found, strength, _multiplier(subject, target, batch))
-        for found, strength, target in zip(facts, strengths, targets, strict=True)
+    embeddings = [
+        _with_strength(one, strength, _multiplier(subject, target, batch))
+        for one, strength, target in zip(embeddings, strengths, targets, strict=True)
     ]
     for strength in strengths:
         if strength.unchanged == 1:
-            return f"rounding to {_name(strength.dtype)} removes all noise on {strength.embedding}", facts
+            return f"rounding to {_name(strength.dtype)} removes all noise on {strength.embedding}", embeddings
         if not strength.noise_rms > 0:
             return (
                 f"{strength.embedding} has no token that gets noise: check attention_mask, and labels with "
                 f"scope={noise.scope!r}",
-                facts,
+                embeddings,
             )
-    return None, facts
+    return None, embeddings
 
 
-def _facts(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> EmbeddingFacts:
+def _unmeasured(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> EmbeddingReport:
     weight = getattr(target.module, "weight", None)
     if noise.target is not None:
         found_by = "neftune.target"
@@ -154,7 +154,7 @@ def _facts(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> 
         found_by = f"get_input_embeddings() of {type(subject.model).__name__}"
     else:
         found_by = "the only embedding that is not a table of positions or types"
-    return EmbeddingFacts(
+    return EmbeddingReport(
         name=target.name,
         kind=type(target.module).__name__,
         table=tuple(weight.shape) if isinstance(weight, Tensor) and weight.dim() == 2 else None,
@@ -162,9 +162,9 @@ def _facts(subject: Subject, target: EmbeddingTarget, noise: EmbeddingNoise) -> 
     )
 
 
-def _with_strength(found: EmbeddingFacts, strength: NoiseStrength, multiplier: float | None) -> EmbeddingFacts:
+def _with_strength(embedding: EmbeddingReport, strength: NoiseStrength, multiplier: float | None) -> EmbeddingReport:
     return replace(
-        found,
+        embedding,
         width=strength.width,
         dtype=_name(strength.dtype),
         noise_rms=strength.noise_rms,
@@ -178,11 +178,11 @@ def _with_strength(found: EmbeddingFacts, strength: NoiseStrength, multiplier: f
     )
 
 
-def _on_long(facts: Sequence[EmbeddingFacts], length: int) -> list[LongFacts]:
+def _on_long(embeddings: Sequence[EmbeddingReport], length: int) -> list[LengthReport]:
     return [
-        LongFacts(found.name, length, found.noise_to_signal, found.block_noise_to_signal, found.unchanged)
-        for found in facts
-        if found.noise_to_signal is not None and found.unchanged is not None
+        LengthReport(one.name, length, one.noise_to_signal, one.block_noise_to_signal, one.unchanged)
+        for one in embeddings
+        if one.noise_to_signal is not None and one.unchanged is not None
     ]
 
 

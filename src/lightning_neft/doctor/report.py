@@ -1,4 +1,4 @@
-"""The report: facts about model, batch, noise and embeddings, and warnings; as objects and as JSON."""
+"""The report of the doctor on model, batch, noise and embeddings, with warnings; as objects and as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Advice", "BatchFacts", "DoctorReport", "EmbeddingFacts", "LongFacts", "ModelFacts"]
+__all__ = ["Advice", "BatchReport", "DoctorReport", "EmbeddingReport", "LengthReport", "ModelReport"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelReport:
     """The examined model.
 
     Attributes:
@@ -51,7 +51,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class BatchFacts:
+class BatchReport:
     """The batch of the measurement.
 
     Attributes:
@@ -80,7 +80,7 @@ class BatchFacts:
 
 
 @dataclass(frozen=True)
-class EmbeddingFacts:
+class EmbeddingReport:
     """One target embedding; numbers are None if they could not be measured.
 
     Attributes:
@@ -117,15 +117,15 @@ class EmbeddingFacts:
 
 
 @dataclass(frozen=True)
-class LongFacts:
+class LengthReport:
     """The strength on one embedding if each sequence of the batch had this length.
 
     Attributes:
         name: Dotted name of the embedding.
         length: The length in tokens.
-        noise_to_signal: As in `EmbeddingFacts`.
-        block_noise_to_signal: As in `EmbeddingFacts`.
-        unchanged: As in `EmbeddingFacts`.
+        noise_to_signal: As in `EmbeddingReport`.
+        block_noise_to_signal: As in `EmbeddingReport`.
+        unchanged: As in `EmbeddingReport`.
     """
 
     name: str
@@ -151,11 +151,11 @@ class DoctorReport:
     """
 
     reason: str | None
-    model: ModelFacts
+    model: ModelReport
     noise: Mapping[str, Any] | None
-    batch: BatchFacts
-    embeddings: list[EmbeddingFacts]
-    long: list[LongFacts] = field(default_factory=list)
+    batch: BatchReport
+    embeddings: list[EmbeddingReport]
+    long: list[LengthReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[Advice] = field(default_factory=list)
 

@@ -1,8 +1,9 @@
-"""The model to examine: a small one is loaded whole, a large one is a skeleton with the few weights it needs."""
+"""The model to examine: a small one is loaded whole, of a large one only the few weights that are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,18 +11,22 @@ import torch
 from torch import nn
 
 from lightning_neft.doctor.checkpoint import Checkpoint
-from lightning_neft.doctor.report import ModelFacts
-from lightning_neft.doctor.skeleton import build_skeleton, default_dtype, find_base, has_dropout
+from lightning_neft.doctor.report import ModelReport
 from lightning_neft.doctor.weights import LazyWeights
+from lightning_neft.errors import ModelError
+from lightning_neft.hub.base_config import find_base
 from lightning_neft.hub.names import loading
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["Subject", "open_subject"]
+__all__ = ["Subject", "build_skeleton", "default_dtype", "has_dropout", "model_class", "open_subject"]
 
 # 1.2 GB in float32, loaded in one or two seconds.
 _SMALL = 300_000_000
+_DROPOUT = ("dropout", "pdrop")
+# Entries about heads that most models with such an entry do not have.
+_OF_HEADS = ("summary", "classifier")
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,17 @@ class Subject:
         root: The module to search for the embedding.
         model: The model of transformers inside it, which is run.
         weights: Source of its weights; None if it is loaded whole.
-        facts: Facts known before the forward pass.
+        report: What is known of it before the forward pass.
     """
 
     root: nn.Module
     model: Any
     weights: LazyWeights | None
-    facts: ModelFacts
+    report: ModelReport
 
-    def facts_after(self) -> ModelFacts:
-        """Return the facts after the forward pass, which reads weights."""
-        return self.facts if self.weights is None else replace(self.facts, parameters_read=self.weights.elements)
+    def report_after(self) -> ModelReport:
+        """Return its report after the forward pass, which reads weights."""
+        return self.report if self.weights is None else replace(self.report, parameters_read=self.weights.elements)
 
 
 def open_subject(
@@ -78,7 +83,7 @@ def open_subject(
         dtype = _dtype_of(config, checkpoint)
     skeleton = build_skeleton(config, base, dtype, trust_remote_code)
     parameters = skeleton.num_parameters()
-    facts = ModelFacts(
+    report = ModelReport(
         base=base,
         architecture=type(skeleton).__name__,
         parameters=parameters,
@@ -92,17 +97,17 @@ def open_subject(
     # Quantisation does not change the weights before the first block.
     is_quantised = is_quantised or getattr(config, "quantization_config", None) is not None
     if checkpoint is not None and parameters <= _SMALL and not is_quantised:
-        facts = replace(facts, parameters_read=parameters)
+        report = replace(report, parameters_read=parameters)
         if load is None:
             model = _load_whole(type(skeleton), path, base, dtype, trust_remote_code)
-            return Subject(model, model, None, replace(facts, mode_after_loading=_mode(model)))
+            return Subject(model, model, None, replace(report, mode_after_loading=_mode(model)))
         with default_dtype(dtype):
             root = load()
         model = _inner_model(root)
-        return Subject(root, model, None, replace(facts, mode_in_fit=_mode(model)))
+        return Subject(root, model, None, replace(report, mode_in_fit=_mode(model)))
     # The LightningModules of the program hold their model as `model`; this gives the names of a fit.
     root = skeleton if load is None else nn.ModuleDict({"model": skeleton})
-    return Subject(root, skeleton, LazyWeights(skeleton, checkpoint, may_grow=load is not None), facts)
+    return Subject(root, skeleton, LazyWeights(skeleton, checkpoint, may_grow=load is not None), report)
 
 
 def _mode(model: nn.Module) -> Literal["train", "eval"]:
@@ -127,3 +132,86 @@ def _dtype_of(config: PretrainedConfig, checkpoint: Checkpoint | None) -> torch.
 def _inner_model(root: nn.Module) -> nn.Module:
     """Return the outermost model of transformers or peft in a module."""
     return next((module for module in root.modules() if hasattr(module, "get_input_embeddings")), root)
+
+
+def model_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
+    """Return the class that the config names, or None if transformers has no such class."""
+    import transformers
+
+    for name in config.architectures or ():
+        known = getattr(transformers, name, None)
+        if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
+            return known
+    return None
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set the default dtype of torch for the duration of the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def build_skeleton(
+    config: PretrainedConfig, base: str, dtype: torch.dtype, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Build the model of a config on the meta device: all modules, no weights.
+
+    Args:
+        config: Config of the model.
+        base: The name from the user, for messages.
+        dtype: Dtype of its weights.
+        trust_remote_code: Whether to run code that is part of the model.
+
+    Raises:
+        ModelError: It cannot be built, or does not read tokens.
+
+    >>> from lightning_neft.hub.base_config import load_base_config
+    >>> build_skeleton(load_base_config("tiny"), "tiny", torch.float32).num_parameters()
+    984192
+    """
+    import transformers
+
+    with loading("architecture", base), default_dtype(dtype), torch.device("meta"):
+        known = model_class(config)
+        if known is not None:
+            model: Any = known(config)
+        else:
+            auto = getattr(transformers, _auto_class(config))
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
+    if model.main_input_name != "input_ids":
+        raise ModelError(
+            f"{type(model).__name__} reads {model.main_input_name}, but doctor only has samples of tokens; measure it "
+            "with lightning_neft.noise.probe and a batch of your own"
+        )
+    model.eval()
+    return model
+
+
+def _auto_class(config: PretrainedConfig) -> str:
+    """Return the name of the automatic class for a config that names no class of transformers."""
+    mapped = getattr(config, "auto_map", None) or {}
+    own: list[str] = [name for name in mapped if name.startswith("AutoModel")]
+    # Prefer a class with a head: it is what is trained.
+    heads = [name for name in own if name != "AutoModel"]
+    if own:
+        return (heads or own)[0]
+    return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
+
+
+def has_dropout(config: PretrainedConfig) -> bool:
+    """Return whether a config, or one nested in it, enables dropout."""
+    return _any_dropout(config.to_dict())
+
+
+def _any_dropout(values: dict[Any, Any]) -> bool:
+    for key, value in values.items():
+        name = str(key)
+        is_dropout = any(part in name for part in _DROPOUT) and not name.startswith(_OF_HEADS)
+        if _any_dropout(value) if isinstance(value, dict) else is_dropout and isinstance(value, float) and value > 0:
+            return True
+    return False

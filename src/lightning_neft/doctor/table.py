@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_neft.common.escaping import escaped
-from lightning_neft.doctor.report import BatchFacts, DoctorReport, EmbeddingFacts, LongFacts, ModelFacts
+from lightning_neft.doctor.report import BatchReport, DoctorReport, EmbeddingReport, LengthReport, ModelReport
 
 __all__ = ["print_report"]
 
@@ -20,18 +20,18 @@ def print_report(report: DoctorReport, console: Console | None = None) -> None:
     """Print a report to the standard output."""
     console = console or Console()
     if report.lands:
-        names = ", ".join(found.name for found in report.embeddings)
+        names = ", ".join(embedding.name for embedding in report.embeddings)
         console.print(Text(f"Noise is applied to {names}.", style="bold green"))
     else:
         console.print(Text(f"No noise is applied: {report.reason}", style="bold red"))
-    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, text in _facts(report):
+    summary = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    summary.add_column(style="bold", no_wrap=True)
+    summary.add_column(overflow="fold")
+    for name, text in _summary(report):
         # Names of modules and tokens may come from a downloaded model.
-        facts.add_row(name, Text(escaped(text)))
-    console.print(Group(Text(), facts))
-    measured = [found for found in report.embeddings if found.noise_rms is not None]
+        summary.add_row(name, Text(escaped(text)))
+    console.print(Group(Text(), summary))
+    measured = [embedding for embedding in report.embeddings if embedding.noise_rms is not None]
     if measured:
         console.print(Group(Text(), _strengths(measured)))
     for advice in report.warnings:
@@ -39,14 +39,14 @@ def print_report(report: DoctorReport, console: Console | None = None) -> None:
         console.print(Padding(Text(f"-> {advice.do}."), (0, 0, 0, 2)))
 
 
-def _facts(report: DoctorReport) -> Iterator[tuple[str, str]]:
+def _summary(report: DoctorReport) -> Iterator[tuple[str, str]]:
     yield "model", _model(report.model)
     yield "weights", _weights(report.model)
-    yield "modes", _modes(report.model)
+    yield "modes", _mode(report.model)
     yield "noise", _noise(report.noise)
-    for found in report.embeddings:
-        table = f", {found.table[0]} x {found.table[1]}" if found.table else ""
-        yield "embedding", f"{found.name} ({found.kind}{table}): {found.found_by}"
+    for embedding in report.embeddings:
+        table = f", {embedding.table[0]} x {embedding.table[1]}" if embedding.table else ""
+        yield "embedding", f"{embedding.name} ({embedding.kind}{table}): {embedding.found_by}"
     yield from _batch(report.batch)
     for long in report.long:
         yield f"at {long.length}", _long(long, len(report.long) > 1)
@@ -54,11 +54,11 @@ def _facts(report: DoctorReport) -> Iterator[tuple[str, str]]:
         yield "note", note
 
 
-def _model(model: ModelFacts) -> str:
+def _model(model: ModelReport) -> str:
     return f"{model.base}: {model.architecture}, {_count(model.parameters)} parameters"
 
 
-def _weights(model: ModelFacts) -> str:
+def _weights(model: ModelReport) -> str:
     if model.weights == "random":
         return f"{model.dtype}, random: initialised by the model, not read from its checkpoint"
     if model.parameters_read == model.parameters:
@@ -66,7 +66,7 @@ def _weights(model: ModelFacts) -> str:
     return f"{model.dtype}, from the checkpoint, {_count(model.parameters_read)} parameters read"
 
 
-def _modes(model: ModelFacts) -> str:
+def _mode(model: ModelReport) -> str:
     fit = f", {model.mode_in_fit} in fit" if model.mode_in_fit else ""
     dropout = "dropout" if model.has_dropout else "no dropout"
     return f"{model.mode_after_loading} after from_pretrained{fit}; {dropout}; neither affects the noise"
@@ -80,7 +80,7 @@ def _noise(noise: Mapping[str, Any] | None) -> str:
     )
 
 
-def _batch(batch: BatchFacts) -> Iterator[tuple[str, str]]:
+def _batch(batch: BatchReport) -> Iterator[tuple[str, str]]:
     yield "batch", f"{batch.rows} {'rows' if batch.rows > 1 else 'row'} of {batch.width} tokens: {batch.source}"
     for field, lengths in batch.lengths.items():
         mean = sum(lengths) / max(len(lengths), 1)
@@ -93,7 +93,7 @@ def _batch(batch: BatchFacts) -> Iterator[tuple[str, str]]:
         yield "labels", "none" if batch.labels is None else "one class per row"
 
 
-def _long(long: LongFacts, is_one_of_several: bool) -> str:
+def _long(long: LengthReport, is_one_of_several: bool) -> str:
     where = f" on {long.name}" if is_one_of_several else ""
     return (
         f"noise-to-signal {_number(long.noise_to_signal)}{where} on samples of {long.length} tokens, "
@@ -102,25 +102,25 @@ def _long(long: LongFacts, is_one_of_several: bool) -> str:
 
 
 # Each row: its name, and its value for one embedding.
-_ROWS: list[tuple[str, Callable[[EmbeddingFacts], str]]] = [
-    ("dtype", lambda found: str(found.dtype)),
-    ("width d", lambda found: str(found.width)),
-    ("noise RMS", lambda found: _number(found.noise_rms)),
-    ("embedding RMS", lambda found: _number(found.embedding_rms)),
-    ("token norm (neftune.reference_norm)", lambda found: _number(found.token_norm)),
-    ("noise-to-signal at the embedding", lambda found: _number(found.noise_to_signal)),
-    ("noise-to-signal at the first block", lambda found: _number(found.block_noise_to_signal)),
-    ("first block", lambda found: found.block or "not found"),
-    ("elements lost to rounding", lambda found: f"{found.unchanged or 0:.1%}"),
+_ROWS: list[tuple[str, Callable[[EmbeddingReport], str]]] = [
+    ("dtype", lambda embedding: str(embedding.dtype)),
+    ("width d", lambda embedding: str(embedding.width)),
+    ("noise RMS", lambda embedding: _number(embedding.noise_rms)),
+    ("embedding RMS", lambda embedding: _number(embedding.embedding_rms)),
+    ("token norm (neftune.reference_norm)", lambda embedding: _number(embedding.token_norm)),
+    ("noise-to-signal at the embedding", lambda embedding: _number(embedding.noise_to_signal)),
+    ("noise-to-signal at the first block", lambda embedding: _number(embedding.block_noise_to_signal)),
+    ("first block", lambda embedding: embedding.block or "not embedding"),
+    ("elements lost to rounding", lambda embedding: f"{embedding.unchanged or 0:.1%}"),
 ]
 
 
-def _strengths(embeddings: list[EmbeddingFacts]) -> Table:
+def _strengths(embeddings: list[EmbeddingReport]) -> Table:
     table = Table("strength", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for found in embeddings:
-        table.add_column(Text(found.name), overflow="fold")
+    for embedding in embeddings:
+        table.add_column(Text(embedding.name), overflow="fold")
     for name, value in _ROWS:
-        table.add_row(name, *(Text(value(found)) for found in embeddings))
+        table.add_row(name, *(Text(value(embedding)) for embedding in embeddings))
     return table
 
 

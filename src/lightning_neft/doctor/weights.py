@@ -53,8 +53,9 @@ class LazyWeights(TorchFunctionMode):
         missing: Names of the parameters that were used but are not in the checkpoint: they were initialised.
         beyond: Ids beyond a table that may grow.
 
-    >>> from lightning_neft.doctor.skeleton import build_skeleton, load_config
-    >>> model = build_skeleton(load_config("tiny"), "tiny", torch.float32)
+    >>> from lightning_neft.doctor.subject import build_skeleton
+    >>> from lightning_neft.hub.base_config import load_base_config
+    >>> model = build_skeleton(load_base_config("tiny"), "tiny", torch.float32)
     >>> with LazyWeights(model, checkpoint=None) as weights:
     ...     model.model.norm(torch.ones(1, 128)).shape
     torch.Size([1, 128])
@@ -137,27 +138,27 @@ class LazyWeights(TorchFunctionMode):
         self.elements += weight.numel() if rows is None else len(rows) * weight[0].numel()
         if self.elements > _MAX_ELEMENTS:
             raise TooManyWeightsError
-        found = self._from_checkpoint(weight, rows)
-        if found is None:
-            found = initial_values(self._model, weight, rows)
-        if found is None:
+        value = self._from_checkpoint(weight, rows)
+        if value is None:
+            value = initial_values(self._model, weight, rows)
+        if value is None:
             raise ModelError(
                 f"{self._names[id(weight)][0]} is neither in the checkpoint nor initialised by "
                 f"{type(self._model).__name__}; measure it with lightning_neft.noise.probe on the loaded model"
             )
-        return found.to(weight.dtype)
+        return value.to(weight.dtype)
 
     def _from_checkpoint(self, weight: Tensor, rows: Tensor | None) -> Tensor | None:
         names = [name for name in self._names[id(weight)] if name in self._stored]
         if self._checkpoint is None or not names:
             return None
-        found = self._checkpoint.find(names, self._stored - set(names))
-        if found is None:
+        name = self._checkpoint.find(names, self._stored - set(names))
+        if name is None:
             # Untrained parameters, such as a table of sines, need not be stored.
             if isinstance(weight, nn.Parameter) and weight.requires_grad and names[0] not in self.missing:
                 self.missing.append(names[0])
             return None
-        return self._checkpoint.read(found, weight.shape, rows)
+        return self._checkpoint.read(name, weight.shape, rows)
 
 
 def initial_values(model: nn.Module, weight: Tensor, rows: Tensor | None = None) -> Tensor | None:
@@ -171,8 +172,9 @@ def initial_values(model: nn.Module, weight: Tensor, rows: Tensor | None = None)
     Returns:
         A tensor of the weight's dtype, the same for each call, or None if the model does not initialise the weight.
 
-    >>> from lightning_neft.doctor.skeleton import build_skeleton, load_config
-    >>> model = build_skeleton(load_config("tiny"), "tiny", torch.float32)
+    >>> from lightning_neft.doctor.subject import build_skeleton
+    >>> from lightning_neft.hub.base_config import load_base_config
+    >>> model = build_skeleton(load_base_config("tiny"), "tiny", torch.float32)
     >>> rows = initial_values(model, model.get_input_embeddings().weight, torch.arange(50))
     >>> rows.shape, round(rows.std().item(), 2)
     (torch.Size([50, 128]), 0.02)
@@ -223,15 +225,15 @@ def _to_initialise(model: nn.Module, holders: set[nn.Module]) -> list[tuple[nn.M
 
     A model may initialise a weight at the module that holds it or at any module around that one.
     """
-    found: list[tuple[nn.Module, Any]] = []
+    modules: list[tuple[nn.Module, Any]] = []
 
     def walk(module: nn.Module, owner: Any) -> bool:
         owner = module if hasattr(module, "_init_weights") else owner
         inside = [walk(child, owner) for child in module.children()]
         concerned = module in holders or any(inside)
         if concerned and owner is not None:
-            found.append((module, owner))
+            modules.append((module, owner))
         return concerned
 
     walk(model, None)
-    return found
+    return modules

@@ -13,6 +13,7 @@ from lightning_neft.data.templates.registry import TEMPLATES, template_named
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.hub.adapter_config import ADAPTERS, base_of_adapters, check_adapters
+from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.hub.names import loading, resolve_base
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad_id
 from lightning_neft.models.description import AUTO_CLASSES, ModelFacts, read_facts
@@ -147,8 +148,7 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
     tokenizer = load_tokenizer(model, trust_remote_code)
     base = base_of_adapters(folder)
     chosen: DType = dtype or _dtype(facts, is_adapters=base is not None)
-    with loading("config", base or model):
-        auto_class = AUTO_CLASSES[facts.task] if facts else _auto_class(resolve_base(base or model), trust_remote_code)
+    auto_class = AUTO_CLASSES[facts.task] if facts else _auto_class(base or model, trust_remote_code)
     # Of a classifier adapters bring the head along.
     head = _head(facts, tokenizer) if facts is not None and facts.labels and base is not None else {}
     weights, missing = load_weights(
@@ -234,8 +234,6 @@ def _dtype(facts: ModelFacts | None, *, is_adapters: bool) -> DType:
     return "auto"
 
 
-def _auto_class(path: str, trust_remote_code: bool) -> str:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+def _auto_class(base: str, trust_remote_code: bool) -> str:
+    config = load_base_config(base, trust_remote_code)
     return AUTO_CLASSES["seq2seq_lm" if config.is_encoder_decoder else "causal_lm"]

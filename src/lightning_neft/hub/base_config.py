@@ -1,18 +1,22 @@
-"""Check the config of a base model before it is loaded: plausible sizes, which match its weights."""
+"""The config of a base model: found, checked for plausible sizes that match its weights, and loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
 from lightning_neft.hub.names import loading, resolve_base
 
-__all__ = ["check_amount", "check_base_config"]
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+__all__ = ["check_amount", "check_base_config", "find_base", "load_base_config"]
 
 # By the names of different model families. Values that are not numbers, such as a list of sizes, transformers checks.
 _SIZES = (
@@ -41,6 +45,49 @@ _MOST_PER_STORED = 4
 _MOST_PER_QUANTISED = 64
 # Keys of the text config within the config of a multimodal model.
 _PARTS = ("text_config", "decoder", "encoder", "text_encoder", "generator")
+
+
+def find_base(base: str) -> str:
+    """Return the folder or hub id that a base names, or its path if it is a `config.json`.
+
+    Raises:
+        ModelError: There is no such folder, or it has no config.
+    """
+    path = user_path(base, "model base")
+    if path.is_file():
+        if path.suffix != ".json":
+            raise ModelError(f"model base {base!r} is a file; give the folder that holds config.json, or a hub id")
+        return str(path)
+    resolved = resolve_base(base)
+    folder = Path(resolved)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(f"model base {base!r} holds only adapters; give the model that they were trained on")
+        raise ModelError(f"model base {base!r} has no config.json; give the folder of a transformers model")
+    return resolved
+
+
+def load_base_config(base: str, trust_remote_code: bool = False, **entries: Any) -> PretrainedConfig:
+    """Load the config of a base model without its weights, after checking its sizes.
+
+    Args:
+        base: Folder, hub id, `config.json`, or `tiny`.
+        trust_remote_code: Whether to run code that is part of the model.
+        entries: Entries of the config to replace, such as `attn_implementation`.
+
+    Raises:
+        ModelError: There is no config, a number in it is implausible, or transformers does not know its architecture.
+
+    Example:
+        >>> load_base_config("tiny").hidden_size
+        128
+    """
+    from transformers import AutoConfig
+
+    path = find_base(base)
+    check_base_config(base)
+    with loading("config", base):
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **entries)
 
 
 def check_base_config(base: str) -> None:

@@ -1,4 +1,4 @@
-"""Tiny random models of the recipes' architectures, for smoke tests. Heavy imports are late."""
+"""Tiny random models of the recipes' architectures, for 2-step smoke tests. Heavy imports are late."""
 
 from __future__ import annotations
 

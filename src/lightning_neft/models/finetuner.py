@@ -10,8 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.common.logging_step import is_logging_step
-from lightning_neft.common.ranks import replicas
+from lightning_neft.common.trainer import is_logging_step, replicas
 from lightning_neft.data.resumed_epoch import leave_finished_epoch, reopen_broken_off_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.hub.base_config import check_base_config
-from lightning_neft.hub.names import loading, resolve_base
+from lightning_neft.hub.base_config import load_base_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,11 +37,7 @@ def check_positions(base: str, longest: int, trust_remote_code: bool = False) ->
     Raises:
         ModelError: If there are fewer positions than tokens.
     """
-    from transformers import AutoConfig
-
-    check_base_config(base)
-    with loading("config", base):
-        config = AutoConfig.from_pretrained(resolve_base(base), trust_remote_code=trust_remote_code).get_text_config()
+    config = load_base_config(base, trust_remote_code).get_text_config()
     positions = _positions(config)
     if positions is None or longest <= positions:
         return
@@ -92,11 +87,8 @@ def _table_rows(base: str, trust_remote_code: bool = False) -> int | None:
         base: Folder or hub id of the base model, or `tiny`.
         trust_remote_code: Whether code that comes with the base model may run.
     """
-    from transformers import AutoConfig
-
     try:
-        with loading("config", base):
-            config = AutoConfig.from_pretrained(resolve_base(base), trust_remote_code=trust_remote_code)
+        config = load_base_config(base, trust_remote_code)
     except ModelError:  # of what is looked at the tokenizer alone may be there
         return None
     rows = getattr(config.get_text_config(), "vocab_size", None)

@@ -114,7 +114,10 @@ def _check_status(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if name not in values:
                 yield name, " is missing"
     elif "results" in values:
-        yield "results", ": a smoke test measures nothing; omit it, or run the recipe and give the status executed"
+        yield (
+            "results",
+            ": a 2-step smoke test measures nothing; omit it, or run the recipe and set the status to executed",
+        )
 
 
 _CHECKS: Checks = {Card: _check_model, Status: _check_status}

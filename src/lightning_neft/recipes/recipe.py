@@ -1,4 +1,4 @@
-"""Recipes: a config of the program with a card. Imports nothing heavy."""
+"""Recipes: configs of the program with a card, found by name. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from typing import Any, Literal
 import yaml
 
 from lightning_neft.common.config_text import compose_config, load_config
+from lightning_neft.common.near_names import similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.recipes.card import AlphaSource, Card, Status, read_card
-from lightning_neft.recipes.locate import find_recipe, recipe_name, recipe_names, recipes_folder
 
-__all__ = ["Method", "Recipe", "load_recipe", "load_recipes", "read_card_of_file"]
+__all__ = [
+    "Method",
+    "Recipe",
+    "find_recipe",
+    "load_recipe",
+    "load_recipes",
+    "read_card_of_file",
+    "recipe_name",
+    "recipe_names",
+    "recipes_folder",
+]
 
 Method = Literal["full", "lora", "dora", "qlora"]
 
@@ -79,6 +89,50 @@ class Recipe:
     def alpha_source(self) -> AlphaSource:
         """Where the alpha comes from."""
         return self.card.alpha_source
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the recipes: in the installed package, or next to `src` in a source tree.
+
+    Raises:
+        ConfigError: If neither exists.
+    """
+    installed = Path(__file__).with_name("bundled")
+    for folder in (installed, Path(__file__).parents[3] / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the package was installed without its recipes (expected in {installed}); reinstall it")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all recipes, such as `quickstart` or `model/dataset`, in alphabetical order."""
+    return sorted(recipe_name(path) for path in recipes_folder().rglob("*.yaml"))
+
+
+def recipe_name(path: Path) -> str:
+    """Return the name of a config file: `model/dataset` for a bundled recipe, else the name of the file alone."""
+    path, folder = path.resolve().with_suffix(""), recipes_folder().resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        name: Its name, with or without `.yaml`.
+
+    Raises:
+        ConfigError: If there is none of this name; the message lists the nearest names.
+    """
+    names = recipe_names()
+    wanted = name.removesuffix(".yaml")
+    if wanted in names:
+        return recipes_folder() / f"{wanted}.yaml"
+    near = similar(wanted, names) or names[:5]
+    raise ConfigError(
+        f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}; "
+        "lightning_neft recipes list shows all"
+    )
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
+from lightning_neft.cli.tiny import tiny_records
 from lightning_neft.data import TextData
 from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.errors import ConfigError, DataError
-from lightning_neft.recipes.tiny_data import tiny_records
 
 QUIZ = '''
 from lightning_neft.data import Column, Conversation, Format

@@ -16,7 +16,7 @@ from rich.console import Console
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.evaluate.files import check_out, write_results
-from lightning_neft.cli.program_keys import check_early
+from lightning_neft.cli.keys import check_early
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ConfigError
 

@@ -48,7 +48,7 @@ class TasksKind:
             DataError: The data of a task cannot be read.
             ModelError: The model cannot be loaded, or does not generate text.
         """
-        from lightning_neft.cli.quiet import quiet
+        from lightning_neft.cli.process import quiet
         from lightning_neft.evaluation.capability import capability, check_harness, check_task_files
         from lightning_neft.evaluation.result import InputFile, make_result, provenance
 
@@ -116,8 +116,8 @@ class AblationKind:
             DataError: The prompts cannot be read, or one leaves no room for an answer.
             ModelError: The model cannot be loaded, or does not generate text.
         """
+        from lightning_neft.cli.process import quiet
         from lightning_neft.cli.prompt_file import read_prompts
-        from lightning_neft.cli.quiet import quiet
         from lightning_neft.data.sources.source import local_files
         from lightning_neft.evaluation.length_ablation import MIN_NEW_TOKENS, variants
         from lightning_neft.evaluation.result import InputFile, make_result, provenance

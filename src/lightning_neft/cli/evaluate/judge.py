@@ -157,7 +157,7 @@ def _check(options: Namespace) -> None:
 
 def _open_judge(name: str, options: Namespace, pace: Pace) -> Judge:
     if name.startswith(_LOCAL):
-        from lightning_neft.cli.quiet import quiet
+        from lightning_neft.cli.process import quiet
         from lightning_neft.evaluation.judge.local import LocalJudge
 
         with quiet():

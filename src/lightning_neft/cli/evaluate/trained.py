@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from lightning_neft.callbacks.signals import ctrl_c_raises
 from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import ONLY_LOOKING, Program
-from lightning_neft.cli.quiet import quiet
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import BatchPlan, PlannedSamples
 from lightning_neft.data.module import TextData

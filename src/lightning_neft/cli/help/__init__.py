@@ -54,8 +54,17 @@ def static_help(args: Sequence[str]) -> str | None:
     if verb == "--version":
         return f"lightning_neft {__version__}"
     if verb in VERBS and any(argument in ("-h", "--help") for argument in args[1:]):
-        return _text("fit" if verb in OF_FIT else verb, verb=verb, what=VERBS[verb])
+        listed = _listed() if verb in (*OF_FIT, "generate") else {}
+        return _text("fit" if verb in OF_FIT else verb, verb=verb, what=VERBS[verb], **listed)
     return None
+
+
+def _listed() -> dict[str, str]:
+    """Return the names of all data formats and templates; the tables import nothing heavy."""
+    from lightning_neft.data.formats.registry import FORMATS
+    from lightning_neft.data.templates.registry import TEMPLATES
+
+    return {"formats": ", ".join(FORMATS), "templates": ", ".join(TEMPLATES)}
 
 
 def _text(name: str, **values: str) -> str:

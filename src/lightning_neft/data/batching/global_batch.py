@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_neft.common.ranks import replicas
+from lightning_neft.common.trainer import replicas
 from lightning_neft.errors import ConfigError
 
 __all__ = ["GlobalBatch", "split_batch"]

@@ -1,13 +1,14 @@
-"""Values of options: numbers read in the right type, and checks of ranges, folders and names before a run is built."""
+"""Options of the program: the section `neftune:`, types of numbers, and checks of values before a run is built."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from string import Formatter
-from typing import get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,9 +16,12 @@ from lightning_neft.common.paths import is_address
 from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.errors import ConfigError
 
-__all__ = ["check_values", "read_whole_numbers_first"]
+if TYPE_CHECKING:
+    from lightning_neft.callback import NEFTune
 
-# The minimum of options that Lightning does not check, or whose name its error lacks.
+__all__ = ["NoiseOptions", "check_values", "read_whole_numbers_first"]
+
+# Minimum of options that Lightning does not check, or does not name in its error.
 _LEAST = {
     "trainer.gradient_clip_val": 0,
     "trainer.check_val_every_n_epoch": 1,
@@ -32,9 +36,8 @@ _LEAST = {
     "seed_everything": 0,
 }
 _MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
-# The maximum that makes sense; above it a library overflows, or the machine runs out of memory.
+# Above these a library overflows, or the machine runs out of memory.
 _MOST = {
-    # More rows than there are samples are all of them.
     "data.batch_size": 1_000_000,
     "global_batch_size": 1_000_000_000,
     "data.max_length": 1_000_000_000,
@@ -46,13 +49,63 @@ _MOST = {
 }
 
 
-def read_whole_numbers_first(parser: ArgumentParser) -> None:
-    """Let a parser read `1` as the `int` it is wherever an option takes a `float` too.
+@dataclass
+class NoiseOptions:
+    """The noise on the embeddings; null turns it off.
 
-    The types of a union are tried in their order, and a float takes any number: `trainer.limit_predict_batches=1` would
-    be 1.0, all batches. Lightning writes the `int` first in its Trainer and the `float` first in its Fabric. `typing`
-    keeps the last unions that it made and gives out an equal one, so which of the two the Trainer has depends on what
-    else was imported between.
+    Args:
+        alpha: Strength; the paper tried 5, 10 and 15.
+        distribution: Distribution of the noise.
+        length: Length in the scale alpha / sqrt(length * width): the true length of each sequence, the padded length of
+            the batch, or a fixed number.
+        scope: Tokens that get noise; in an encoder-decoder the encoder reads the prompt, the decoder the response.
+        scale: The paper's scale, or one relative to the norm of the embedded tokens: the noise-to-signal ratio is then
+            alpha / sqrt(3 length) / reference_norm on any model.
+        reference_norm: With the relative scale, the token norm of the model that alpha is meant for (see doctor).
+        antithetic: Put each sample into its batch twice, with a noise and its negative: about twice the time
+            and memory.
+        target: Name of the embedding module, or several; detected if null.
+        schedule: How alpha changes over the run.
+        warmup: Share of the run in which alpha rises from 0.
+        seed: Seed of the noise; seed_everything if null.
+        required: Training batches in which noise must be applied: all (always), the first of the fit, or one in each
+            epoch.
+    """
+
+    alpha: float = 5.0
+    distribution: Literal["uniform", "gaussian", "gaussian_unit", "rademacher"] = "uniform"
+    # bool because YAML reads `length: true` as one.
+    length: Literal["true", "padded"] | bool | int = "true"
+    scope: Literal["all", "prompt", "response"] = "all"
+    scale: Literal["paper", "relative"] = "paper"
+    reference_norm: float = 1.0
+    antithetic: bool = False
+    target: str | list[str] | None = None
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = 0.0
+    seed: int | None = None
+    required: Literal["always", "first", "epoch"] = "always"
+
+    def callback(self) -> NEFTune:
+        """Build the callback.
+
+        Raises:
+            ConfigError: If the callback rejects a value.
+        """
+        from lightning_neft.callback import NEFTune
+
+        options = asdict(self)
+        if self.length is True:
+            options["length"] = "true"
+        return NEFTune(**options)
+
+
+def read_whole_numbers_first(parser: ArgumentParser) -> None:
+    """Let a parser read `1` as an `int` where an option also accepts a `float`.
+
+    The types of a union are tried in order, and `float` accepts any number: `trainer.limit_predict_batches=1` would
+    become 1.0, all batches. Lightning writes `int` first in its Trainer and `float` first in its Fabric. `typing`
+    caches equal unions, so the order in the Trainer depends on what was imported before.
 
     Args:
         parser: A parser whose options have been added.
@@ -62,12 +115,12 @@ def read_whole_numbers_first(parser: ArgumentParser) -> None:
         if int in members and float in members:
             first, second = sorted((members.index(int), members.index(float)))
             members[first], members[second] = int, float
-            # `Union[...]` could be the kept one again.
+            # `Union[...]` could return the cached one again.
             action._typehint = reduce(or_, members)  # type: ignore[attr-defined]
 
 
 def check_values(config: Namespace) -> None:
-    """Check values that Lightning would take, or refuse only later or without naming the option.
+    """Check values that Lightning accepts, or rejects late or without naming the option.
 
     Raises:
         ConfigError: If one is out of range, or a folder or name of checkpoints cannot be written.
@@ -93,7 +146,7 @@ def _check_range(config: Namespace) -> None:
 
 
 def _check_places(config: Namespace) -> None:
-    """Refuse addresses where a run is written: its parts need files that can be locked, linked and renamed."""
+    """Reject addresses as places of a run, which locks, links and renames its files."""
     for key in ("trainer.default_root_dir", "checkpoint.dirpath", "data.cache_dir"):
         if is_address(str(config.get(key))):
             raise ConfigError(
@@ -103,7 +156,7 @@ def _check_places(config: Namespace) -> None:
 
 
 def _check_filename(filename: str | None) -> None:
-    """Check the name of checkpoints, which Lightning formats only when it writes the first one."""
+    """Check the name of checkpoints, which Lightning formats only when it writes one."""
     if filename is None:
         return
     if Path(filename).is_absolute() or ".." in Path(filename).parts:

@@ -1,4 +1,4 @@
-"""The few samples of the smoke runs, in each format."""
+"""The few samples of 2-step smoke tests, in each format."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from lightning_neft.cli.tiny import TINY_SAMPLES, tiny_file, tiny_records
 from lightning_neft.data.conversation import Conversation, Labelled
 from lightning_neft.data.formats.parsing import parse_records
 from lightning_neft.data.formats.registry import FORMATS, detect_format, format_named
 from lightning_neft.errors import DataError
-from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file, tiny_records
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_records_show_their_format_and_are_read_without_a_notice(name: str) -> None:
+def test_the_records_show_their_format_without_a_notice(name: str) -> None:
     records = tiny_records(name)
     assert detect_format(records[:1]).name == name
     parsed = parse_records([(record, f"record {n}") for n, record in enumerate(records)], format_named(name))

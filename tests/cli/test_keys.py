@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from lightning_neft.cli import program, program_keys
+from lightning_neft.cli import keys, program
 from lightning_neft.cli.keys import KnownKeys
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.task import MODELS
 from lightning_neft.errors import ConfigError
 
 
-@pytest.mark.skipif(version("lightning") != program_keys.LISTED_FOR, reason="the list is that of another Lightning")
+@pytest.mark.skipif(version("lightning") != keys.LISTED_FOR, reason="the list is that of another Lightning")
 def test_the_list_is_that_of_the_parsers_of_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write `program_keys.txt` anew from what differs here after a change of the options."""
+    """Write `keys.txt` anew from what differs here after a change of the options."""
     found: list[KnownKeys] = []
 
     def keep(known: KnownKeys, *_: object) -> None:
@@ -29,7 +29,7 @@ def test_the_list_is_that_of_the_parsers_of_all_tasks(monkeypatch: pytest.Monkey
     for task in MODELS:
         with pytest.raises(ConfigError, match="enough"):
             Program("fit", [f"--task={task}"])
-    assert program_keys.listed_keys() == sorted(set().union(*(known.leaves for known in found)))
+    assert keys.listed_keys() == sorted(set().union(*(known.leaves for known in found)))
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_a_misspelt_key_is_refused_before_the_imports(command: str, tmp_path: Pa
 
 
 def test_another_lightning_is_checked_by_its_parser_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    program_keys.check_early(["--data.source=x", "--tiny"])
+    keys.check_early(["--data.source=x", "--tiny"])
     with pytest.raises(ConfigError, match=r"trainer\.brand_new"):
-        program_keys.check_early(["--trainer.brand_new=1"])
-    monkeypatch.setattr(program_keys, "LISTED_FOR", "2.6.99")
-    program_keys.check_early(["--trainer.brand_new=1"])
+        keys.check_early(["--trainer.brand_new=1"])
+    monkeypatch.setattr(keys, "LISTED_FOR", "2.6.99")
+    keys.check_early(["--trainer.brand_new=1"])

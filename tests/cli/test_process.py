@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.main import main
+from lightning_neft.cli.process import keep_freed_memory
 
 # Pages that a process gets anew for the second of two blocks of 64 MB, the first one being freed before.
 _PAGES = """
 import resource, sys
-from lightning_neft.cli.kept_memory import keep_freed_memory
+from lightning_neft.cli.process import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 import ctypes
