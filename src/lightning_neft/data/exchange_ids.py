@@ -145,9 +145,9 @@ def encode_prompts(
         A list of ids for each conversation, without padding.
 
     Example:
-        >>> from lightning_neft.data.templates.builtin import PlainTemplate
+        >>> from lightning_neft.data.templates.bundled import BundledTemplate
         >>> from lightning_neft.hub.tokenizer import load_tokenizer
-        >>> encode_prompts(load_tokenizer("tiny"), PlainTemplate(), [Conversation.exchange("Hi", "you")])
+        >>> encode_prompts(load_tokenizer("tiny"), BundledTemplate("plain"), [Conversation.exchange("Hi", "you")])
         [[0, 42, 75]]
     """
     asked = [rendered_prompt(tokenizer, template, conversation) for conversation in conversations]

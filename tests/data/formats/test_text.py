@@ -10,7 +10,7 @@ import pytest
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.formats.chat import FIRST_ANSWERS_NOTHING, JOINED
 from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
-from lightning_neft.data.templates.builtin import GuanacoTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_the_template_words_the_data_as_they_are() -> None:
     text = "### Human: What is\nthat?### Assistant: A dog.\n\nOr not.### Human: Thanks### Assistant: Bye"
     sample = GuanacoFormat().parse({"text": text}, "here")
     assert isinstance(sample, Conversation)
-    exchanges = GuanacoTemplate().exchanges(sample)
+    exchanges = BundledTemplate("guanaco").exchanges(sample)
     assert "".join(exchange.prompt + exchange.answer for exchange in exchanges) == text
 
 

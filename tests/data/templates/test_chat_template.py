@@ -158,9 +158,9 @@ def test_other_refusals_do_not_speak_of_system_messages() -> None:
 
 
 def test_a_text_without_a_question_is_refused() -> None:
-    with pytest.raises(DataError, match="has no message of the user"):
+    with pytest.raises(DataError, match="has no user message"):
         ChatTemplate(tiny(OWN_SYSTEM)).exchanges(Conversation((Message("assistant", "Once."),)))
-    with pytest.raises(DataError, match="has no message of the user"):
+    with pytest.raises(DataError, match="has no user message"):
         ChatTemplate(tiny(OWN_SYSTEM)).prompt(Conversation((Message("assistant", "Once."),)))
     assert ChatTemplate(tiny(OWN_SYSTEM)).exchanges(talk("A")) == []
 
