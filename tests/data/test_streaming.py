@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import tiny
 from lightning_neft.cli.main import main
 from lightning_neft.data.batching.collate import Collator
-from lightning_neft.data.formats.parsing import Parsed
+from lightning_neft.data.formats.format import Parsed
 from lightning_neft.data.module import TextData
 from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.files import FileRecords

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Labelled
-from lightning_neft.data.formats.parsing import parse_records
+from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import FORMATS, detect_format, format_named
 from lightning_neft.errors import DataError
 from lightning_neft.recipes.tiny_data import TINY_SAMPLES, tiny_file, tiny_records

@@ -19,8 +19,7 @@ from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Sample
 from lightning_neft.data.cutting import cut_conversations
-from lightning_neft.data.formats.format import PARSING_VERSION, Format
-from lightning_neft.data.formats.parsing import Parsed, parse_records
+from lightning_neft.data.formats.format import PARSING_VERSION, Format, Parsed, parse_records
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.records import Record, Records

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from lightning_neft.data.formats.parsing import Parsed
+from lightning_neft.data.formats.format import Parsed
 from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding
 from lightning_neft.errors import DataError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.formats.instructions import HISTORY_IGNORED, AlpacaFormat
+from lightning_neft.data.formats.texts import HISTORY_IGNORED, AlpacaFormat
 from lightning_neft.errors import DataError
 
 ADD = Conversation((Message("user", "Add.", "1 2"), Message("assistant", "3")))

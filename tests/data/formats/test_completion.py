@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.formats.instructions import PromptCompletionFormat, SourceTargetFormat
+from lightning_neft.data.formats.texts import PromptCompletionFormat, SourceTargetFormat
 from lightning_neft.errors import DataError
 
 PAIR = Conversation.exchange("1 + 2 =", " 3")

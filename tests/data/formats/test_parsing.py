@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.formats.chat import TOOL_CALLS, TOOLS_IGNORED, ShareGPTFormat, in_turn
-from lightning_neft.data.formats.parsing import parse_records
+from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.errors import DataError

@@ -9,7 +9,7 @@ import pytest
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.formats.chat import FIRST_ANSWERS_NOTHING, JOINED
-from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
+from lightning_neft.data.formats.texts import GuanacoFormat, TextFormat, TextLabelFormat
 from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.errors import DataError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_neft.data.sources.csv_file import csv_records
+from lightning_neft.data.sources.files import csv_records
 from lightning_neft.errors import DataError
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_neft.data.sources import parquet_file
+from lightning_neft.data.sources import tables
 from lightning_neft.data.sources.files import FileRecords, matching_files
 from lightning_neft.errors import DataError
 
@@ -34,7 +34,7 @@ def packed(content: bytes) -> bytes:
 
 
 def test_parquet_is_read_row_by_row_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_file, "_BATCH", 2)
+    monkeypatch.setattr(tables, "_BATCH", 2)
     path = write_parquet(tmp_path / "x.data", ROWS * 3)
     records = FileRecords([path])
     assert list(records) == [(row, f"{path}, row {number}") for number, row in enumerate(ROWS * 3, start=1)]

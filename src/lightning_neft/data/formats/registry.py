@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
+from lightning_neft.common.escaping import visible
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.data.formats.chat import MessagesFormat, ShareGPTFormat
-from lightning_neft.data.formats.custom import imported_format
-from lightning_neft.data.formats.format import Format
-from lightning_neft.data.formats.instructions import AlpacaFormat, PromptCompletionFormat, SourceTargetFormat
-from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
+from lightning_neft.data.formats.format import Column, Format
+from lightning_neft.data.formats.texts import (
+    AlpacaFormat,
+    GuanacoFormat,
+    PromptCompletionFormat,
+    SourceTargetFormat,
+    TextFormat,
+    TextLabelFormat,
+)
 from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["FORMATS", "FORMAT_CLASSES", "choose_format", "detect_format", "format_named"]
@@ -48,7 +56,7 @@ def format_named(name: str, columns: Mapping[str, str] | None = None) -> Format:
     """
     kind = next((kind for kind in FORMAT_CLASSES if kind.name == name), None)
     if kind is None and all(part.isidentifier() for part in name.split(".")) and "." in name:
-        kind = imported_format(name)
+        kind = _imported(name)
     if kind is None:
         raise ConfigError(f"there is no data format {name!r}; {_near(name, FORMATS)}choose one of {', '.join(FORMATS)}")
     _check_keys(columns or {}, [kind])
@@ -116,6 +124,50 @@ def choose_format(
     chosen = format_named(name, columns)
     _check_found(columns or {}, head, source)
     return chosen
+
+
+def _imported(path: str) -> type[Format]:
+    """Return the format class with this import path, such as `my_module.MyFormat`.
+
+    Args:
+        path: Module and class, joined by a dot. The program also finds modules in the current folder.
+
+    Raises:
+        ConfigError: If there is no such module or class, the module fails, or the class is not a complete format.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"data.format {path}: {module_name} needs {error.name}, which is not installed"
+            ) from error
+        raise ConfigError(
+            f"data.format {path}: there is no module {error.name}; put {error.name.partition('.')[0]}.py into the "
+            "current folder, or install it"
+        ) from error
+    except Exception as error:  # a module may raise anything
+        reason = visible(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise ConfigError(f"data.format {path}: importing {module_name} fails with {reason}") from error
+    if not hasattr(module, name):
+        known = [each for each, value in vars(module).items() if _is_format(value)]
+        hint = did_you_mean(name, known, otherwise=f"its formats are {', '.join(known) or 'none'}")
+        raise ConfigError(f"data.format {path}: {module_name} has no {name}; {hint}")
+    kind = getattr(module, name)
+    if not _is_format(kind):
+        raise ConfigError(f"data.format {path}: {name} is not a subclass of lightning_neft.data.Format; derive it")
+    if lacking := sorted(kind.__abstractmethods__):
+        raise ConfigError(f"data.format {path}: {name} lacks {', '.join(lacking)}(); define it")
+    columns = getattr(kind, "columns", None)
+    if not isinstance(columns, tuple) or not columns or not all(isinstance(column, Column) for column in columns):
+        raise ConfigError(f"data.format {path}: columns of {name} must be a tuple of Column objects, with at least one")
+    found: type[Format] = kind
+    return found
+
+
+def _is_format(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Format) and value is not Format
 
 
 def _has_all(kind: type[Format], columns: Mapping[str, str]) -> bool:

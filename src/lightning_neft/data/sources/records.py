@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_neft.errors import DataError
 
-__all__ = ["Record", "Records", "unreadable_value"]
+__all__ = ["Record", "Records"]
 
 Record = dict[str, Any]
 
@@ -80,17 +80,3 @@ class Records(ABC):
 
     def _count(self) -> int:
         return sum(1 for _ in self)
-
-
-def unreadable_value(name: str, error: Exception) -> DataError:
-    """Return the error about a table with a value that Python has no type for: a date in the year 300,000, say.
-
-    Args:
-        name: What to call the table.
-        error: What Arrow raised.
-    """
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(
-        f"{name} holds a name or a value that cannot be read, such as text that is not UTF-8, or a date after the year "
-        f"9999 ({reason}); write it again without that column"
-    )

@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import get_args
-
-from typing_extensions import override
 
 from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.data.catalogue import CatalogueEntry, catalogue, find_entry
 from lightning_neft.data.sources.files import FileRecords, is_pattern, matching_files
 from lightning_neft.data.sources.hub import fetch, open_hub
-from lightning_neft.data.sources.records import Record, Records
+from lightning_neft.data.sources.records import Records
 from lightning_neft.data.sources.tables import is_saved_dataset, open_saved, unknown_split
-from lightning_neft.data.toy import Split, toy_instructions
+from lightning_neft.data.toy import TOY, Split, ToyRecords
 from lightning_neft.errors import DataError
 
-__all__ = ["TOY", "ToyRecords", "local_files", "open_source"]
+__all__ = ["TOY", "local_files", "open_source"]
 
-# The source that comes inside the package.
-TOY = "toy"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ndjson|gz|zip|zst|xz|bz2)$", re.IGNORECASE)
-
-
-class ToyRecords(Records):
-    """The bundled instructions.
-
-    Args:
-        split: "train" or "held_out".
-    """
-
-    def __init__(self, split: Split = "train") -> None:
-        super().__init__(TOY if split == "train" else f"{TOY} ({split})")
-        self._split = split
-
-    @override
-    def __iter__(self) -> Iterator[tuple[Record, str]]:
-        for number, record in enumerate(self._records, start=1):
-            yield dict(record), f"{self.name}, record {number}"
-
-    @cached_property
-    def _records(self) -> list[dict[str, str]]:
-        return toy_instructions(self._split)
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        """SHA-256 over the records."""
-        return hashlib.sha256(json.dumps(self._records).encode()).hexdigest()
 
 
 def open_source(

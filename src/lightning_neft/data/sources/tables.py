@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from lightning_neft.data.sources.records import Record, Records, unreadable_value
+from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow.parquet as pq
     from datasets import Dataset
 
-__all__ = ["TableRecords", "is_saved_dataset", "open_saved", "unknown_split"]
+__all__ = [
+    "PARQUET",
+    "TableRecords",
+    "is_saved_dataset",
+    "open_saved",
+    "parquet_count",
+    "parquet_records",
+    "unknown_split",
+]
+
+PARQUET = b"PAR1"
+_BATCH = 1000
 
 
 class TableRecords(Records):
@@ -36,7 +49,7 @@ class TableRecords(Records):
             for number, row in enumerate(self._dataset, start=1):
                 yield row, f"{self.name}, row {number}"
         except (ValueError, OverflowError, LookupError) as error:
-            raise unreadable_value(self.name, error) from error
+            raise _unreadable_value(self.name, error) from error
 
     @property
     @override
@@ -87,3 +100,62 @@ def unknown_split(name: str, split: str, splits: list[str]) -> DataError:
     near = get_close_matches(split, splits, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return DataError(f"{name} has no split {split!r}; {hint}choose one of {', '.join(splits)}")
+
+
+def parquet_records(path: Path) -> Iterator[tuple[Record, str]]:
+    """Yield each row with "PATH, row N".
+
+    Raises:
+        DataError: If the file is broken, has no row, or holds a value that Python has no type for.
+    """
+    number = 0
+    with _opened_parquet(path) as file:
+        for batch in file.iter_batches(_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                yield row, f"{path}, row {number}"
+        expected = file.metadata.num_rows
+    if number != expected:
+        raise DataError(
+            f"{path}: broken Parquet file ({number} rows, but its footer says {expected}); write or download it again"
+        )
+    if not number:
+        raise DataError(f"{path} holds no row: it has no sample to train on")
+
+
+def parquet_count(path: Path) -> int:
+    """Return the number of rows, which stands in the file's footer."""
+    with _opened_parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _opened_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: broken Parquet file ({reason}); write or download it again") from error
+    # Names that are not UTF-8, and values that Python has no type for.
+    except (ValueError, OverflowError, LookupError) as error:
+        raise _unreadable_value(str(path), error) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _unreadable_value(name: str, error: Exception) -> DataError:
+    """Return the error about a table with a value that Python has no type for: a date in the year 300,000, say.
+
+    Args:
+        name: What to call the table.
+        error: What Arrow raised.
+    """
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return DataError(
+        f"{name} holds a name or a value that cannot be read, such as text that is not UTF-8, or a date after the year "
+        f"9999 ({reason}); write it again without that column"
+    )

@@ -1,10 +1,10 @@
-"""One text per record: for language modelling, with Guanaco's marks of the speakers, or with a label."""
+"""Formats whose columns hold texts: Alpaca, prompt and completion, source and target, plain text, Guanaco, labels."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -13,9 +13,86 @@ from lightning_neft.data.formats.chat import in_turn
 from lightning_neft.data.formats.format import Column, Exchanges, Format, checked_text, shown
 from lightning_neft.errors import DataError
 
-__all__ = ["GuanacoFormat", "TextFormat", "TextLabelFormat"]
+__all__ = [
+    "HISTORY_IGNORED",
+    "AlpacaFormat",
+    "GuanacoFormat",
+    "PromptCompletionFormat",
+    "SourceTargetFormat",
+    "TextFormat",
+    "TextLabelFormat",
+]
 
+HISTORY_IGNORED = "the column history is ignored: each sample is its last exchange only"
 _MARK = re.compile(r"### (Human|Assistant):")
+
+
+class AlpacaFormat(Format):
+    """An instruction with an optional input, and the answer, as in Alpaca and Dolly.
+
+    The input may be missing, null or empty. A `system` column becomes a system message.
+    """
+
+    name = "alpaca"
+    template = "alpaca"
+    columns = (
+        Column("instruction"),
+        Column("input", ("context",), required=False),
+        Column("output", ("response",)),
+        Column("system", ("system_prompt",), required=False),
+    )
+
+    @override
+    def sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
+        if record.get("history"):
+            noticed.add(HISTORY_IGNORED)
+        return Conversation.exchange(
+            self.text(record, "instruction", where),
+            self.text(record, "output", where, may_lack=True),
+            context=self.text(record, "input", where, may_lack=True),
+            system=self.text(record, "system", where, may_lack=True),
+        )
+
+    @override
+    @classmethod
+    def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
+        """Return the first question, its further lines as the input, and all answers as the output."""
+        instruction, _, given = exchanges[0][0].partition("\n")
+        return {"instruction": instruction, "input": given, "output": " ".join(answer for _, answer in exchanges)}
+
+
+class _PairFormat(Format):
+    """The first column is the prompt, the second the answer."""
+
+    columns: ClassVar[tuple[Column, Column]]
+
+    @override
+    def sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
+        prompt, answer = self.columns
+        return Conversation.exchange(
+            self.text(record, prompt.name, where), self.text(record, answer.name, where, may_lack=True)
+        )
+
+    @override
+    @classmethod
+    def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
+        """Return the first question and all answers."""
+        prompt, answer = cls.columns
+        return {prompt.name: exchanges[0][0], answer.name: " ".join(said for _, said in exchanges)}
+
+
+class PromptCompletionFormat(_PairFormat):
+    """A prompt and its completion."""
+
+    name = "prompt_completion"
+    columns = (Column("prompt"), Column("completion", ("response",)))
+
+
+class SourceTargetFormat(_PairFormat):
+    """The input and output of a sequence-to-sequence model, also in FLAN's columns."""
+
+    name = "source_target"
+    columns = (Column("source", ("inputs",)), Column("target", ("targets",)))
 
 
 class TextFormat(Format):
