@@ -1,4 +1,4 @@
-"""The bundled toy data: English instructions in Alpaca's record form, made by scripts/make_toy_data.py."""
+"""The bundled toy data: English instructions in Alpaca's format, made by scripts/make_toy_data.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Split = Literal["train", "held_out"]
 
 
 def toy_instructions(split: Split) -> list[dict[str, str]]:
-    """Return the toy instructions of a split, all kinds mixed, always in the same order.
+    """Return the toy instructions of a split, all kinds mixed, in a fixed order.
 
     Args:
         split: "train" (2,400 records) or "held_out" (240 records).
@@ -45,7 +45,7 @@ def toy_instructions(split: Split) -> list[dict[str, str]]:
 
 
 class ToyRecords(Records):
-    """The bundled instructions.
+    """The bundled instructions as a source.
 
     Args:
         split: "train" or "held_out".

@@ -1,4 +1,4 @@
-"""The table of data formats: find one by its name, by its import path, or from the columns of the data."""
+"""The bundled data formats: find one by its name, by an import path, or from the columns of the data."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["FORMATS", "FORMAT_CLASSES", "choose_format", "detect_format", "format_named"]
 
-# A new format is a line here. Detection tries them in this order, the most specific first: Alpaca's data have a `text`
-# too, and conversations often a `prompt`.
+# A new format is a line here. Detection tries them in this order, the most specific first: Alpaca's data also have a
+# `text`, and conversations often a `prompt`.
 FORMAT_CLASSES: tuple[type[Format], ...] = (
     MessagesFormat,
     ShareGPTFormat,
@@ -68,13 +68,13 @@ def detect_format(
 ) -> Format:
     """Return the format of most of the first records.
 
-    For each record the formats are tried in the order of `FORMATS`, and the first one whose columns it has counts.
-    Records of no format do not count, so an empty first one decides nothing.
+    For each record the formats are tried in the order of `FORMATS`, and the first one whose columns it has is counted.
+    Records of no format are ignored, so an empty first record decides nothing.
 
     Args:
         head: The first records of the data, at least one.
-        columns: The data's column for some of a format's own; then only formats that have all of these are tried.
-        source: What to call the data in an error.
+        columns: The data's column for some of a format's own; only formats that have all of these are tried.
+        source: Name of the data in errors.
 
     Raises:
         DataError: If none fits, or a mapped column is in none of the records.
@@ -91,11 +91,11 @@ def detect_format(
     shown = Counter(next((each.name for each in candidates if each.fits(record)), None) for record in head)
     del shown[None]
     if shown:
-        # Of formats that are shown as often, the one that is tried first.
+        # The first of equally frequent formats.
         return max(candidates, key=lambda each: shown[each.name])
     known = "; ".join(f"{kind.name} ({kind().needs()})" for kind in FORMAT_CLASSES)
     raise DataError(
-        f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) show no data format; map them with "
+        f"the columns of {source} ({', '.join(_columns_of(head)) or 'none'}) match no data format; map them with "
         f"data.columns, or rename them. The formats are {known}"
     )
 
@@ -107,16 +107,16 @@ def choose_format(
     *,
     source: str = "the data",
 ) -> Format:
-    """Return the format to read the data with: the named one, else the one detected from the first records.
+    """Return the named format, or the one detected from the first records.
 
     Args:
         head: The first records of the data, at least one.
         name: As for `format_named`, or None to detect it.
         columns: The data's column for some of the format's own, such as `{"output": "answer"}`.
-        source: What to call the data in an error.
+        source: Name of the data in errors.
 
     Raises:
-        ConfigError: If there is no such format, or no such column of it.
+        ConfigError: If there is no such format, or it has no such column.
         DataError: If a mapped column is in none of the records, or no format fits.
     """
     if name is None:
@@ -130,7 +130,7 @@ def _imported(path: str) -> type[Format]:
     """Return the format class with this import path, such as `my_module.MyFormat`.
 
     Args:
-        path: Module and class, joined by a dot. The program also finds modules in the current folder.
+        path: Module and class, joined by a dot. The program also imports modules of the current folder.
 
     Raises:
         ConfigError: If there is no such module or class, the module fails, or the class is not a complete format.
@@ -175,7 +175,7 @@ def _has_all(kind: type[Format], columns: Mapping[str, str]) -> bool:
 
 
 def _check_keys(columns: Mapping[str, str], kinds: Sequence[type[Format]]) -> None:
-    """Refuse names that no format, or not the chosen one, has; and names that no format has together."""
+    """Refuse columns that no format, or not the chosen one, has, and columns that no format has together."""
     known = list(dict.fromkeys(column.name for kind in kinds for column in kind.columns))
     for key in columns:
         if key not in known:

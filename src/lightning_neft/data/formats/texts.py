@@ -62,7 +62,7 @@ class AlpacaFormat(Format):
 
 
 class _PairFormat(Format):
-    """The first column is the prompt, the second the answer."""
+    """The first column is the prompt, the second one the answer."""
 
     columns: ClassVar[tuple[Column, Column]]
 
@@ -108,12 +108,12 @@ class TextFormat(Format):
     @override
     @classmethod
     def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
-        """Return questions and answers in lines of their own."""
+        """Return questions and answers on separate lines."""
         return {"text": "\n".join(f"{question}\n{answer}" for question, answer in exchanges)}
 
 
 class GuanacoFormat(Format):
-    """A text with the marks `### Human:` and `### Assistant:`, spelled exactly so, before the turns.
+    """A text with exactly the marks `### Human:` and `### Assistant:` before the turns.
 
     White space around a turn belongs to the marks, not to the message. Text before the first mark is a system message.
     """
@@ -133,7 +133,7 @@ class GuanacoFormat(Format):
         before, *turns = _MARK.split(self.text(record, "text", where))
         if not turns:
             raise DataError(
-                f"{where}: no '### Human:' and no '### Assistant:' in the text; repair it, or choose the format text"
+                f"{where}: no '### Human:' and no '### Assistant:' in the text; repair it, or choose data.format text"
             )
         messages = [Message("system", before.strip())]
         for speaker, said in zip(turns[::2], turns[1::2], strict=True):
@@ -148,7 +148,7 @@ class GuanacoFormat(Format):
 
 
 class TextLabelFormat(Format):
-    """A text and its class, for `task: sequence_classification`: a name, an integer, or true and false as 1 and 0."""
+    """A text and its class, for `task: sequence_classification`: a name, an integer, or true and false for 1 and 0."""
 
     name = "text_label"
     columns = (Column("text", ("sentence",)), Column("label"))
@@ -169,5 +169,5 @@ class TextLabelFormat(Format):
     @override
     @classmethod
     def record_of(cls, exchanges: Exchanges, number: int) -> dict[str, Any]:
-        """Return a text of one of two classes in turn."""
+        """Return a text of one of two classes, which alternate."""
         return {**TextFormat.record_of(exchanges, number), "label": number % 2}

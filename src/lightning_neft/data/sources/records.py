@@ -1,4 +1,4 @@
-"""What every source gives: named columns record by record, each with the words that say where it stands."""
+"""`Records`: the records of a source, each with its place for messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HEAD = 100
 
 
 class Records(ABC):
-    """The records of a source. Each iteration starts anew and holds no more than it needs.
+    """The records of a source. Each iteration starts at the first record and reads piece by piece.
 
-    Iterating gives pairs of a record and where it stands, such as "x.jsonl, line 7"; rows and records count from 1.
+    Iterating yields pairs of a record and its place, such as "x.jsonl, line 7"; rows and records count from 1.
 
     Args:
-        name: What to call the source.
-        streaming: Whether nobody should wait until all of it has been seen.
+        name: Name of the source in messages.
+        streaming: Whether `size` must not read the whole source.
     """
 
     def __init__(self, name: str, streaming: bool = False) -> None:
@@ -38,7 +38,7 @@ class Records(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A text that changes with the data. For files all of their bytes are read once."""
+        """A text that changes with the data. Of files, all bytes are read once."""
 
     @property
     def first(self) -> Record:
@@ -51,9 +51,9 @@ class Records(ABC):
 
     @cached_property
     def head(self) -> list[Record]:
-        """The first records, at most 100: what shows the format of the data.
+        """The first records, at most 100, from which the format is detected.
 
-        It ends before a record that cannot be read; whoever reads on gets the error with its place.
+        They end before a record that cannot be read; iterating raises the error with its place.
 
         Raises:
             DataError: If there is none, or the first one cannot be read.
@@ -75,7 +75,7 @@ class Records(ABC):
 
     @cached_property
     def size(self) -> int | None:
-        """How many records there are; None for a stream. Files are read once to count them."""
+        """Number of records, None for a stream. Files are read once to count them."""
         return None if self.streaming else self._count()
 
     def _count(self) -> int:
