@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,13 +74,11 @@ def test_nothing_is_said_where_all_is_well() -> None:
     assert encoding.notices("training", 9) == []
 
 
-def test_strict_refuses_what_would_be_dropped() -> None:
+def test_strict_refuses_what_would_be_dropped(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as error:
         encode([talk("Say", "hello"), talk("Say now", "")], tokenizer(), PLAIN, max_length=9, strict=True)
-    assert str(error.value) == (
-        "sample 2, which begins 'Say now', has nothing to train on (empty answer); repair or remove it, or omit "
-        "strict to drop such samples"
-    )
+    snapshot(text := str(error.value))
+    assert "'Say now'" in text
 
 
 def test_the_first_token_is_never_trained() -> None:
@@ -147,13 +145,11 @@ def test_the_end_of_an_answer_does_not_merge_with_the_next_prompt() -> None:
     assert list(sample.labels) == [-100, -100, 62, 4, -100, -100, 64, 4]
 
 
-def test_a_template_longer_than_max_length_is_refused_with_its_length() -> None:
+def test_a_template_longer_than_max_length_is_refused_with_its_length(snapshot: Callable[[str], None]) -> None:
     # 18 tokens of sentences, then "\n\n### Instruction:\n" and "\n\n### Response:" with <s>
     with pytest.raises(DataError) as error:
         encode([talk("Say", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=34)
-    assert str(error.value) == (
-        "max_length=34 leaves no room for an answer: the template alpaca alone takes 34 tokens; raise it"
-    )
+    snapshot(str(error.value))
     assert encode([talk("", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=35).kept == [0]
     assert encode([talk("Say", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=35).kept == []
     # Its own sentence is not there when a system message takes its place.
@@ -196,14 +192,12 @@ def test_texts_for_classification_keep_the_tokenizers_marks_when_cut() -> None:
     assert (encoding.kept, encoding.truncated, encoding.dropped) == ([0, 1, 2], 1, {})
 
 
-def test_an_unknown_label_is_refused() -> None:
+def test_an_unknown_label_is_refused(snapshot: Callable[[str], None]) -> None:
     samples = [Labelled("Say hello", "ugly")]
     with pytest.raises(DataError) as error:
         encode(samples, tokenizer(), PLAIN, task="sequence_classification", max_length=4, labels=["bad", "good"])
-    assert str(error.value) == (
-        "the label 'ugly' of the sample that begins 'Say hello' is not one of the classes of the training data ('bad', "
-        "'good'); correct it, or train on samples of it too"
-    )
+    snapshot(text := str(error.value))
+    assert all(part in text for part in ("'ugly'", "'Say hello'", "'bad'", "'good'"))
 
 
 def test_label_names_are_sorted_numbers_by_value() -> None:
@@ -331,7 +325,7 @@ def test_vicuna_is_trained_as_by_fastchat() -> None:
     assert lists(encoding) == [fastchat(tiny, turns) for turns in conversations]
 
 
-@pytest.mark.parametrize("template", map(BundledTemplate, ["alpaca", "vicuna", "guanaco", "plain"]))
+@pytest.mark.parametrize("template", [BundledTemplate(name) for name in ("alpaca", "vicuna", "guanaco", "plain")])
 def test_prompts_are_the_ids_before_each_answer_on_a_subword_tokenizer(template: Any) -> None:
     tiny = load_tokenizer("tiny")
     turns = [text for task, _, answer in QUESTIONS for text in (task, answer)]

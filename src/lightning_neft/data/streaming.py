@@ -94,8 +94,8 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
 
     A block is the next samples with a token to train on, enough for whole optimiser steps of all ranks; only the last
     block of an epoch may have fewer. Each block is planned like an epoch of `TrainOrder`, in an order that is a
-    function of (seed, epoch, block). Every rank reads and encodes the whole stream and takes its own rows, so all ranks know the
-    trained weight of each optimiser step.
+    function of (seed, epoch, block). Every rank reads and encodes the whole stream and takes its own rows, so all ranks
+    know the trained weight of each optimiser step.
 
     Args:
         stream: The samples.
