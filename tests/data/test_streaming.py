@@ -285,7 +285,7 @@ FEW, STEPS = 33, 12
 TRIGGERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "each step": ({"every_n_train_steps": 1}, {}),
     "end of an epoch": ({"save_on_train_epoch_end": True}, {}),
-    "validation in an epoch": ({}, {"val_check_interval": 4, "limit_val_batches": 1}),
+    "validation in an epoch": ({}, {"val_check_interval": 6, "limit_val_batches": 1}),
     "validation after an epoch": ({}, {"limit_val_batches": 1}),
     "part of an epoch": ({"every_n_train_steps": 1}, {"limit_train_batches": 8}),
 }
@@ -434,7 +434,7 @@ def test_states_are_those_of_the_batches_trained_on(source: str, words_folder: s
         ({"task": "sequence_classification"}, r"the classes are unknown"),
         ({"batching": "packed"}, r"needs data.batching random or length_grouped, got packed"),
         ({"batching": "flat"}, r"needs data.batching random or length_grouped, got flat"),
-        ({"num_workers": 2}, r"data.num_workers is 0 or 1, got 2"),
+        ({"num_workers": 2}, r"data.num_workers must be 0 or 1, got 2"),
         ({"val_size": 0.05}, r"data.val_size=0.05 is a share"),
     ],
 )
