@@ -16,7 +16,7 @@ REFUSED = {
     "json/nested": "nested too deeply",
     "json/nul": "a NUL byte",
     "json/numbers": "record 1: 'text' must be text, got float nan",
-    "json/surrogate": "line 1: 'text' holds half of a surrogate pair",
+    "json/surrogate": "line 1: 'text' contains half of a surrogate pair",
     "json/surrogate_column": r"(\ud800) match no data format",
     "json/twice_key": "line 1: 'text' must be text, got int 3",
     "json/utf16": "is text in UTF-16",
