@@ -1,4 +1,4 @@
-"""Write the tables of data formats and templates in docs/training.md from the classes.
+"""Write the tables of data formats and templates in docs/training.md from the code.
 
     python scripts/format_table.py
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from lightning_neft.common.files import write_text
 from lightning_neft.data.formats.format import Column
 from lightning_neft.data.formats.registry import FORMAT_CLASSES
+from lightning_neft.data.templates.bundled import BUNDLED
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.registry import TEMPLATE_CLASSES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
 BEGIN, END = "<!-- made by scripts/format_table.py -->", "<!-- end -->"
@@ -38,7 +38,10 @@ def tables() -> Iterator[str]:
     yield ""
     yield from _table(
         ("`data.template`", "what it renders"),
-        [(f"`{kind.name}`", _first_paragraph(kind)) for kind in (*TEMPLATE_CLASSES, ChatTemplate)],
+        [
+            *((f"`{entry.name}`", _cell(entry.about)) for entry in BUNDLED.values()),
+            (f"`{ChatTemplate.name}`", _first_paragraph(ChatTemplate)),
+        ],
     )
 
 
@@ -63,7 +66,11 @@ def _column(column: Column) -> str:
 
 
 def _first_paragraph(kind: type) -> str:
-    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()).replace("|", "\\|")
+    return _cell((inspect.getdoc(kind) or "").partition("\n\n")[0])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def main() -> None:

@@ -161,7 +161,7 @@ def test_a_run_does_not_resume_with_other_data_order(
     assert main(["fit", *options, "--trainer.max_steps=1"]) == 0
     capsys.readouterr()
     line = line_of(["fit", *options, "--trainer.max_steps=2", "--ckpt_path=last", "--data.batch_size=1"], capsys)
-    assert line.startswith("the checkpoint was made with another order of the training data")
+    assert line.startswith("the checkpoint has another order of the training data")
 
 
 @pytest.mark.parametrize("given", ["last", "runs/a/version_0/checkpoints/last.ckpt"])

@@ -109,7 +109,7 @@ def test_prompts_are_read_from_all_kinds_of_files(
         ('{"instruction": "a"}\n{"instruction": " "}', "f.json, line 2: the prompt is empty"),
         ('{"text": "a"}', "f.json, line 1: there is no prompt of the user to answer, in the format text"),
         ('{"text": "a", "label": 1}', "f.json, line 1: there is no prompt of the user to answer, in the format text_l"),
-        ('{"a": "a"}', "the columns of f.json (a) show no data format"),
+        ('{"a": "a"}', "the columns of f.json (a) match no data format"),
         ('[{"instruction": "a"', "f.json, line 1, column 21: broken JSON"),
         ("[]", "f.json holds an empty list"),
         ("", "f.json is empty"),

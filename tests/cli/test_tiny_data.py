@@ -9,7 +9,7 @@ import pytest
 
 from lightning_neft.cli.tiny import TINY_SAMPLES, tiny_file, tiny_records
 from lightning_neft.data.conversation import Conversation, Labelled
-from lightning_neft.data.formats.parsing import parse_records
+from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import FORMATS, detect_format, format_named
 from lightning_neft.errors import DataError
 

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.cutting import cut_conversations, split_long
-from lightning_neft.data.templates.builtin import PlainTemplate, VicunaTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import encode
@@ -55,14 +55,14 @@ def test_a_text_without_questions_is_one_piece() -> None:
 def test_conversations_that_fit_are_not_touched() -> None:
     # <s> Say hello </s>, Say now </s>: seven tokens, with a question at the end that is not answered
     conversation = talk("Say", "hello", "Say", "now", "Say")
-    assert cut_conversations([conversation], tokenizer(), PlainTemplate(), 7) == ([conversation], [0])
-    cut = cut_conversations([conversation], tokenizer(), PlainTemplate(), 6)
+    assert cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 7) == ([conversation], [0])
+    cut = cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 6)
     assert cut == ([talk("Say", "hello"), talk("Say", "now")], [0, 0])
 
 
 def test_pieces_name_the_conversation_that_they_are_from() -> None:
     conversations = [talk("Say", "hello"), talk("Say", "hello", "Say", "now"), talk("Say"), talk("Say", "bye")] * 400
-    pieces, origins = cut_conversations(conversations, tokenizer(), PlainTemplate(), 4)
+    pieces, origins = cut_conversations(conversations, tokenizer(), BundledTemplate("plain"), 4)
     assert len(pieces) == len(origins) == 2000
     assert origins == [4 * block + index for block in range(400) for index in (0, 1, 1, 2, 3)]
     assert pieces[2] == talk("Say", "now")
@@ -79,7 +79,7 @@ THINKING = (
 def test_pieces_are_no_longer_than_asked_and_lose_nothing(template: str, max_length: int) -> None:
     tiny = load_tokenizer("tiny")
     tiny.chat_template = THINKING
-    words: Template = {"vicuna": VicunaTemplate(), "plain": PlainTemplate(), "tokenizer": ChatTemplate(tiny)}[template]
+    words: Template = ChatTemplate(tiny) if template == "tokenizer" else BundledTemplate(template)
     turns = [f"turn {number} of this " + "long " * (number % 7) for number in range(40)]
     conversation = talk(*turns, system="Be kind.")
     pieces, _ = cut_conversations([conversation], tiny, words, max_length)

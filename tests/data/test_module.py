@@ -64,7 +64,7 @@ def test_without_held_out_samples_there_is_nothing_to_validate_on(source: str, w
     assert data.val_dataloader() == []
     assert data.sample_prompts(3) == []
     for loader in (data.test_dataloader, data.predict_dataloader):
-        with pytest.raises(ConfigError, match=r"no samples are held out: give data.val_size or data.val_split"):
+        with pytest.raises(ConfigError, match=r"give data.val_size or data.val_split"):
             loader()
 
 
@@ -314,6 +314,6 @@ def test_an_error_names_the_place_in_all_records_and_keeps_nothing(
     records = [{"instruction": "Say", "output": "" if i == 7 else "bye"} for i in range(9)]
     path = tmp_path / "one_empty.json"
     path.write_text(json.dumps(records))
-    with pytest.raises(DataError, match=r"^sample 8, which begins .* has nothing to train on \(empty answer\)"):
+    with pytest.raises(DataError, match=r"^sample 8, which begins .* has no token to train on \(empty answer\)"):
         prepared(str(path), words_folder, val_size=0, strict=True, cache_dir=str(tmp_path / "mine"))
     assert list((tmp_path / "mine").iterdir()) == []

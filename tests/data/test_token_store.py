@@ -18,7 +18,7 @@ import pytest
 from forked import Forked
 from lightning_neft.data import token_store
 from lightning_neft.data.conversation import Conversation, Labelled, Message
-from lightning_neft.data.templates.builtin import AlpacaTemplate, PlainTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
 from lightning_neft.data.tokenization import EncodedSample, Encoding, encode
@@ -104,7 +104,7 @@ def test_samples_and_facts_are_kept_where_they_are_given(tmp_path: Path) -> None
 
 def test_samples_that_were_not_kept_are_not_made_up(tmp_path: Path) -> None:
     store = open_or_build("x", three, tmp_path)
-    with pytest.raises(DataError, match="the texts of these samples were not kept"):
+    with pytest.raises(DataError, match="only the tokens of these samples were stored"):
         _ = store.samples
 
 
@@ -138,7 +138,7 @@ def test_broken_tokens_are_made_anew_with_a_notice(harm: Any, tmp_path: Path, ca
     with caplog.at_level(logging.INFO):
         store = open_or_build("x", three, tmp_path)
     assert same(store, SAMPLES)
-    assert f"the stored tokens in {tmp_path / 'x'} are broken or incomplete, and are made again" in caplog.text
+    assert f"the stored tokens in {tmp_path / 'x'} are broken or incomplete" in caplog.text
     assert same(open_or_build("x", never, tmp_path), SAMPLES)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -242,7 +242,7 @@ def test_by_default_the_tokens_are_in_the_cache_of_datasets(tmp_path: Path, monk
 
 
 def test_encoded_samples_come_back_as_they_went(tmp_path: Path) -> None:
-    encoding = encode([talk("Say", "hello", "now", "bye")], tokenizer(), PlainTemplate(), max_length=9)
+    encoding = encode([talk("Say", "hello", "now", "bye")], tokenizer(), BundledTemplate("plain"), max_length=9)
     store = open_or_build("x", lambda: [Stored(encoding)], tmp_path)
     assert same(store, encoding.samples)
 
@@ -253,8 +253,8 @@ def test_encoded_samples_come_back_as_they_went(tmp_path: Path) -> None:
 def test_a_fingerprint_is_the_same_for_the_same_parts() -> None:
     parts: dict[str, Any] = {"source": "a", "max_length": 512, "columns": {"a": "b", "c": "d"}}
     turned: dict[str, Any] = {"columns": {"c": "d", "a": "b"}, "max_length": 512, "source": "a"}
-    first = fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), **parts)
-    assert first == fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), **turned)
+    first = fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), **parts)
+    assert first == fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), **turned)
     assert len(first) == 64
 
 
@@ -264,28 +264,26 @@ def test_a_fingerprint_changes_with_every_part(monkeypatch: pytest.MonkeyPatch) 
     chat.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     other_chat.chat_template = chat.chat_template + "{{ '' }}"
     found = [
-        fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), source="a", max_length=512),
-        fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), source="b", max_length=512),
-        fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), source="a", max_length=511),
-        fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), source="a"),
-        fingerprint(tokenizer=tokenizer(), template=AlpacaTemplate(), source="a", max_length=512),
-        fingerprint(tokenizer=grown, template=PlainTemplate(), source="a", max_length=512),
+        fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), source="a", max_length=512),
+        fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), source="b", max_length=512),
+        fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), source="a", max_length=511),
+        fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), source="a"),
+        fingerprint(tokenizer=tokenizer(), template=BundledTemplate("alpaca"), source="a", max_length=512),
+        fingerprint(tokenizer=grown, template=BundledTemplate("plain"), source="a", max_length=512),
         fingerprint(tokenizer=chat, template=ChatTemplate(chat), source="a", max_length=512),
         fingerprint(tokenizer=other_chat, template=ChatTemplate(other_chat), source="a", max_length=512),
     ]
     monkeypatch.setattr(token_store, "ENCODING_VERSION", 0)
-    found.append(fingerprint(tokenizer=tokenizer(), template=PlainTemplate(), source="a", max_length=512))
+    found.append(fingerprint(tokenizer=tokenizer(), template=BundledTemplate("plain"), source="a", max_length=512))
     assert len(set(found)) == len(found)
 
 
 def test_a_fingerprint_sees_a_change_in_the_wording_of_a_template() -> None:
-    class Reworded(AlpacaTemplate):
-        def word(self, messages: Any, first: bool) -> str:
-            return super().word(messages, first).replace("Input", "Context")
+    class Reworded(BundledTemplate):
+        def _prompt(self, turn: Any, first: bool) -> str:
+            return super()._prompt(turn, first).replace("Input", "Context")
 
-    fingerprints = {
-        fingerprint(tokenizer=tokenizer(), template=template) for template in (AlpacaTemplate(), Reworded())
-    }
+    fingerprints = {fingerprint(tokenizer=tokenizer(), template=kind("alpaca")) for kind in (BundledTemplate, Reworded)}
     assert len(fingerprints) == 2
 
 

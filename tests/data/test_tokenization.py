@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from tokenizers import processors
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.templates.builtin import AlpacaTemplate, GuanacoTemplate, PlainTemplate, VicunaTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.data.tokenization import Encoding, encode, label_names
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.hub.tokenizer import load_tokenizer
 from words import talk, tokenizer
 
-PLAIN = PlainTemplate()
+PLAIN = BundledTemplate("plain")
 
 
 def lists(encoding: Encoding) -> list[tuple[list[int], list[int]]]:
@@ -74,13 +74,11 @@ def test_nothing_is_said_where_all_is_well() -> None:
     assert encoding.notices("training", 9) == []
 
 
-def test_strict_refuses_what_would_be_dropped() -> None:
+def test_strict_refuses_what_would_be_dropped(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as error:
         encode([talk("Say", "hello"), talk("Say now", "")], tokenizer(), PLAIN, max_length=9, strict=True)
-    assert str(error.value) == (
-        "sample 2, which begins 'Say now', has nothing to train on (empty answer); repair or remove it, or omit "
-        "strict to drop such samples"
-    )
+    snapshot(text := str(error.value))
+    assert "'Say now'" in text
 
 
 def test_the_first_token_is_never_trained() -> None:
@@ -139,29 +137,24 @@ def test_a_tokenizer_that_puts_a_space_before_each_text_does_not_put_one_into_a_
 
 
 def test_the_end_of_an_answer_does_not_merge_with_the_next_prompt() -> None:
-    class Colon(PlainTemplate):
-        """Ends each answer with a colon."""
-
-        end = ":"
-
+    template = BundledTemplate("plain")
+    template._end = ":"
     # ":" before "! now" would be the one token ":!".
-    (sample,) = encode([talk("Say", "hello", "! now", "bye")], tokenizer(), Colon(), max_length=20).samples
+    (sample,) = encode([talk("Say", "hello", "! now", "bye")], tokenizer(), template, max_length=20).samples
     assert list(sample.input_ids) == [0, 58, 62, 4, 68, 67, 64, 4]
     assert list(sample.labels) == [-100, -100, 62, 4, -100, -100, 64, 4]
 
 
-def test_a_template_longer_than_max_length_is_refused_with_its_length() -> None:
+def test_a_template_longer_than_max_length_is_refused_with_its_length(snapshot: Callable[[str], None]) -> None:
     # 18 tokens of sentences, then "\n\n### Instruction:\n" and "\n\n### Response:" with <s>
     with pytest.raises(DataError) as error:
-        encode([talk("Say", "hello")], tokenizer(), AlpacaTemplate(), max_length=34)
-    assert str(error.value) == (
-        "max_length=34 leaves no room for an answer: the template alpaca alone takes 34 tokens; raise it"
-    )
-    assert encode([talk("", "hello")], tokenizer(), AlpacaTemplate(), max_length=35).kept == [0]
-    assert encode([talk("Say", "hello")], tokenizer(), AlpacaTemplate(), max_length=35).kept == []
+        encode([talk("Say", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=34)
+    snapshot(str(error.value))
+    assert encode([talk("", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=35).kept == [0]
+    assert encode([talk("Say", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=35).kept == []
     # Its own sentence is not there when a system message takes its place.
     samples = [talk("Say", "hello", system="Be kind"), talk("Say", "hello")]
-    assert encode(samples, tokenizer(), AlpacaTemplate(), max_length=30).kept == [0]
+    assert encode(samples, tokenizer(), BundledTemplate("alpaca"), max_length=30).kept == [0]
 
 
 def test_the_task_and_the_kind_of_samples_must_fit() -> None:
@@ -199,14 +192,12 @@ def test_texts_for_classification_keep_the_tokenizers_marks_when_cut() -> None:
     assert (encoding.kept, encoding.truncated, encoding.dropped) == ([0, 1, 2], 1, {})
 
 
-def test_an_unknown_label_is_refused() -> None:
+def test_an_unknown_label_is_refused(snapshot: Callable[[str], None]) -> None:
     samples = [Labelled("Say hello", "ugly")]
     with pytest.raises(DataError) as error:
         encode(samples, tokenizer(), PLAIN, task="sequence_classification", max_length=4, labels=["bad", "good"])
-    assert str(error.value) == (
-        "the label 'ugly' of the sample that begins 'Say hello' is not one of the classes of the training data ('bad', "
-        "'good'); correct it, or train on samples of it too"
-    )
+    snapshot(text := str(error.value))
+    assert all(part in text for part in ("'ugly'", "'Say hello'", "'bad'", "'good'"))
 
 
 def test_label_names_are_sorted_numbers_by_value() -> None:
@@ -259,7 +250,7 @@ def test_a_seq2seq_sample_without_a_last_answer_is_dropped() -> None:
 
 def test_a_template_that_fills_the_encoder_is_refused() -> None:
     with pytest.raises(DataError, match=r"max_length=20 leaves no room .* alone takes 33 tokens"):
-        encode([talk("Say", "hello")], like_t5(), AlpacaTemplate(), task="seq2seq_lm", max_length=20)
+        encode([talk("Say", "hello")], like_t5(), BundledTemplate("alpaca"), task="seq2seq_lm", max_length=20)
 
 
 # Against the masking of the training scripts that the templates come from, restated from what they do
@@ -295,7 +286,7 @@ def test_alpaca_is_trained_as_by_the_authors(max_length: int) -> None:
             + "### Response:"
         )
         expected.append(stanford(tiny, source, target, max_length))
-    encoding = encode(samples, tiny, AlpacaTemplate(), max_length=max_length)
+    encoding = encode(samples, tiny, BundledTemplate("alpaca"), max_length=max_length)
     trainable = [row for row in expected if any(label != -100 for label in row[1])]
     assert lists(encoding) == trainable
     assert len(trainable) == len(samples) if max_length == 1000 else 0 < len(trainable) < len(samples)
@@ -330,11 +321,11 @@ def test_vicuna_is_trained_as_by_fastchat() -> None:
         ("Hello!", "Hi!", "How are you?", "Fine, thanks.\n\nAnd you?", "Good.", "Good to hear."),
         ("Zähle:", "1, 2, 3", "Und?", "4 → 5"),
     ]
-    encoding = encode([talk(*turns) for turns in conversations], tiny, VicunaTemplate(), max_length=1000)
+    encoding = encode([talk(*turns) for turns in conversations], tiny, BundledTemplate("vicuna"), max_length=1000)
     assert lists(encoding) == [fastchat(tiny, turns) for turns in conversations]
 
 
-@pytest.mark.parametrize("template", [AlpacaTemplate(), VicunaTemplate(), GuanacoTemplate(), PLAIN])
+@pytest.mark.parametrize("template", [BundledTemplate(name) for name in ("alpaca", "vicuna", "guanaco", "plain")])
 def test_prompts_are_the_ids_before_each_answer_on_a_subword_tokenizer(template: Any) -> None:
     tiny = load_tokenizer("tiny")
     turns = [text for task, _, answer in QUESTIONS for text in (task, answer)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.builtin import PlainTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.length_ablation import Variant, answer_variant, variants
 from lightning_neft.generation.answering import Answerer
@@ -17,7 +17,8 @@ ASKED = [Conversation.exchange(f"Say {word}.", "") for word in ("cat", "the dog 
 
 @pytest.fixture(scope="module")
 def answerer() -> Answerer:
-    return Answerer(load_weights("AutoModelForCausalLM", "tiny")[0], load_tokenizer("tiny"), PlainTemplate(), name="it")
+    model, _ = load_weights("AutoModelForCausalLM", "tiny")
+    return Answerer(model, load_tokenizer("tiny"), BundledTemplate("plain"), name="it")
 
 
 def test_the_variants_are_those_of_the_paper() -> None:
@@ -57,7 +58,7 @@ def test_no_answer_ends_while_the_end_is_blocked(answerer: Answerer, batch_size:
         return found
 
     free = [ids(answer) for answer in answerer.answers(ASKED, max_new_tokens=12)]
-    ending = Answerer(answerer.model, answerer.tokenizer, PlainTemplate(), name="ends soon")
+    ending = Answerer(answerer.model, answerer.tokenizer, BundledTemplate("plain"), name="ends soon")
     ending.ends = [*answerer.ends, *(tokens[6] for tokens in free)]
     options = {"max_new_tokens": 60, "batch_size": batch_size}
     plain = answer_variant(ending, Variant("plain"), ASKED, **options)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.cli.errors import explain
 from lightning_neft.data.conversation import Labelled
-from lightning_neft.data.formats.parsing import parse_records
+from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.data.templates.registry import default_template

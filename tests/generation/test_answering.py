@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from bases import WORDS
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.exchange_ids import exchange_ids, rendered
-from lightning_neft.data.templates.builtin import PlainTemplate
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.data.templates.registry import template_named
-from lightning_neft.data.templates.template import TurnTemplate
+from lightning_neft.data.templates.template import Template
 from lightning_neft.errors import ConfigError, DataError, ModelError
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
@@ -32,9 +32,9 @@ def asked(prompt: str) -> Conversation:
     return Conversation((Message("user", prompt),))
 
 
-def answerer(base: str, template: TurnTemplate | None = None) -> Answerer:
+def answerer(base: str, template: Template | None = None) -> Answerer:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return Answerer(model, load_tokenizer(base), template or PlainTemplate(), name="it")
+    return Answerer(model, load_tokenizer(base), template or BundledTemplate("plain"), name="it")
 
 
 def by_hand(answers: Answerer, prompt: str, most: int) -> str:
@@ -104,14 +104,10 @@ def test_without_a_limit_prompt_and_answer_are_2048_tokens(base: str, monkeypatc
         it.answers([asked("a " * 2048)])
 
 
-class Stopping(TurnTemplate):
-    name = "stopping"
-
+class Stopping(BundledTemplate):
     def __init__(self, *stop: str) -> None:
+        super().__init__("plain")
         self.stop = stop
-
-    def word(self, messages: Sequence[Message], first: bool) -> str:
-        return messages[-1].content
 
 
 def test_an_answer_ends_before_a_text_of_the_template(base: str) -> None:
@@ -179,7 +175,7 @@ def test_a_folder_answers_as_the_model_that_wrote_it(base: str, tmp_path: Path, 
     loaded = open_answerer(str(tmp_path / "out"), template="plain", device="cpu")
     assert loaded.settings["dtype"] == "float32"
     prompts = [asked(prompt) for prompt in PROMPTS]
-    here = Answerer(module.model, module.tokenizer(), PlainTemplate(), name="it")
+    here = Answerer(module.model, module.tokenizer(), BundledTemplate("plain"), name="it")
     assert loaded.answers(prompts, max_new_tokens=6) == here.answers(prompts, max_new_tokens=6)
     untrained = open_answerer(base, template="plain", device="cpu", dtype="float32")
     assert loaded.answers(prompts, max_new_tokens=6) != untrained.answers(prompts, max_new_tokens=6)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "TextData"]
 
-# A format of your own needs neither torch nor lightning.
+# A custom format needs neither torch nor lightning.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {

@@ -1,7 +1,7 @@
-"""Control tokens such as `</s>` in the words of the data: text in a message, tokens in a text that brings its own.
+"""Names of control tokens such as `</s>` in the data: text in a message, tokens in a raw text.
 
-A tokenizer reads the name of a control token as that token wherever it stands. A question about `</s>` would then end
-in its middle. So names that stand in messages are marked before a template renders them, and encoded as text after.
+A tokenizer reads the name of a control token as that token everywhere, so a question about `</s>` would end in its
+middle. Names in messages are therefore marked before a template renders them, and encoded as text afterwards.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlTokens", "token_ids", "without_marks"]
 
-# Around a name that is text. Unicode keeps both code points out of texts that are exchanged.
+# Mark a name that is text. Unicode reserves both code points for internal use, so no text should contain them.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 
 
 class ControlTokens:
-    """The control tokens of a tokenizer: those that it calls special.
+    """The control tokens of a tokenizer: the tokens that it marks as special.
 
     Args:
-        tokenizer: The tokenizer, with the tokens that a template adds.
+        tokenizer: The tokenizer, including the tokens that a template adds.
 
     Attributes:
         names: Their texts.
@@ -56,7 +56,7 @@ class ControlTokens:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> ControlTokens:
-        """Return those of a tokenizer, made once for the tokens that it has now."""
+        """Return the control tokens of a tokenizer, cached until its tokens change."""
         tokens = (len(tokenizer), *tokenizer.all_special_tokens)
         known = _KNOWN.get(tokenizer)
         if known is None or known[0] != tokens:
@@ -64,12 +64,12 @@ class ControlTokens:
         return known[1]
 
     def within(self, sample: Sample) -> set[str]:
-        """Return the names that stand in the messages of a conversation, or in a text."""
+        """Return the names that a conversation or a text contains."""
         texts = [sample.text] if isinstance(sample, Labelled) else [*_texts(sample)]
         return {name for text in texts for name in self._name.findall(text)}
 
     def as_text(self, conversation: Conversation) -> Conversation:
-        """Return the conversation with each name in its messages marked, for `token_ids` to encode as text."""
+        """Return the conversation with the names in its messages marked, so that `token_ids` encodes them as text."""
         if not self.within(conversation):
             return conversation
         marked = f"{_OPEN}\\g<0>{_CLOSE}"
@@ -85,20 +85,20 @@ class ControlTokens:
         )
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict[str, Any]) -> Any:
-        """Return the ids of texts in which names are marked: these as text, all others as the tokens they are."""
+        """Return the ids of texts: marked names as text, all others as tokens."""
         if not tokenizer.is_fast:
             return [self._encode_pieces(tokenizer, text, options) for text in texts]
         if self._copy is None:
             self._make_copy(tokenizer)
         assert self._copy is not None
-        # The copy reads no name as a token. Those that are tokens go by another name there, so that the text around
-        # both is encoded as one, as it always is.
+        # The copy reads no name as a token. Names that are tokens have another name there, so that the text around both
+        # kinds is encoded in one piece, as usual.
         texts = [self._marked.sub(lambda found: found[1] or self._stand_in[found[2]], text) for text in texts]
         encoded = _call(self._copy, texts, {**options, "split_special_tokens": True})
         return [[self._id_of.get(token, token) for token in ids] for ids in encoded]
 
     def _make_copy(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        # Random, so that no text can hold it.
+        # Random, so that no text can contain it.
         secret = uuid4().hex
         self._copy = copy.deepcopy(tokenizer)
         self._stand_in = {name: f"{_OPEN}{secret}-{number}{_CLOSE}" for number, name in enumerate(sorted(self.names))}
@@ -112,7 +112,7 @@ class ControlTokens:
         self._id_of = dict(zip(self._copy.convert_tokens_to_ids([*self._stand_in.values()]), ids, strict=True))
 
     def _encode_pieces(self, tokenizer: PreTrainedTokenizerBase, text: str, options: dict[str, Any]) -> list[int]:
-        """Encode with a tokenizer written in Python, which reads all names as tokens or none: piece by piece."""
+        """Encode piece by piece with a slow tokenizer, which reads either all names as tokens or none."""
         ids: list[int] = []
         start = 0
         plain = {"add_special_tokens": False, "verbose": False}
@@ -128,12 +128,12 @@ class ControlTokens:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
-    """Return the ids of texts, in one call: fast tokenizers work on it in parallel.
+    """Return the ids of texts, in one call, which fast tokenizers run in parallel.
 
     Args:
         tokenizer: The tokenizer.
         texts: The texts; names that `ControlTokens.as_text` has marked are encoded as text.
-        options: Further ones of the tokenizer's call; with `is_target` the texts are those of a decoder.
+        options: Further options of the tokenizer's call; with `is_target` the texts are targets of a decoder.
 
     Example:
         >>> from lightning_neft.hub.tokenizer import load_tokenizer
@@ -145,7 +145,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **option
     """
     if not texts:
         return []
-    # Nothing is too long here: it is cut later.
+    # Without a warning about length: samples are truncated later.
     options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False, **options}
     marked = [index for index, text in enumerate(texts) if _OPEN in text]
     if not marked:
@@ -160,7 +160,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **option
 
 
 def without_marks(text: str) -> str:
-    """Return a text as it was before `ControlTokens.as_text`, for people."""
+    """Return a text without the marks of `ControlTokens.as_text`, for messages."""
     return text.replace(_OPEN, "").replace(_CLOSE, "")
 
 
@@ -181,7 +181,7 @@ def _texts(conversation: Conversation) -> list[str]:
 def _any_of(names: Collection[str]) -> str:
     """Return a pattern of the names, the longest first.
 
-    What several begin with stands there once: some tokenizers reserve thousands that differ in a number.
+    Common beginnings occur once: some tokenizers reserve thousands of names that differ in a number.
     """
     tails: dict[str, set[str]] = defaultdict(set)
     for name in names:

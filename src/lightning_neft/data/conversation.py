@@ -1,4 +1,4 @@
-"""What a training sample is, whatever file or format it came from: a conversation, or a text with a class."""
+"""Training samples of every source and format: a conversation, or a text with a class."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Message:
     """One message of a conversation.
 
     Attributes:
-        role: Who speaks.
-        content: What is said.
-        context: What an instruction is about, Alpaca's `input`: templates without a place for it put it below the
-            content. Empty where there is none.
+        role: Author of the message.
+        content: Its text.
+        context: Input of an instruction, as in Alpaca; templates without a place for it put it below the content. Empty
+            if there is none.
     """
 
     role: Role
@@ -28,9 +28,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in their order, loss on those of the assistant.
+    """Messages in order, with the loss on those of the assistant.
 
-    A plain text for language modelling is a conversation of one message, the assistant's.
+    A plain text for language modelling is a single message of the assistant.
 
     >>> Conversation.exchange("Add.", "3", context="1 and 2").answer
     '3'
@@ -42,29 +42,29 @@ class Conversation:
 
     @classmethod
     def exchange(cls, prompt: str, answer: str, *, context: str = "", system: str = "") -> Conversation:
-        """One prompt and one answer."""
+        """Return a conversation of one prompt and one answer."""
         start = (Message("system", system),) if system else ()
         return cls((*start, Message("user", prompt, context), Message("assistant", answer)))
 
     @property
     def prompt(self) -> Conversation:
-        """The conversation without its last message, if that is the assistant's: what generation starts from."""
+        """The conversation without a last message of the assistant: the input of generation."""
         is_answered = bool(self.messages) and self.messages[-1].role == "assistant"
         return Conversation(self.messages[:-1]) if is_answered else self
 
     @property
     def answer(self) -> str:
-        """The last message if it is the assistant's, else an empty text."""
+        """The last message if it is the assistant's, otherwise an empty text."""
         return self.messages[-1].content if self.messages and self.messages[-1].role == "assistant" else ""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text and the class that it belongs to.
+    """A text and its class.
 
     Attributes:
         text: The text.
-        label: Name or number of its class, as the source has it.
+        label: Name or number of the class, as in the source.
     """
 
     text: str

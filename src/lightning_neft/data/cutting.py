@@ -1,4 +1,4 @@
-"""Cut long conversations into pieces of whole exchanges, as the ShareGPT data of the paper were."""
+"""Cut long conversations into pieces of whole exchanges, as the paper did with ShareGPT."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
 
 __all__ = ["cut_conversations", "split_long"]
 
-# Conversations in one call of the tokenizer.
+# Conversations per call of the tokenizer.
 _BATCH = 1000
 
 
 def cut_conversations(
     conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
 ) -> tuple[list[Conversation], list[int]]:
-    """Cut each conversation of more than `max_length` tokens into pieces that are no longer, where that is possible.
+    """Cut each conversation of more than `max_length` tokens into pieces that fit.
 
-    A single exchange that is longer stays a piece of its own, for the encoding to cut. Conversations that fit stay as
-    they are.
+    A single longer exchange is a separate piece, which encoding truncates. Conversations that fit are unchanged.
 
     Args:
-        conversations: What is to be cut.
+        conversations: The conversations.
         tokenizer: A tokenizer with an end-of-sequence token.
-        template: Words the conversations; its own tokens count.
-        max_length: The most tokens of a piece.
+        template: Renders the conversations; the tokens that it adds count.
+        max_length: Maximum tokens of a piece.
 
     Returns:
-        The pieces in order, and for each of them the index of the conversation that it is from.
+        The pieces in order, and the index of the conversation of each piece.
     """
     pieces: list[Conversation] = []
     origins: list[int] = []
@@ -42,7 +41,7 @@ def cut_conversations(
         batch = conversations[start : start + _BATCH]
         lengths = _lengths(batch, tokenizer, template)
         long = [index for index, of_exchanges in enumerate(lengths) if sum(of_exchanges) > max_length]
-        # What each exchange takes at the beginning of a piece, where the template's opening stands before it.
+        # Length of each exchange at the beginning of a piece, where the template's opening precedes it.
         alone = {index: [_piece(batch[index], [messages]) for messages in _rounds(batch[index])] for index in long}
         opening = iter(_lengths([piece for group in alone.values() for piece in group], tokenizer, template))
         for index, conversation in enumerate(batch):
@@ -50,7 +49,7 @@ def cut_conversations(
                 cut = [conversation]
             else:
                 first = [sum(next(opening)) for _ in alone[index]]
-                # Without one exchange for each round (see `ChatTemplate`) the pieces are shorter than they could be.
+                # Without one exchange for each round (see `ChatTemplate`), pieces are shorter than necessary.
                 later = lengths[index] if len(lengths[index]) == len(first) else first
                 cut = split_long(conversation, first, later, max_length)
             pieces += cut
@@ -61,16 +60,16 @@ def cut_conversations(
 def split_long(
     conversation: Conversation, first: Sequence[int], later: Sequence[int], max_length: int
 ) -> list[Conversation]:
-    """Split a conversation into pieces of whole exchanges, each as long as it may be.
+    """Split a conversation into the longest possible pieces of whole exchanges.
 
-    As FastChat's `split_long_conversation`, but with exact lengths, with the system message in every piece, and without
-    losing the last exchange where a piece ends just before it.
+    Like FastChat's `split_long_conversation`, but with exact lengths, with the system message in every piece, and
+    without losing the last exchange where a piece ends just before it.
 
     Args:
-        conversation: What is to be split; messages after its last answer are left out.
+        conversation: The conversation; messages after its last answer are dropped.
         first: Tokens of each exchange at the beginning of a piece.
-        later: Tokens of each exchange behind another one.
-        max_length: The most tokens of a piece; an exchange that is longer is a piece of its own.
+        later: Tokens of each exchange after another one.
+        max_length: Maximum tokens of a piece; a longer exchange is a separate piece.
 
     Example:
         >>> turns = [Message(role, text) for text in "abc" for role in ("user", "assistant")]

@@ -1,4 +1,4 @@
-"""Token ids of an exchange: the prompt as generation has it, the answer and its end."""
+"""Token ids of an exchange: the prompt as in generation, the answer and its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def source_text(exchanges: Sequence[Exchange], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return all before the last answer; the end token stands behind earlier ones as text."""
+    """Return the text before the last answer, with the end token as text after earlier answers."""
     ended = [e.prompt + e.answer + (tokenizer.eos_token if e.end is None else e.end) for e in exchanges[:-1]]
     return "".join([*ended, *(e.prompt for e in exchanges[-1:])])
 
@@ -35,9 +35,9 @@ def source_text(exchanges: Sequence[Exchange], tokenizer: PreTrainedTokenizerBas
 def with_special_tokens(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield the int32 ids of each text, and whether it was cut; the special tokens stay where it is.
+    """Yield the int32 ids of each text, and whether it was truncated, which keeps the special tokens.
 
-    Those that a text brings along itself do not come twice.
+    Special tokens that a text already contains at its beginning or end are not added again.
     """
     whole = [once(ids, tokenizer) for ids in token_ids(tokenizer, texts)]
     long = {index: texts[index] for index, ids in enumerate(whole) if max_length is not None and len(ids) > max_length}
@@ -50,7 +50,7 @@ def with_special_tokens(
 
 
 def once(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return ids without the first one if it begins a text and stands there twice, and likewise the last one."""
+    """Return ids without a doubled token at the beginning or the end of a text."""
     begins, ends = {tokenizer.bos_token_id, tokenizer.cls_token_id}, {tokenizer.eos_token_id, tokenizer.sep_token_id}
     if len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins:
         ids = ids[1:]
@@ -63,7 +63,7 @@ def rendered(
     """Return the exchanges of conversations, with names of control tokens in messages marked as text.
 
     Raises:
-        DataError: If the template has no words for one.
+        DataError: If the template cannot render one.
     """
     return [template.exchanges(_said(tokenizer, template, conversation)) for conversation in conversations]
 
@@ -71,10 +71,10 @@ def rendered(
 def rendered_prompt(
     tokenizer: PreTrainedTokenizerBase, template: Template, conversation: Conversation
 ) -> list[Exchange]:
-    """Return what generation starts from, marked likewise: the earlier exchanges, and the open one without an answer.
+    """Return the input of generation, marked likewise: the earlier exchanges, and one without an answer.
 
     Raises:
-        DataError: If the template has no words for the conversation.
+        DataError: If the template cannot render the conversation.
     """
     earlier, prompt = template.prompt(_said(tokenizer, template, conversation))
     return [*earlier, Exchange(prompt, "", end="")]
@@ -83,25 +83,24 @@ def rendered_prompt(
 def exchange_ids(
     tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Sequence[Exchange]]
 ) -> list[list[tuple[list[int], list[int]]]]:
-    """Return for each exchange of each conversation the ids of its prompt, and of its answer with the end.
+    """Return the ids of the prompt, and of the answer with its end, for each exchange of each conversation.
 
-    Each exchange is tokenised apart from the others, the first one after what the tokenizer puts before a text. Prompt
-    and answer are tokenised as one text, so the answer's first token is the one that a running text would have. Where
-    that merges the end of the prompt with the start of the answer, the two are tokenised apart: the prompt's tokens are
-    always those that generation feeds. What a text brings of its own accord, the token that begins or ends it, does not
-    come twice.
+    Each exchange is tokenised separately, the first one after the tokens that the tokenizer puts before a text. Prompt
+    and answer are tokenised as one text, so the answer's first token is that of continuous text. Where this merges the
+    end of the prompt with the start of the answer, the two are tokenised separately: the prompt's tokens are always
+    those that generation feeds. Tokens that begin or end a text are not added where the text already has them.
 
     Args:
         tokenizer: A tokenizer with an end-of-sequence token.
-        template: The template that worded the exchanges.
+        template: The template that rendered the exchanges.
         conversations: Exchanges of each conversation; see `rendered`.
     """
     lead = leading_ids(tokenizer) if template.adds_bos else []
     end_ids = [tokenizer.eos_token_id]
     prompts, texts, before = [], [], []
     for exchanges in conversations:
-        # A prompt is tokenised behind the end of the answer before it: some tokenizers put a space before a text, which
-        # would come into the middle of the conversation otherwise.
+        # A prompt is tokenised after the end of the previous answer: some tokenizers put a space before a text, which
+        # would otherwise be in the middle of the conversation.
         previous = ""
         for exchange in exchanges:
             before.append(previous)
@@ -134,20 +133,20 @@ def exchange_ids(
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Conversation]
 ) -> list[list[int]]:
-    """Return the ids that generation feeds for the next answer: exactly those that training has before the last one.
+    """Return the ids that generation feeds for the next answer: exactly those before the last answer in training.
 
     Args:
         tokenizer: A tokenizer with an end-of-sequence token.
-        template: Words the conversations.
-        conversations: Each with or without its last answer, which is not looked at.
+        template: Renders the conversations.
+        conversations: Each with or without its last answer, which is ignored.
 
     Returns:
         A list of ids for each conversation, without padding.
 
     Example:
-        >>> from lightning_neft.data.templates.builtin import PlainTemplate
+        >>> from lightning_neft.data.templates.bundled import BundledTemplate
         >>> from lightning_neft.hub.tokenizer import load_tokenizer
-        >>> encode_prompts(load_tokenizer("tiny"), PlainTemplate(), [Conversation.exchange("Hi", "you")])
+        >>> encode_prompts(load_tokenizer("tiny"), BundledTemplate("plain"), [Conversation.exchange("Hi", "you")])
         [[0, 42, 75]]
     """
     asked = [rendered_prompt(tokenizer, template, conversation) for conversation in conversations]
@@ -159,7 +158,7 @@ def encode_prompts(
 
 
 def _behind(ids: list[int], beginning: list[int]) -> list[int] | None:
-    """Return the ids without their beginning, or None where they begin otherwise."""
+    """Return the ids after their beginning, or None if they begin differently."""
     return ids[len(beginning) :] if ids[: len(beginning)] == beginning else None
 
 
@@ -168,5 +167,5 @@ def _said(tokenizer: PreTrainedTokenizerBase, template: Template, conversation: 
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return the ids of each text and nothing around them."""
+    """Return the ids of each text without special tokens around them."""
     return token_ids(tokenizer, texts, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""`TextData`: samples of any source and format to batches, with held-out samples and exact resume."""
+"""`TextData`: from a source in any format to batches, with a validation set and exact resume."""
 
 from __future__ import annotations
 
@@ -33,46 +33,46 @@ __all__ = ["TextData"]
 
 
 class TextData(L.LightningDataModule):
-    """Samples to fine-tune on, tokenised once and kept on disk, in batches with the loss on the answers.
+    """Samples to fine-tune on, tokenised once and stored on disk, in batches with the loss on the answers.
 
     Args:
-        source: `toy` for the data that come with the package, a file (JSON, JSON Lines, CSV, TSV, Parquet; also
-            gzipped), a glob pattern in quotation marks, a folder that `datasets` has saved, a name of the catalogue, or
-            a dataset of the hub (owner/name).
+        source: `toy` for the bundled data, a file (JSON, JSON Lines, CSV, TSV, Parquet; also gzipped), a glob pattern
+            in quotation marks, a folder that `datasets` saved, a name of the catalogue, or a dataset of the hub
+            (owner/name).
         tokenizer: Base model whose tokenizer is used.
-        task: What is learnt: `causal_lm`, `seq2seq_lm` or `sequence_classification`.
-        trust_remote_code: Whether code that comes with the tokenizer may run.
+        task: `causal_lm`, `seq2seq_lm` or `sequence_classification`.
+        trust_remote_code: Whether the tokenizer's own code may run.
         split: Split of the source to train on; train by default.
         subset: Subset (configuration) of a hub dataset.
         revision: Branch, tag or commit of a hub dataset.
-        format: Data format, such as alpaca, sharegpt or messages, or the import path of a class of your own, such as
+        format: Data format, such as alpaca, sharegpt or messages, or the import path of a custom class, such as
             my_module.MyFormat; detected from the column names by default.
         columns: The source's column for some of the format's own, such as `{output: answer}`.
         template: Template, such as alpaca, vicuna or chatml; tokenizer for its own chat template; or a Jinja file with
             a chat template (my.jinja). The default is that of the format.
-        max_length: The most tokens of a sample; longer ones are cut at their end. For seq2seq of the encoder.
-        max_target_length: The most tokens of a seq2seq target; as max_length by default.
-        cut_conversations: Cut conversations that are longer into pieces of whole exchanges, as the paper did with
-            ShareGPT; by default only for entries of the catalogue that say so.
-        prompt_loss: Weight of the prompt's tokens in the loss, one of the answer being 1.
+        max_length: Maximum tokens of a sample; longer ones are truncated. For seq2seq of the encoder.
+        max_target_length: Maximum tokens of a seq2seq target; as max_length by default.
+        cut_conversations: Cut longer conversations into pieces of whole exchanges, as the paper did with ShareGPT; by
+            default only for catalogue entries that set it.
+        prompt_loss: Weight of a prompt token in the loss, where an answer token weighs 1.
         batch_size: Rows in a batch of one device.
-        batching: `length_grouped` (rows of similar length together), `random`, `packed` (several samples in a row of at
-            most max_length tokens, which do not see each other) or `flat` (packed, and all rows in one without padding,
-            for attention with variable lengths such as flash_attention_2).
-        val_size: Samples to hold out: a count, a share between 0 and 1, or 0 for none. The toy data have held-out
-            samples of their own.
-        val_split: Split of the source to hold out instead.
-        strict: Whether a sample without a token to train on is an error; by default they are left out and counted.
+        batching: `length_grouped` (rows of similar length in a batch), `random`, `packed` (several samples in a row of
+            at most max_length tokens, without attention between them) or `flat` (packed, with all rows joined into one
+            without padding, for variable-length attention such as flash_attention_2).
+        val_size: Size of the validation set: a count, a share between 0 and 1, or 0 for none. The toy data have a
+            held-out split.
+        val_split: Split of the source to validate on instead.
+        strict: Whether a sample without a token to train on is an error; by default such samples are dropped and
+            counted.
         cache_dir: Folder of the tokens; by default in the cache of `datasets`.
-        seed: Seed of the order; by default the one of seed_everything, 0 without one. Which samples are held out does
-            not depend on it.
+        seed: Seed of the order; by default that of seed_everything, or 0. The validation set does not depend on it.
         num_workers: Processes that load data. Samples are tokenised beforehand, so 0 is fast.
-        streaming: Read the training data as they come, block by block, and tokenise them then: for sources that are too
-            large to wait for. Each process reads all of them. Goes with random and length_grouped batches, with
-            trainer.max_steps, with num_workers 0 or 1, and with the first val_size records held out, or val_split.
+        streaming: Read and tokenise the training data block by block while training, for datasets that are too large to
+            tokenise up front. Each process reads all of them. Needs trainer.max_steps, random or length_grouped batches
+            and num_workers 0 or 1. The validation set is the first val_size records, or val_split.
 
     Raises:
-        ConfigError: If a number is out of its range, or options do not go together.
+        ConfigError: If a number is out of range, or options cannot be combined.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class TextData(L.LightningDataModule):
             raise ConfigError(f"data.prompt_loss must be between 0 and 1, got {prompt_loss!r}")
         if task != "causal_lm" and (batching in ("packed", "flat") or prompt_loss):
             what = f"batching={batching}" if batching in ("packed", "flat") else f"prompt_loss={prompt_loss}"
-            raise ConfigError(f"data.{what} is for the task causal_lm, the task here is {task}")
+            raise ConfigError(f"data.{what} is for the task causal_lm, got {task}; omit it")
         if source == "toy":
             val_split = val_split or "held_out"
         if streaming:
@@ -161,10 +161,10 @@ class TextData(L.LightningDataModule):
 
     @override
     def prepare_data(self) -> None:
-        """Read and tokenise on one process of each machine; the others find the tokens on disk.
+        """Read and tokenise in one process of each machine; the others read the tokens from disk.
 
         Raises:
-            DataError: If the source cannot be read, or has nothing to train on or to hold out.
+            DataError: If the source cannot be read, or has no sample to train on or to validate on.
             ModelError: If the tokenizer cannot be loaded.
         """
         if self._prepared is None:
@@ -174,33 +174,33 @@ class TextData(L.LightningDataModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Open the tokens; without a Trainer, or without `prepare_data`, make them as well.
+        """Open the tokens, or make them if `prepare_data` was not called.
 
         Raises:
-            ConfigError: If a stream is to be trained on without trainer.max_steps, or with trainer.overfit_batches.
+            ConfigError: If a stream is combined with trainer.overfit_batches, or lacks trainer.max_steps.
         """
         if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise ConfigError(
-                f"trainer.overfit_batches={self.trainer.overfit_batches} trains on the same batches again, which a "  # type: ignore[attr-defined]
-                "stream does not keep; set data.streaming false"
+                f"trainer.overfit_batches={self.trainer.overfit_batches} repeats the same batches, which a stream does "  # type: ignore[attr-defined]
+                "not keep; set data.streaming false"
             )
         if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.max_steps == -1:
             raise ConfigError(
-                "data.streaming: how long an epoch is, and so when the learning rate has to end, is not known before "
-                "its end; give trainer.max_steps"
+                "data.streaming: the length of an epoch, which the learning rate schedule needs, is unknown; give "
+                "trainer.max_steps"
             )
         if self._prepared is None:
             self._prepared = prepare(self.options)
 
     @property
     def prepared(self) -> Prepared:
-        """What is there after `setup`.
+        """The prepared data.
 
         Raises:
-            DataError: Before it.
+            DataError: Before `setup`.
         """
         if self._prepared is None:
-            raise DataError("the data are not read yet: call setup('fit') first, or let the Trainer do it")
+            raise DataError("the data are not read yet; call setup('fit') first, or let the Trainer do it")
         return self._prepared
 
     @property
@@ -215,7 +215,7 @@ class TextData(L.LightningDataModule):
 
     @property
     def longest_sample(self) -> int:
-        """Tokens of the longest sample that the model will read or write; of a stream the most that it may have."""
+        """Tokens of the longest sample that the model reads or writes; the maximum length for a stream."""
         stores = [store for store in (self.prepared.stored, self.prepared.held_out) if store is not None]
         longest = [int(store.lengths.max()) for store in stores]
         if self.options.task == "seq2seq_lm":
@@ -230,7 +230,7 @@ class TextData(L.LightningDataModule):
     def train_order(
         self, rank: int = 0, world_size: int = 1, accumulate: int = 1, limit: int | float = 1.0
     ) -> TrainOrder:
-        """Return the order of the training batches; see `TrainOrder`. With overfit_batches it is that of one epoch."""
+        """Return the order of the training batches; see `TrainOrder`. With overfit_batches the first epoch repeats."""
         train = self.prepared.train
         weights = trained_weights(
             self.options.task,
@@ -277,7 +277,7 @@ class TextData(L.LightningDataModule):
             return StreamedLoader(batches, collator, self.num_workers, trainer)
         order = self.train_order(rank, world_size, accumulate, limit)
         if trainer is not None:
-            # The number that Lightning sets itself, but on a resume only after workers have begun to fetch batches.
+            # Lightning sets the same number, but on a resume only after workers have begun to fetch batches.
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return StatefulDataLoader(
             PlannedSamples(self.prepared.train),
@@ -310,7 +310,7 @@ class TextData(L.LightningDataModule):
 
     @override
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Return what the model is asked for each held-out sample, in order: ids, or padded texts to classify."""
+        """Return the prompt ids of each held-out sample in order, or padded texts to classify."""
         held_out = self._held_out()
         if self.options.task == "sequence_classification":
             collate = Collator(self._pad_id, self.options.task, "random")
@@ -321,7 +321,7 @@ class TextData(L.LightningDataModule):
         return DataLoader(self._prompt_ids(len(held_out)), batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def sample_prompts(self, count: int) -> list[tuple[str, list[int], str]]:
-        """Return text for people, ids for the model and reference of the first held-out samples."""
+        """Return the question as text, the prompt ids and the reference of the first held-out samples."""
         held_out = self.prepared.held_out
         if held_out is None:
             return []
@@ -337,7 +337,7 @@ class TextData(L.LightningDataModule):
 
     def _held_out(self) -> TokenStore:
         if self.prepared.held_out is None:
-            raise ConfigError("no samples are held out: give data.val_size or data.val_split")
+            raise ConfigError("there is no validation set; give data.val_size or data.val_split")
         return self.prepared.held_out
 
     @property
@@ -345,22 +345,22 @@ class TextData(L.LightningDataModule):
         return pad_id(self.prepared.tokenizer)
 
     def _rank(self) -> tuple[int, int]:
-        """Return the data-parallel rank and the number of such ranks; (0, 1) without a Trainer or with one device."""
+        """Return the data-parallel rank and the number of these ranks; (0, 1) without a Trainer or with one device."""
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
 
 
 def _check_trainer(trainer: L.Trainer) -> None:
-    """Refuse what would make the loss or the order wrong without a word."""
+    """Refuse callbacks that would make the loss wrong without an error."""
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise ConfigError(
-            "GradientAccumulationScheduler changes the number of micro-batches of a step, which the loss is "
-            "normalised by: use a constant trainer.accumulate_grad_batches"
+            "GradientAccumulationScheduler changes the number of micro-batches of a step, by which the loss is "
+            "normalised; use a constant trainer.accumulate_grad_batches"
         )
 
 
 def asked(sample: Conversation | Labelled) -> tuple[str, str]:
-    r"""Return what a person reads of a sample: the last question or the text, and the answer or the class.
+    r"""Return the last question or the text of a sample, and its answer or class.
 
     Example:
         >>> asked(Conversation.exchange("Add.", "3", context="1 and 2"))

@@ -1,6 +1,6 @@
-"""From the options of the data to tokens on disk: read, parse, split, encode; once for each set of options.
+"""From the data options to tokens on disk: read, parse, split, encode; once for each set of options.
 
-With streaming only what is held out goes to disk, and the rest is encoded as it comes.
+With streaming only the validation set is stored, and training samples are encoded as they are read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation, Sample
 from lightning_neft.data.cutting import cut_conversations
-from lightning_neft.data.formats.format import PARSING_VERSION, Format
-from lightning_neft.data.formats.parsing import Parsed, parse_records
+from lightning_neft.data.formats.format import PARSING_VERSION, Format, Parsed, parse_records
 from lightning_neft.data.formats.registry import choose_format
 from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.records import Record, Records
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DataOptions", "Prepared", "prepare", "template_of"]
 
-# One split for all seeds, so that runs with different seeds are measured on the same samples.
+# One split for all seeds, so that runs with different seeds have the same validation set.
 _SPLIT_SEED = 20231009
-# Records that are parsed, encoded and written at a time: memory does not grow with their number.
+# Records that are parsed, encoded and written at a time, so that memory does not grow with their number.
 _CHUNK = 2000
 # Options that change the tokens of the same records.
 _DECIDING = (
@@ -56,7 +55,7 @@ _DECIDING = (
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What decides which tokens come out. See `TextData` for what each one means."""
+    """Options that determine the tokens; `TextData` explains each."""
 
     source: str
     tokenizer: str
@@ -80,20 +79,20 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that are ready to be batched.
+    """Data that are ready for batching.
 
     Attributes:
-        stored: The samples to train on, None with streaming.
-        stream: The samples to train on if they are read as they come, otherwise None.
-        held_out: Those to measure on, None if none are held out.
+        stored: The training samples, None with streaming.
+        stream: The training samples with streaming, otherwise None.
+        held_out: The validation set, None if there is none.
         tokenizer: With the template's special tokens.
-        template: Words the conversations.
-        special_tokens: Tokens that were added to the tokenizer: the model has to grow by them.
-        format: Name of the data's format.
+        template: Renders the conversations.
+        special_tokens: Tokens that were added to the tokenizer; the model needs rows for them.
+        format: Name of the data format.
         label_names: The classes, in the order of their indices; empty for other tasks.
-        notices: Lines that tell a person what was left out or changed.
-        digest: SHA-256 of what decides the samples: the records (of a stream the first one), the tokenizer, the
-            template, and the options. Runs with the same one have the same samples.
+        notices: Lines that report what was dropped or changed.
+        digest: SHA-256 of the records (the first one of a stream), the tokenizer, the template and the options. Runs
+            with the same digest have the same samples.
     """
 
     stored: TokenStore | None
@@ -109,23 +108,23 @@ class Prepared:
 
     @property
     def train(self) -> TokenStore:
-        """The samples to train on.
+        """The training samples.
 
         Raises:
-            DataError: With streaming, which does not keep them.
+            DataError: With streaming, which does not store them.
         """
         if self.stored is None:
-            raise DataError("with data.streaming the training samples are not kept, so they cannot be looked up")
+            raise DataError("data.streaming does not store the training samples; set data.streaming false")
         return self.stored
 
 
 def prepare(options: DataOptions) -> Prepared:
-    """Read, split and encode the data, or find what an earlier run has made of the same options.
+    """Read, split and encode the data, or open the tokens that an earlier run stored for the same options.
 
     Raises:
-        DataError: If a source cannot be read, or has nothing to train on or to hold out.
+        DataError: If a source cannot be read, or has no sample to train on or to validate on.
         ModelError: If the tokenizer cannot be loaded.
-        ConfigError: If an option names something that there is not.
+        ConfigError: If an option names something that does not exist.
     """
     records = _open(options, options.split)
     held_out_records = None if options.val_split is None else _open(options, options.val_split)
@@ -140,7 +139,7 @@ def prepare(options: DataOptions) -> Prepared:
         tokenizer=tokenizer,
         template=template,
         parsing=PARSING_VERSION,
-        # A stream is not read to know it.
+        # A stream is not read for its fingerprint.
         source=repr(records.first) if options.streaming else records.fingerprint,
         held_out=None if held_out_records is None else held_out_records.fingerprint,
         format=chosen.identity(),
@@ -164,11 +163,11 @@ def prepare(options: DataOptions) -> Prepared:
 
 
 def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Return the template that words such data; at most their first records are read.
+    """Return the template of the data; at most their first records are read.
 
     Raises:
-        DataError: If that cannot be read.
-        ConfigError: If there is no such template, or none for the format.
+        DataError: If they cannot be read.
+        ConfigError: If there is no such template.
     """
     if options.template is not None:
         return template_named(options.template, tokenizer)
@@ -185,10 +184,10 @@ def _template(options: DataOptions, chosen: Format, tokenizer: PreTrainedTokeniz
 
 
 class _FirstRecords(Records):
-    """The first records of a stream, to hold out.
+    """The first records of a stream, for validation.
 
     Raises:
-        DataError: If there are no further ones to train on.
+        DataError: If no record is left to train on.
     """
 
     def __init__(self, records: Records, count: int) -> None:
@@ -220,7 +219,7 @@ def _open(options: DataOptions, split: str | None) -> Records:
 
 @dataclass
 class _Work:
-    """Reads and encodes, where no earlier run has."""
+    """Reads and encodes where there are no stored tokens."""
 
     options: DataOptions
     records: Records
@@ -233,7 +232,7 @@ class _Work:
         options = self.options
         labels: list[str | int] = []
         if options.task == "sequence_classification":
-            # The classes are those of all samples.
+            # The classes of all samples, so all are read first.
             labels = label_names([sample for chunk in self._chunks(of_train=True) for sample in chunk.samples])
         parsed, held_out = Parsed(), Parsed() if self.held_out_records is None else self._parsed_held_out
         for stored in self._stored("training", self._chunks(of_train=True, seen=parsed), labels):
@@ -262,7 +261,7 @@ class _Work:
 
     def _encode_records(self, records: Sequence[tuple[Record, str]]) -> EncodedRecords:
         parsed = parse_records(records, self.format)
-        # Which sample it is that cannot be trained on, the stream knows better.
+        # The stream reports which sample has no token to train on.
         encoding, _, origins = self._encode(parsed.samples, (), strict=False)
         return EncodedRecords(encoding, origins, parsed)
 
@@ -272,11 +271,11 @@ class _Work:
         return parse_records(self.held_out_records, self.format)
 
     def _chunks(self, of_train: bool, seen: Parsed | None = None) -> Iterator[Parsed]:
-        """Parse the records, a chunk at a time, and give the samples of one side of the split.
+        """Parse the records, a chunk at a time, and yield the samples of one side of the split.
 
         Args:
-            of_train: Whether those to train on, or those held out of the same records.
-            seen: Takes up what was noticed, and how many records there were.
+            of_train: Whether to yield the training samples, or the validation samples of the same records.
+            seen: Counts the records and the notices.
         """
         is_held_out = self._is_held_out
         records = iter(self.records)
@@ -289,14 +288,14 @@ class _Work:
             if is_held_out is not None:
                 mine = is_held_out[start : start + len(chunk)] != of_train
                 if len(mine) < len(chunk):
-                    raise DataError(f"{self.options.source} has grown while it was read; start again")
+                    raise DataError(f"{self.options.source} grew while it was read; start again")
                 parsed.samples = [sample for sample, wanted in zip(parsed.samples, mine, strict=True) if wanted]
             start += len(chunk)
             yield parsed
 
     @cached_property
     def _is_held_out(self) -> NDArray[np.bool_] | None:
-        """For each record whether it is held out; None where none of these is. In the source's order, for a reader."""
+        """Whether each record is held out, in the order of the source; None where none of these is."""
         val_size = self.options.val_size
         if self.held_out_records is not None or not val_size:
             return None
@@ -333,7 +332,7 @@ class _Work:
     def _encode(
         self, samples: list[Sample], labels: Sequence[str | int], strict: bool, before: int = 0
     ) -> tuple[Encoding, list[Sample], Sequence[int]]:
-        """Cut and encode; also return what was encoded, and for each of these the index of the sample it is from."""
+        """Cut and encode; also return the pieces and, for each piece, the index of its sample."""
         options = self.options
         origins: Sequence[int] = range(len(samples))
         if options.cut_conversations:

@@ -1,4 +1,4 @@
-"""Where Lightning 2.6 takes an epoch for another one after a resume: one that was over, or one that was broken off."""
+"""Corrections of Lightning 2.6 on a resume: an epoch that had finished, and one that was cut short."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ __all__ = ["leave_finished_epoch", "reopen_broken_off_epoch"]
 
 
 def leave_finished_epoch(trainer: L.Trainer) -> None:
-    """Begin a new epoch if the resumed one had ended, where Lightning 2.6 would go on with it or end it once more.
+    """Start a new epoch if the resumed one had finished, which Lightning 2.6 would continue or finish again.
 
-    - A checkpoint of an epoch's last batch: the epoch after it is not counted, so that from a checkpoint in that one a
-      further resume would begin it anew; and without a length of the loader its batches are counted as the old one's.
-    - A checkpoint of an epoch's end, with trainer.max_steps: the epoch ends twice, and the data of the next one are
-      never seen.
+    - A checkpoint of an epoch's last batch: the next epoch is not counted, so a second resume, from a checkpoint in
+      that epoch, would restart it; and without a length of the loader its batches are added to those of the old epoch.
+    - A checkpoint of an epoch's end, with trainer.max_steps: the epoch finishes twice, and the data of the next one are
+      skipped.
 
-    Loggers continue with the next step. Where only the validation after the epoch was still to come, Lightning does the
-    right thing. To be called after the loops were reset and before the epoch begins, as in on_train_start.
+    Loggers continue with the next step. Where only the validation after the epoch was missing, Lightning is right. Call
+    this after the loops are reset and before the epoch begins, as in on_train_start.
 
     Args:
-        trainer: The Trainer; nothing is done if it has not just been resumed.
+        trainer: The Trainer; unchanged unless it has just been resumed.
     """
     loop = trainer.fit_loop
     batches = loop.epoch_loop
     if loop.restarted_on_epoch_end:
         loop.epoch_progress.increment_completed()
-        # The loggers' step is that of the epoch's end already, and Lightning counts it once more.
+        # The loggers' step is already that of the epoch's end, and Lightning counts it again.
         batches._batches_that_stepped -= 1
     elif batches.restarted_on_train_batch_end and batches.batch_progress.is_last_batch:
         batches.batch_progress.increment_completed()
@@ -42,12 +42,12 @@ def leave_finished_epoch(trainer: L.Trainer) -> None:
 
 
 def reopen_broken_off_epoch(checkpoint: dict[str, Any]) -> None:
-    """Take an epoch for unfinished that trainer.max_steps or max_time ended, which Lightning counts as a whole one.
+    """Mark an epoch as unfinished that trainer.max_steps or max_time cut short, which Lightning counts as finished.
 
-    The resumed run would leave out the rest of its data, or stop an epoch too early.
+    Otherwise the resumed run would skip the rest of its data, or stop an epoch too early.
 
     Args:
-        checkpoint: What was loaded; changed in place, before Lightning restores its loops from it.
+        checkpoint: The loaded checkpoint; changed in place, before Lightning restores its loops from it.
     """
     loops = checkpoint.get("loops", {}).get("fit_loop")
     if loops is None:  # weights alone

@@ -1,4 +1,4 @@
-"""The samples of a source one after the other, encoded as they are read."""
+"""`SampleStream`: the samples of a source, encoded as they are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from lightning_neft.data.formats.parsing import Parsed
+from lightning_neft.data.formats.format import Parsed
 from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding
 from lightning_neft.errors import DataError
@@ -24,12 +24,12 @@ _CHUNK = 1000
 
 @dataclass(frozen=True)
 class EncodedRecords:
-    """What encoding some records gives.
+    """The result of encoding some records.
 
     Attributes:
         encoding: Their samples; `kept` is an index into `origins`.
-        origins: For each sample, also those without a token to train on, the index of its record.
-        parsed: What was noticed in reading them.
+        origins: The index of the record of each sample, including those without a token to train on.
+        parsed: The notices about the records.
     """
 
     encoding: Encoding
@@ -39,7 +39,7 @@ class EncodedRecords:
 
 @dataclass(frozen=True)
 class FirstSamples:
-    """The first samples of a stream, to look at; see `TokenStore` for the attributes and `Prepared` for the notices."""
+    """The first samples of a stream, for `preview`; `TokenStore` and `Prepared` explain the attributes."""
 
     samples: list[EncodedSample]
     lengths: NDArray[np.int64]
@@ -57,7 +57,7 @@ class FirstSamples:
 
 @dataclass(frozen=True)
 class StreamedSample:
-    """A sample, the number of its record, and how many samples of that record come before it."""
+    """A sample, the number of its record, and the number of samples of that record before it."""
 
     sample: EncodedSample
     record: int
@@ -65,15 +65,15 @@ class StreamedSample:
 
 
 class SampleStream:
-    """Encodes the records of a source as they come.
+    """Encodes the records of a source as they are read.
 
     Args:
         records: The source.
-        encode: Makes samples of some records and the words that say where they stand.
+        encode: Encodes some records, each given with its place.
         skip: Records at the beginning that are held out.
-        max_length: The most tokens of a sample, for notices.
+        max_length: Maximum tokens of a sample, for notices.
         strict: Whether a sample without a token to train on is an error.
-        fingerprint: Text that tells the same stream from another one.
+        fingerprint: Identifies the stream.
     """
 
     def __init__(
@@ -90,13 +90,12 @@ class SampleStream:
         self.max_length, self.strict, self.fingerprint = max_length, strict, fingerprint
 
     def samples(self, record: int = 0, piece: int = 0) -> Iterator[StreamedSample]:
-        """Yield all samples that can be trained on, from a record and one of its pieces on.
+        """Yield all samples with a token to train on, starting at a record and one of its pieces.
 
-        Records before it are read, but not encoded. At the end rank 0 tells in one line what did not come through.
+        Earlier records are read but not encoded. At the end rank 0 logs what was truncated and dropped, in one line.
 
         Raises:
-            DataError: If a record cannot be read, if there is no sample at all, or, with `strict`, if one has nothing
-                to train on.
+            DataError: If a record cannot be read, there is no sample, or, with `strict`, one has no token to train on.
         """
         record = max(record, self.skip)
         numbered = islice(enumerate(self.records), record, None)
@@ -117,10 +116,10 @@ class SampleStream:
                 pieces[number] += 1
         if not kept and record == self.skip:
             raise self._nothing(counts.dropped)
-        # Only their number counts.
+        # Only their number is used.
         counts.kept = range(kept)  # type: ignore[assignment]
         if lines := [*notices.lines("training"), *counts.notices("training", self.max_length)]:
-            since = "" if record == self.skip else " (since the run went on)"
+            since = "" if record == self.skip else " (since the run was resumed)"
             rank_zero_info("; ".join(lines) + since)
 
     def first(self) -> FirstSamples:
@@ -143,14 +142,14 @@ class SampleStream:
             kept = set(encoded.encoding.kept)
             missing = next(index for index in range(len(encoded.origins)) if index not in kept)
             raise DataError(
-                f"{chunk[encoded.origins[missing]][1]}: the sample has nothing to train on "
-                f"({' or '.join(encoded.encoding.dropped)}); repair or remove it, or leave such samples out by not "
-                "setting data.strict"
+                f"{chunk[encoded.origins[missing]][1]}: the sample has no token to train on "
+                f"({' or '.join(encoded.encoding.dropped)}); repair or remove it, or set data.strict "
+                "false to drop such samples"
             )
         return encoded
 
     def _nothing(self, dropped: dict[str, int]) -> DataError:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no samples are left"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no records are left"
         return DataError(
             f"no training sample of {self.records.name!r} has a token to train on within data.max_length="
             f"{self.max_length} ({reasons}); raise it, or look at the data with preview"

@@ -25,13 +25,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PaddingWaste:
-    """What an epoch's batches hold.
+    """Tokens and padding of the batches of an epoch.
 
     Attributes:
         tokens: Tokens of all samples.
-        places: Places of all batches, padding included.
-        batches: How many batches there are.
-        rows: How many rows they have together.
+        places: Places of all batches, including padding.
+        batches: Number of batches.
+        rows: Number of rows of all batches.
     """
 
     tokens: int
@@ -50,13 +50,13 @@ def padding_waste(lengths: ArrayLike, batching: Batching, batch_size: int, max_l
 
     Args:
         lengths: Tokens of each sample, (samples,) positive integers.
-        batching: How samples are put together.
+        batching: Layout of the rows.
         batch_size: Rows of a batch.
-        max_length: The most tokens of a packed row.
+        max_length: Maximum tokens of a packed row.
         seed: Seed of the order.
 
     Raises:
-        ConfigError: If a number is out of its range.
+        ConfigError: If a number is out of range.
         DataError: If there are no samples, or one is longer than a packed row.
 
     Example:
@@ -77,7 +77,7 @@ def padding_waste(lengths: ArrayLike, batching: Batching, batch_size: int, max_l
 
 @dataclass(frozen=True)
 class LengthBin:
-    """How many samples have a length in a range, both ends included."""
+    """Number of samples whose length is in a range, including both ends."""
 
     shortest: int
     longest: int
@@ -89,12 +89,12 @@ class LengthStatistics:
     """Lengths of samples in tokens.
 
     Attributes:
-        samples: How many there are.
-        tokens: Of all of them together.
-        trained: Of those, how many have a label.
+        samples: Number of samples.
+        tokens: Tokens of all samples.
+        trained: Tokens with a label.
         mean: Mean length.
         median: Median length.
-        longest: The greatest length.
+        longest: Maximum length.
         bins: Histogram of the lengths.
     """
 
@@ -107,12 +107,12 @@ class LengthStatistics:
     bins: tuple[LengthBin, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return a JSON-serialisable dict."""
         return asdict(self)
 
 
 def length_bins(lengths: ArrayLike, count: int = 10) -> tuple[LengthBin, ...]:
-    """Return a histogram of lengths, in `count` ranges of one width at most.
+    """Return a histogram of lengths, in at most `count` ranges of equal width.
 
     Example:
         >>> [(found.shortest, found.longest, found.count) for found in length_bins([1, 2, 2, 9], count=3)]
@@ -129,11 +129,11 @@ def length_bins(lengths: ArrayLike, count: int = 10) -> tuple[LengthBin, ...]:
 
 
 def length_statistics(lengths: ArrayLike, trained: ArrayLike) -> LengthStatistics:
-    """Return what there is to say about the lengths of samples.
+    """Return statistics of the lengths of samples.
 
     Args:
         lengths: Tokens of each sample, (samples,) integers, at least one.
-        trained: Of those, how many have a label.
+        trained: Tokens with a label of each sample.
 
     Example:
         >>> found = length_statistics([4, 8], [1, 3])
@@ -155,7 +155,7 @@ def length_statistics(lengths: ArrayLike, trained: ArrayLike) -> LengthStatistic
 def waste_by_batching(
     lengths: ArrayLike, task: Task, batch_size: int, max_length: int, seed: int
 ) -> dict[Batching, PaddingWaste]:
-    """Return what the first epoch's batches hold under each way of batching that the task allows."""
+    """Return the padding of the first epoch for each `Batching` that the task allows."""
     modes: tuple[Batching, ...] = get_args(Batching)
     if task != "causal_lm":
         modes = tuple(mode for mode in modes if mode not in ("packed", "flat"))

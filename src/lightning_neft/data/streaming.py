@@ -1,4 +1,4 @@
-"""Data that are tokenised while they are trained on: options, order and exact resume."""
+"""Streamed training data: options, order, and a loader that resumes exactly."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ __all__ = ["Position", "StreamedBatches", "StreamedLoader", "check_options", "mi
 
 
 def check_options(task: Task, batching: Batching, num_workers: int, val_size: int | float) -> None:
-    """Refuse options of the data that do not go with streaming.
+    """Refuse data options that streaming does not support.
 
     Raises:
         ConfigError: At the first one.
     """
     if task == "sequence_classification":
-        raise ConfigError("data.streaming: the classes are not known before all data are read; leave streaming out")
+        raise ConfigError("data.streaming: the classes are unknown until all data are read; omit data.streaming")
     if batching not in ("random", "length_grouped"):
-        raise ConfigError(f"data.streaming goes with data.batching=random or length_grouped, got {batching}")
+        raise ConfigError(f"data.streaming needs data.batching random or length_grouped, got {batching}")
     if num_workers > 1:
         raise ConfigError(
-            f"data.streaming: one process reads the source, so data.num_workers is 0 or 1, got {num_workers}"
+            f"data.streaming reads the source in one process, so data.num_workers must be 0 or 1, got {num_workers}"
         )
     if val_size and not isinstance(val_size, int):
         raise ConfigError(
-            f"data.streaming: data.val_size={val_size!r} is a share of a number that is not known; give a count of "
-            "records (the first ones are held out), 0 for none, or data.val_split"
+            f"data.streaming: data.val_size={val_size!r} is a share of an unknown number of records; give a count (the "
+            "validation set is the first records), 0 for none, or data.val_split"
         )
 
 
 def micro_batch_limit(limit: int | float) -> int | None:
-    """Return the most micro-batches of an epoch under Lightning's limit_train_batches, None for all.
+    """Return the maximum micro-batches of an epoch under Lightning's limit_train_batches, None for all.
 
     Raises:
         ConfigError: If it is a share.
@@ -60,25 +60,25 @@ def micro_batch_limit(limit: int | float) -> int | None:
         return limit
     if limit not in (0.0, 1.0):
         raise ConfigError(
-            f"data.streaming: trainer.limit_train_batches={limit!r} is a share of a number that is not known; give a "
-            "count of batches"
+            f"data.streaming: trainer.limit_train_batches={limit!r} is a share of an unknown number of batches; give a "
+            "count"
         )
     return None
 
 
-# A block has at least so many samples: enough to shuffle, and to find similar lengths in.
+# Minimum samples of a block, which is shuffled and grouped by length.
 _BLOCK = 1000
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands in a stream, between two micro-batches.
+    """Position of a run in a stream, between two micro-batches.
 
     Attributes:
         epoch: Number of the epoch.
-        block: Number of the block in it.
-        record: Number of the record that the block's first sample is from.
-        piece: Samples of that record that belong to the block before.
+        block: Number of the block in the epoch.
+        record: Number of the record of the block's first sample.
+        piece: Samples of that record that belong to the previous block.
         batch: Micro-batches of the block that have been used.
     """
 
@@ -90,24 +90,24 @@ class Position:
 
 
 class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
-    """Yields this rank's micro-batches of one epoch, each with the position behind it; iterating starts at `start`.
+    """Yields this rank's micro-batches of one epoch from `start`, each with the position after it.
 
-    A block is the next samples that can be trained on, as many as make whole optimiser steps of all ranks; only the
-    last one of an epoch may have less. Each is planned like an epoch of `TrainOrder`, in an order that is a function of
-    (seed, epoch, block). Every rank reads and encodes the whole stream and takes its own rows, so that all of them know
-    the trained weight of each optimiser step.
+    A block is the next samples with a token to train on, enough for whole optimiser steps of all ranks; only the last
+    block of an epoch may have fewer. Each block is planned like an epoch of `TrainOrder`, in an order that is a
+    function of (seed, epoch, block). Every rank reads and encodes the whole stream and takes its own rows, so all ranks
+    know the trained weight of each optimiser step.
 
     Args:
         stream: The samples.
-        task: What the model learns.
-        prompt_loss: Weight of a token of the prompt in the loss.
+        task: Task of the model.
+        prompt_loss: Weight of a prompt token in the loss.
         batching: `random` or `length_grouped`.
         batch_size: Rows of a micro-batch.
         seed: Seed of the order.
         rank: Data-parallel rank of this process.
         world_size: Number of data-parallel ranks.
         accumulate: Micro-batches of an optimiser step.
-        limit: The most micro-batches of an epoch.
+        limit: Maximum micro-batches of an epoch.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
 
     @property
     def fingerprint(self) -> str:
-        """What a position depends on. A state is only taken up by a stream with the same."""
+        """Everything that a position depends on; a state of another fingerprint is refused."""
         order = (self.batching, self.batch_size, self.world_size, self.seed, self.block_size)
         return f"{self.stream.fingerprint} {order!r}"
 
@@ -143,7 +143,7 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
         ahead = list(islice(samples, 1))
         while ahead:
             block = [*ahead, *islice(samples, self.block_size - 1)]
-            # Known before the last batch of the block: the position behind that is the next epoch where nothing comes.
+            # Read before the last batch of the block: without a further sample, its position is in the next epoch.
             ahead = list(islice(samples, 1))
             before = at.block * self.block_size // (self.batch_size * self.world_size)
             left = None if self.limit is None else self.limit - before
@@ -152,8 +152,8 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
                 ahead = []
             elif not ahead and left is not None and len(order) % self.accumulate:
                 raise ConfigError(
-                    f"trainer.limit_train_batches={self.limit} is more than the {before + len(order)} batches that "
-                    "there are, so that the last optimiser step of the epoch would not be made; leave it out"
+                    f"trainer.limit_train_batches={self.limit} is more than the {before + len(order)} batches of an "
+                    "epoch, so its last optimiser step would be lost; omit it"
                 )
             following = Position(at.epoch + 1)
             if ahead:
@@ -170,7 +170,7 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
             trained_weights(self.task, lengths, trained, prompt_loss=self.prompt_loss),
             batching=self.batching,
             batch_size=self.batch_size,
-            # A sequence of its own for each block.
+            # A separate sequence for each block.
             seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]),
             rank=self.rank,
             world_size=self.world_size,
@@ -180,19 +180,19 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
 
 
 class StreamedLoader:
-    """The training loader of a stream for Lightning; each iteration is an epoch, the first one from a loaded state on.
+    """The training loader of a stream for Lightning; each iteration is an epoch, the first from a loaded state.
 
-    Not a `StatefulDataLoader`: of a loader without a length Lightning always fetches one batch more than it trains on,
-    to know which one is the last, and would save the position behind that one.
+    Not a `StatefulDataLoader`: from a loader without a length Lightning fetches one batch ahead, to know which one is
+    the last, and would save the position after that one.
 
     Args:
-        batches: What to load; its `start` is set here.
+        batches: The batches; their `start` is set here.
         collator: Makes tensors of a planned batch.
-        num_workers: 0, or 1 to read and encode in a process of its own.
+        num_workers: 0, or 1 to read and encode in a separate process.
         trainer: The Trainer that takes the batches, None for a plain loop.
 
     Attributes:
-        sampler: Where Lightning looks for the `set_epoch` to call before each epoch.
+        sampler: This loader: Lightning calls `sampler.set_epoch` before each epoch.
     """
 
     def __init__(
@@ -201,13 +201,13 @@ class StreamedLoader:
         self.batches, self._collate, self._num_workers = batches, partial(_collate, collator), num_workers
         self._trainer = trainer
         self.sampler = self
-        # Lightning fetches ahead where neither the loader nor a limit says how many batches there are.
+        # Lightning fetches one batch ahead where neither the loader nor a limit gives the number of batches.
         prefetched = 1 if trainer is not None and batches.limit is None else 0
         self._start = batches.start
         self._behind = deque([self._start], maxlen=prefetched + 1)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        # At once, not when the first batch is asked for: the state may be before.
+        # Now, not at the first batch: the state may be read before it.
         self._behind.clear()
         self._behind.append(self._start)
         return self._iterate()
@@ -226,29 +226,28 @@ class StreamedLoader:
                 self._start = position
             self._behind.append(position)
             yield batch
-        # Lightning has taken this end for a batch that it fetched ahead.
+        # Lightning counts this end as a batch that it fetched ahead.
         self._behind.append(self._behind[-1])
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the Trainer if the epoch that it goes on with is over. The number is this loader's own."""
+        """Let the Trainer leave a resumed epoch that was finished. The number is ignored: `Position` has the epoch."""
         if self._trainer is not None:
             leave_finished_epoch(self._trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position behind the last batch that was trained on."""
+        """Return the position after the last batch that was trained on."""
         return {**asdict(self._behind[0]), "fingerprint": self.batches.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next iteration at a saved position.
+        """Start the next iteration at a saved position.
 
         Raises:
-            DataError: If it is one of another stream or order.
+            DataError: If it belongs to another stream or order.
         """
         if state.get("fingerprint") != self.batches.fingerprint:
             raise DataError(
-                "the checkpoint was made with another stream or order of the training data, so its run cannot go on "
-                "where it stopped; give the same data.* options, devices and trainer.accumulate_grad_batches as in its "
-                "config.yaml"
+                "the checkpoint has another stream or order of the training data, so its run cannot be resumed; give "
+                "the same data.* options, devices and trainer.accumulate_grad_batches as in its config.yaml"
             )
         self._start = Position(**{name: value for name, value in state.items() if name != "fingerprint"})
         self._behind.clear()

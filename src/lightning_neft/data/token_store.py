@@ -1,4 +1,4 @@
-"""Encoded samples on disk: memory-mapped Arrow files, found again by a fingerprint of everything that made them."""
+"""Encoded samples on disk: memory-mapped Arrow files under a fingerprint of everything that determines them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["Stored", "TokenStore", "fingerprint", "open_or_build"]
 
 _TOKENS, _SAMPLES, _ABOUT = "tokens.arrow", "samples.jsonl", "about.json"
-# Rows of one Arrow array: its offsets are int32, so all its tokens together must stay below 2^31.
+# Rows of one Arrow array, whose int32 offsets limit it to 2^31 tokens.
 _BLOCK = 10_000
 
 
 @dataclass
 class Stored:
-    """What is to be kept of a set of samples, or of a part of it.
+    """The part of a set of samples that is written at a time.
 
     Attributes:
-        encoding: The encoded samples and what was counted.
-        samples: The samples themselves, those that were kept, where prompts and references are needed again.
-        facts: Anything else that a second start needs, as JSON can hold it; those of the last part are kept.
+        encoding: The encoded samples and the counts.
+        samples: The kept samples as text, where prompts and references are needed again.
+        facts: Anything else that a later run needs, JSON-serialisable; those of the last part are stored.
     """
 
     encoding: Encoding
@@ -48,23 +48,20 @@ class Stored:
 
 
 class TokenStore:
-    """Encoded samples that stay on disk: opening maps the files into memory and reads no token.
+    """Encoded samples on disk: opening maps the files into memory and reads no token.
 
     Args:
-        folder: A folder that `open_or_build` has written.
+        folder: A folder that `open_or_build` wrote.
 
     Attributes:
         lengths: int32 (samples,): tokens of `input_ids`.
         trained: int32 (samples,): tokens with a label.
-        kept: int64 (samples,): the index of each sample in what was encoded.
-        truncated: How many of them were cut.
-        dropped: How many others were dropped, by reason.
-        untrained: See `Encoding`.
-        remarks: See `Encoding`.
-        facts: What the builder of the store added.
+        kept: int64 (samples,): the index of each sample among those that were encoded.
+        truncated, dropped, untrained, remarks: See `Encoding`.
+        facts: See `Stored`.
 
     Raises:
-        ValueError, KeyError, OSError: If the folder is not whole.
+        ValueError, KeyError, OSError: If the folder is incomplete.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,20 +94,20 @@ class TokenStore:
         return EncodedSample(self._input_ids[index], self._labels[index])
 
     def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
-        # A worker process that is spawned maps the files itself.
+        # A spawned worker process maps the files itself.
         return TokenStore, (self.folder,)
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """The samples themselves.
+        """The samples as text.
 
         Raises:
-            DataError: If they were not kept.
+            DataError: If they were not stored.
         """
         if not self._has_samples:
-            raise DataError("the texts of these samples were not kept, only their tokens")
+            raise DataError("only the tokens of these samples were stored, not their texts")
         text = (self.folder / _SAMPLES).read_text(encoding="utf-8")
-        # Not str.splitlines: it also splits at characters that JSON allows inside a text, such as U+2028.
+        # Not str.splitlines, which also splits at characters that JSON allows inside a text, such as U+2028.
         return [_sample(json.loads(line)) for line in text.split("\n") if line]
 
     def notices(self, name: str, max_length: int) -> list[str]:
@@ -120,12 +117,12 @@ class TokenStore:
 
 
 def fingerprint(*, tokenizer: PreTrainedTokenizerBase, template: Template, **parts: object) -> str:
-    """Return a name for the tokens that these parts make; any change of any of them gives another one.
+    """Return a name for the tokens, which changes with each of its parts.
 
     Args:
-        tokenizer: With all that was added to it.
+        tokenizer: The tokenizer with all added tokens.
         template: The template.
-        **parts: All else that matters, such as the source, its columns, the split, the length; as JSON can hold it.
+        **parts: Everything else that determines the tokens, such as source, columns and length; JSON-serialisable.
     """
     everything = {
         "version": ENCODING_VERSION,
@@ -137,15 +134,14 @@ def fingerprint(*, tokenizer: PreTrainedTokenizerBase, template: Template, **par
 
 
 def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: str | Path | None = None) -> TokenStore:
-    """Open the tokens of this name, or build and keep them.
+    """Open the tokens of this name, or build and store them.
 
-    Several processes may do this at once: each builds, the first to finish keeps what it built, and all open that.
+    Several processes may do this at once: each builds, the first to finish stores its result, and all open that.
 
     Args:
         name: Their `fingerprint`.
-        build: Makes them, part by part, none of which is held in memory longer than it takes to write it; called only
-            where there are none, or none that can be read.
-        cache_dir: Folder of all such tokens; by default `lightning_neft` in the cache of `datasets`.
+        build: Yields them part by part; each is written and released. Called only if there are no readable tokens.
+        cache_dir: Folder of all stored tokens; by default `lightning_neft` in the cache of `datasets`.
 
     Raises:
         DataError: If the folder cannot be written to.
@@ -157,9 +153,9 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
     if folder.exists():
         from lightning.pytorch.utilities import rank_zero_info
 
-        rank_zero_info(f"the stored tokens in {folder} are broken or incomplete, and are made again")
+        rank_zero_info(f"the stored tokens in {folder} are broken or incomplete; making them again")
     parts = iter(build())
-    # What is wrong with the data shows mostly here, before anything is on disk.
+    # Most errors in the data occur here, before anything is on disk.
     part = next(parts, None)
     with ExitStack() as stack:
         with _kept_in(root):
@@ -171,20 +167,20 @@ def open_or_build(name: str, build: Callable[[], Iterable[Stored]], cache_dir: s
             part = next(parts, None)
         with _kept_in(root):
             writer.finish()
-            # Read again before it is moved over: another process may have put it right in the meantime.
+            # Read again before it is replaced: another process may have repaired it meanwhile.
             if folder.exists() and _opened(folder) is None:
                 folder.replace(stack.enter_context(new_folder(folder)))
             try:
                 fresh.replace(folder)
             except OSError:
-                if _opened(folder) is None:  # not the other process that was faster
+                if _opened(folder) is None:  # no other process was faster
                     raise
     return TokenStore(folder)
 
 
 @contextmanager
 def _kept_in(root: Path) -> Iterator[None]:
-    """Raise an error that names a folder that cannot be written to."""
+    """Turn an OSError into a `DataError` that names the folder."""
     try:
         yield
     except OSError as error:
@@ -223,7 +219,7 @@ class _Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Where the disk is full, what is left to write fails once more.
+        # On a full disk, writing the rest fails again.
         with suppress(OSError):
             self._files.close()
 
@@ -251,7 +247,7 @@ class _Writer:
         self._facts = stored.facts
 
     def finish(self) -> None:
-        """Close the files, and write what makes them whole."""
+        """Close the files, and write the one that completes the folder."""
         self._files.close()
         about = {
             "size": self._size,
@@ -275,7 +271,7 @@ def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> pa.ListArray:
 
 
 class _Ragged:
-    """A column of lists as views of the mapped file, one pair of arrays for each piece that Arrow has it in."""
+    """A column of lists as views of the mapped file, with one pair of arrays for each Arrow chunk."""
 
     def __init__(self, rows: pa.Table, name: str) -> None:
         chunks = rows.column(name).chunks

@@ -1,4 +1,4 @@
-"""Turn samples into token ids and labels, batch by batch, for each kind of task."""
+"""Encode samples as token ids and labels, batch by batch, for each task."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = ["ENCODING_VERSION", "IGNORED", "EncodedSample", "Encoding", "Task", "
 
 Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 
-# The label that the cross-entropy of PyTorch ignores.
+# The label that PyTorch's cross-entropy ignores.
 IGNORED = -100
-# Part of the fingerprint of stored tokens: to be raised whenever this package turns the same sample into other ids.
+# Part of the fingerprint of stored tokens: raise it whenever the same sample gets different ids.
 ENCODING_VERSION = 2
 EMPTY_ANSWER = "empty answer"
 PROMPT_FILLS = "prompt fills max_length"
-# Of a control token in the data.
+# Remarks about a control token in the data.
 TEXT_READ = "contain {name!r} in a message: it is read as text, not as the control token"
 TOKEN_READ = "contain {name!r}: it is read as the control token, and not added again where it begins or ends the text"
-# Samples in one call of the tokenizer.
+# Samples per call of the tokenizer.
 _BATCH = 1000
 
 S = TypeVar("S")
@@ -50,8 +50,8 @@ class EncodedSample:
 
     Attributes:
         input_ids: int32. Prompts and answers; for seq2seq the encoder's ids; for classification the text.
-        labels: int32. For a causal model as long as `input_ids`, -100 where there is no loss, not shifted: the loss
-            does that. For seq2seq the decoder's target; for classification one index.
+        labels: int32. For a causal model as long as `input_ids`, -100 where there is no loss, not shifted (the loss
+            shifts them). For seq2seq the decoder's target; for classification one index.
     """
 
     input_ids: Sequence[int] | np.ndarray
@@ -60,17 +60,16 @@ class EncodedSample:
 
 @dataclass
 class Encoding:
-    """What came out of encoding a set of samples.
+    """The result of encoding a set of samples.
 
     Attributes:
-        samples: Those that can be trained on.
-        kept: For each of them, its index in what was given.
-        truncated: How many of them were cut.
-        dropped: How many others were dropped, by reason.
-        untrained: Answers that are read, if anything, but not trained: empty ones, greetings before the first question,
-            those that a chat template renders differently as soon as another turn follows, and for seq2seq all but the
-            last one.
-        remarks: What else a person should know: in how many samples, by what follows "N of M samples".
+        samples: The samples with a token to train on.
+        kept: The index of each of them in the given samples.
+        truncated: Number of truncated samples.
+        dropped: Number of dropped samples by reason.
+        untrained: Answers without a loss: empty ones, greetings before the first question, those that a chat template
+            renders differently when another turn follows, and for seq2seq all but the last one.
+        remarks: Further notices: the number of samples by the text after "N of M samples".
     """
 
     samples: list[EncodedSample] = field(default_factory=list)
@@ -81,18 +80,18 @@ class Encoding:
     remarks: dict[str, int] = field(default_factory=dict)
 
     def count(self, other: Encoding) -> None:
-        """Add the counts of further samples, without the samples."""
+        """Add the counts of another encoding, without its samples."""
         self.truncated += other.truncated
         self.dropped = dict(Counter(self.dropped) + Counter(other.dropped))
         self.untrained += other.untrained
         self.remarks = dict(Counter(self.remarks) + Counter(other.remarks))
 
     def notices(self, name: str, max_length: int) -> list[str]:
-        """Return lines that report truncated, dropped and untrained samples; none if there are none.
+        """Return lines that report truncated, dropped and untrained samples.
 
         Args:
             name: What to call the samples, such as "training".
-            max_length: The length that they were truncated to.
+            max_length: Length to which they were truncated.
 
         Example:
             >>> Encoding(kept=[0], truncated=1, dropped={"empty answer": 2}).notices("eval", 512)
@@ -124,30 +123,30 @@ def encode(
     strict: bool = False,
     before: int = 0,
 ) -> Encoding:
-    """Encode samples for a task, each truncated at its end.
+    """Encode samples for a task and truncate them at their end.
 
-    - `causal_lm`: prompts and answers in one row, loss on every answer and its end.
-    - `seq2seq_lm`: all before the last answer for the encoder, the last answer as the decoder's target.
-    - `sequence_classification`: the text with the tokenizer's own special tokens, the index of its label.
+    - `causal_lm`: prompts and answers in one row, with the loss on every answer and its end.
+    - `seq2seq_lm`: the text before the last answer for the encoder, the last answer as the decoder's target.
+    - `sequence_classification`: the text with the tokenizer's special tokens, and the index of its label.
 
-    A sample without a token to train on is dropped and counted. The name of a control token in a message is text; with
+    Samples without a token to train on are dropped and counted. The name of a control token in a message is text; with
     the template plain, and in a text to classify, it is the token.
 
     Args:
         samples: Conversations, or texts with labels for classification.
         tokenizer: A tokenizer with an end-of-sequence token.
-        template: Words the conversations.
-        task: What the model is trained to do.
-        max_length: The most tokens of a sample; for seq2seq of the encoder.
-        max_target_length: The most tokens of a seq2seq target; as many as `max_length` by default.
+        template: Renders the conversations.
+        task: Task of the model.
+        max_length: Maximum tokens of a sample; for seq2seq of the encoder.
+        max_target_length: Maximum tokens of a seq2seq target; `max_length` by default.
         labels: The classes, in the order of their indices: `label_names` of the training samples.
         strict: Whether a sample without a token to train on is an error.
-        before: How many samples came before these, for the number in that error.
+        before: Number of earlier samples, for the number in that error.
 
     Raises:
-        DataError: If the template alone is as long as `max_length`, if the template cannot word a conversation, if a
-            label is not among `labels`, or, with `strict`, if a sample has no token to train on.
-        ConfigError: If the samples are not of the kind that the task needs.
+        DataError: If the template alone takes `max_length` tokens or cannot render a conversation, if a label is not
+            among `labels`, or, with `strict`, if a sample has no token to train on.
+        ConfigError: If the task needs samples of another kind.
     """
     encoding = Encoding()
     dropped: Counter[str] = Counter()
@@ -173,12 +172,12 @@ def encode(
                 encoding.truncated += cut
             elif strict:
                 raise DataError(
-                    f"sample {before + index + 1}, which begins {_begins(samples[index])}, has nothing to train on "
-                    f"({reason}); repair or remove it, or omit strict to drop such samples"
+                    f"sample {before + index + 1}, which begins {_begins(samples[index])}, has no token to train on "
+                    f"({reason}); repair or remove it, or set data.strict false to drop such samples"
                 )
             else:
                 dropped[reason] += 1
-        # Looked at only where the lengths of the samples suggest it: their system messages may be shorter.
+        # Checked only where the lengths of the samples suggest it: their system messages may be shorter.
         all_cut = encoding.truncated == len(encoding.samples) if task == "seq2seq_lm" else not encoding.samples
         if task != "sequence_classification" and batch and all_cut:
             _check_template_fits(tokenizer, template, max_length)
@@ -199,7 +198,7 @@ def label_names(samples: Sequence[Sample]) -> list[str | int]:
     return sorted(found, key=lambda label: (isinstance(label, str), label))
 
 
-# What encoding a sample gives: the sample or None, whether it was cut, and why there is none.
+# The sample or None, whether it was truncated, and why there is none.
 _Encoded = tuple[EncodedSample | None, bool, str]
 
 
@@ -217,7 +216,7 @@ def _causal(
             ids += answer
             labels += [IGNORED] * len(prompt)
             labels += answer if exchange.trained else [IGNORED] * len(answer)
-        # Nothing comes before the first token that could predict it, and in a packed row it is another sample.
+        # No token of the sample precedes the first one and predicts it; in a packed row that would be another sample.
         labels[0] = IGNORED
         kept = np.array(labels[:max_length], np.int32)
         if (kept == IGNORED).all():
@@ -232,7 +231,7 @@ def _seq2seq(
     sources = [source_text(exchanges, tokenizer) for exchanges in worded]
     targets = [exchanges[-1].answer + (exchanges[-1].end or "") if exchanges else "" for exchanges in worded]
     encoded = token_ids(tokenizer, targets, is_target=True)
-    # Some put an end token behind a target of their own accord.
+    # Some tokenizers add an end token to a target.
     adds_end = tokenizer.eos_token_id in tokenizer(text_target="")["input_ids"]
     inputs = with_special_tokens(sources, tokenizer, max_length)
     for exchanges, (input_ids, cut), target in zip(worded, inputs, encoded, strict=True):
@@ -255,13 +254,13 @@ def _classification(
         if sample.label not in index_of:
             raise DataError(
                 f"the label {sample.label!r} of the sample that begins {_begins(sample)} is not one of the classes of "
-                f"the training data ({', '.join(map(repr, labels))}); correct it, or train on samples of it too"
+                f"the training data ({', '.join(map(repr, labels))}); correct it, or add training samples of this class"
             )
         yield EncodedSample(input_ids, np.array([index_of[sample.label]], np.int32)), cut, ""
 
 
 def _untrained(conversations: Sequence[Conversation], worded: Sequence[Sequence[Exchange]], task: Task) -> int:
-    """Return how many answers are not trained, in conversations that have one that is."""
+    """Return the number of untrained answers, in conversations with a trained one."""
     count = 0
     for conversation, exchanges in zip(conversations, worded, strict=True):
         heard = exchanges if task == "causal_lm" else exchanges[-1:]
@@ -275,7 +274,7 @@ def _check_template_fits(tokenizer: PreTrainedTokenizerBase, template: Template,
     if own >= max_length:
         raise DataError(
             f"max_length={max_length} leaves no room for an answer: the template {template.name} alone takes {own} "
-            "tokens; raise it"
+            "tokens; raise data.max_length"
         )
 
 

@@ -1,19 +1,28 @@
-"""The bundled toy data: English instructions in Alpaca's record form, made by scripts/make_toy_data.py."""
+"""The bundled toy data: English instructions in Alpaca's format, made by scripts/make_toy_data.py."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+from collections.abc import Iterator
+from functools import cached_property
 from importlib.resources import files
 from typing import Literal
 
-__all__ = ["Split", "toy_instructions"]
+from typing_extensions import override
+
+from lightning_neft.data.sources.records import Record, Records
+
+__all__ = ["TOY", "Split", "ToyRecords", "toy_instructions"]
+
+TOY = "toy"
 
 Split = Literal["train", "held_out"]
 
 
 def toy_instructions(split: Split) -> list[dict[str, str]]:
-    """Return the toy instructions of a split, all kinds mixed, always in the same order.
+    """Return the toy instructions of a split, all kinds mixed, in a fixed order.
 
     Args:
         split: "train" (2,400 records) or "held_out" (240 records).
@@ -33,3 +42,30 @@ def toy_instructions(split: Split) -> list[dict[str, str]]:
     packed = (files("lightning_neft.data") / "toy.jsonl.gz").read_bytes()
     records = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     return [record for record in records if record.pop("split") == split]
+
+
+class ToyRecords(Records):
+    """The bundled instructions as a source.
+
+    Args:
+        split: "train" or "held_out".
+    """
+
+    def __init__(self, split: Split = "train") -> None:
+        super().__init__(TOY if split == "train" else f"{TOY} ({split})")
+        self._split = split
+
+    @override
+    def __iter__(self) -> Iterator[tuple[Record, str]]:
+        for number, record in enumerate(self._records, start=1):
+            yield dict(record), f"{self.name}, record {number}"
+
+    @cached_property
+    def _records(self) -> list[dict[str, str]]:
+        return toy_instructions(self._split)
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """SHA-256 over the records."""
+        return hashlib.sha256(json.dumps(self._records).encode()).hexdigest()

@@ -39,11 +39,11 @@ class Answerer:
         name: What to call the model.
 
     Example:
-        >>> from lightning_neft.data.templates.builtin import AlpacaTemplate
+        >>> from lightning_neft.data.templates.bundled import BundledTemplate
         >>> from lightning_neft.hub.tokenizer import load_tokenizer
         >>> from lightning_neft.models.weights import load_weights
         >>> model, _ = load_weights("AutoModelForCausalLM", "tiny")
-        >>> tiny = Answerer(model, load_tokenizer("tiny"), AlpacaTemplate(), name="tiny")
+        >>> tiny = Answerer(model, load_tokenizer("tiny"), BundledTemplate("alpaca"), name="tiny")
         >>> len(tiny.answers([Conversation.exchange("Add 1 and 2.", "")], max_new_tokens=4))
         1
     """

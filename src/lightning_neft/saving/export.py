@@ -12,8 +12,7 @@ import torch
 from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.jinja_form import chat_template_of
-from lightning_neft.data.templates.registry import template_named
+from lightning_neft.data.templates.registry import chat_template_of, template_named
 from lightning_neft.errors import ModelError
 from lightning_neft.models.decoding import decoding, end_ids
 from lightning_neft.models.description import ModelFacts, write_facts

@@ -162,8 +162,11 @@ def test_training_batches_know_their_share_and_have_something_to_train_on(task: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "seq2seq_lm", "batching": "packed"}, "batching='packed' puts documents of causal_lm together, got"),
-        ({"task": "seq2seq_lm", "prompt_loss": 0.1}, "prompt_loss must be 0 or more, and 0 but for causal_lm, got 0.1"),
+        ({"task": "seq2seq_lm", "batching": "packed"}, "batching='packed' is for the task causal_lm, got"),
+        (
+            {"task": "seq2seq_lm", "prompt_loss": 0.1},
+            "prompt_loss must be 0 or more, and 0 except for causal_lm; got",
+        ),
         ({"prompt_loss": -1.0}, "prompt_loss must be 0 or more"),
     ],
 )

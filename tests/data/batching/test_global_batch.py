@@ -45,8 +45,8 @@ def test_each_split_is_exact_and_the_largest() -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (3, "global_batch_size=3 is less than a row for each of the 4 data-parallel processes; give 4 or more"),
-        (130, "global_batch_size=130 cannot be shared evenly by 4 data-parallel processes; give 128 or 132"),
+        (3, "global_batch_size=3 is less than one row for each of the 4 data-parallel processes; give 4 or more"),
+        (130, "global_batch_size=130 cannot be divided evenly by 4 data-parallel processes; give 128 or 132"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(size: int, message: str) -> None:

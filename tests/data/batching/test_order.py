@@ -221,7 +221,7 @@ def test_the_state_of_another_order_is_not_taken_up(changed: dict[str, Any]) -> 
     begun = iter(TrainOrder(**options))
     next(begun)
     state = begun.state_dict()  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"^the checkpoint was made with another order of the training data"):
+    with pytest.raises(DataError, match=r"^the checkpoint has another order of the training data"):
         iter(TrainOrder(**{**options, **changed})).load_state_dict(state)  # type: ignore[attr-defined]
     # The other ranks take up the state that the first one saved, and more or fewer micro-batches are no other order.
     other = TrainOrder(**options, rank=1, accumulate=2, limit_batches=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,61 +140,60 @@ def test_the_context_of_a_message_is_not_made_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("record", "named"),
     [
         (
             sharegpt(("human", "q"), ("narrator", "a")),
-            "here: turn 2 is from str 'narrator'; known are human, user, prompter, gpt, assistant, chatgpt, bard, "
-            "bing, claude, model, bot, system, developer, function_call, tool_call, observation, tool, function, "
-            "function_response, tool_response",
+            ["'narrator'"],
         ),
-        (sharegpt(("human", 3)), "here: 'value' of turn 1 must be text, got int 3"),
-        (sharegpt(("human", None)), "here: 'value' of turn 1 must be text, got NoneType None"),
+        (sharegpt(("human", 3)), ["'value'"]),
+        (sharegpt(("human", None)), ["'value'"]),
         (
             sharegpt(("human", "\ud83d")),
-            "here: 'value' of turn 1 holds half of a surrogate pair, which is no character; repair the text",
+            ["'value'"],
         ),
         (
             {"conversations": ["q", "\ud83d"]},
-            "here: turn 2 holds half of a surrogate pair, which is no character; repair the text",
+            [],
         ),
         (
             {"conversations": [{"value": "q"}]},
-            "here: turn 1 needs 'from' and 'value', or 'role' and 'content' (keys found: value)",
+            ["'from'", "'value'", "'role'"],
         ),
         (
             {"conversations": [{"from": "human", "content": "q"}]},
-            "here: turn 1 needs 'from' and 'value', or 'role' and 'content' (keys found: from, content)",
+            ["'from'", "'value'", "'role'"],
         ),
-        ({"conversations": [{}]}, "here: turn 1 needs 'from' and 'value', or 'role' and 'content' (keys found: none)"),
-        ({"conversations": [["human", "q"]]}, "here: turn 1 must be an object or text, got list ['human', 'q']"),
+        ({"conversations": [{}]}, ["'from'", "'value'", "'role'"]),
+        ({"conversations": [["human", "q"]]}, ["'human'", "'q'"]),
         (
             {"conversations": [{"role": "assistant", "content": ["I"], "tool_calls": [{}]}]},
-            "here: 'content' of turn 1 must be text, got list ['I']",
+            ["'content'", "'I'"],
         ),
         (
             {"conversations": [{"role": "assistant", "content": None, "tool_calls": ["\ud800"]}]},
-            "here: 'content' of turn 1 holds half of a surrogate pair, which is no character; repair the text",
+            ["'content'"],
         ),
-        ({"conversations": "q"}, "here: 'conversations' must be a list of turns, got str 'q'"),
-        ({"conversations": None}, "here: 'conversations' must be a list of turns, got NoneType None"),
-        (sharegpt(("human", "q"), system=3), "here: 'system' must be text, got int 3"),
+        ({"conversations": "q"}, ["'conversations'", "'q'"]),
+        ({"conversations": None}, ["'conversations'"]),
+        (sharegpt(("human", "q"), system=3), ["'system'"]),
         (
             {"id": 1},
-            "here: no 'conversations' for the format sharegpt (columns found: id); add what is missing, or map the "
-            "columns that hold it with data.columns",
+            ["'conversations'", "data.columns"],
         ),
     ],
 )
-def test_a_broken_conversation_is_named_with_its_turn(record: dict[str, Any], message: str) -> None:
+def test_a_broken_conversation_is_named_with_its_turn(
+    record: dict[str, Any], named: list[str], snapshot: Callable[[str], None]
+) -> None:
     with pytest.raises(DataError) as caught:
         ShareGPTFormat().parse(record, "here")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
 
 
-def test_a_long_value_is_shown_by_its_beginning() -> None:
+def test_a_long_value_is_shown_by_its_beginning(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as caught:
         MessagesFormat().parse(messages(("user", ["part"] * 50)), "here")
-    assert str(caught.value) == (
-        "here: 'content' of turn 1 must be text, got list ['part', 'part', 'part', 'part', 'part', 'part', 'part', ..."
-    )
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in ("'content'", "'part'"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,43 +69,48 @@ def test_a_format_is_found_by_its_import_path(quiz: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "named"),
     [
-        ("no_quiz.Quiz", "there is no module no_quiz; put no_quiz.py into the current folder, or install it"),
-        ("my_quiz.Quizz", "my_quiz has no Quizz; did you mean Quiz?"),
-        ("my_quiz.Conversation", "Conversation is not a subclass of lightning_neft.data.Format; derive it"),
-        ("my_quiz.Unfinished", "Unfinished lacks sample(); define it"),
-        ("my_quiz.Bare", "columns of Bare must be a tuple of Column objects, with at least one"),
-        ("my_broken.Quiz", "importing my_broken fails with ZeroDivisionError: division by zero"),
-        ("my_needy.Quiz", "my_needy needs no_such_library, which is not installed"),
+        ("no_quiz.Quiz", []),
+        ("my_quiz.Quizz", ["did you mean Quiz"]),
+        ("my_quiz.Conversation", ["data.Format"]),
+        ("my_quiz.Unfinished", []),
+        ("my_quiz.Bare", []),
+        ("my_broken.Quiz", []),
+        ("my_needy.Quiz", []),
     ],
 )
-def test_a_class_that_cannot_be_used_is_one_line(quiz: Path, path: str, message: str) -> None:
+def test_a_class_that_cannot_be_used_is_one_line(
+    quiz: Path, path: str, named: list[str], snapshot: Callable[[str], None]
+) -> None:
     with pytest.raises(ConfigError) as caught:
         format_named(path)
-    assert str(caught.value) == f"data.format {path}: {message}"
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in (path, *named))
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "named"),
     [
-        ("my_quiz.Failing", "here: the format my_quiz.Failing failed with KeyError: 'nowhere'; repair its sample()"),
+        ("my_quiz.Failing", ["'nowhere'"]),
         (
             "my_quiz.Wrong",
-            "here: sample() of the format my_quiz.Wrong must return a Conversation or a Labelled, got str 'text'",
+            ["'text'"],
         ),
         (
             "my_quiz.Quiz",
-            "here: no 'reply' for the format my_quiz.Quiz (columns found: question); add what is missing, or map the "
-            "columns that hold it with data.columns",
+            ["'reply'", "data.columns"],
         ),
     ],
 )
-def test_a_record_that_it_cannot_read_is_one_line(quiz: Path, path: str, message: str) -> None:
+def test_a_record_that_it_cannot_read_is_one_line(
+    quiz: Path, path: str, named: list[str], snapshot: Callable[[str], None]
+) -> None:
     record = {"question": "q"} if path == "my_quiz.Quiz" else {"question": "q", "reply": "a"}
     with pytest.raises(DataError) as caught:
         format_named(path).parse(record, "here")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
 
 
 def test_stored_tokens_are_made_anew_when_the_file_changes(quiz: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
 from lightning_neft.data.formats.chat import TOOL_CALLS, TOOLS_IGNORED, ShareGPTFormat, in_turn
-from lightning_neft.data.formats.parsing import parse_records
+from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.errors import DataError
@@ -29,8 +29,7 @@ def test_notices_count_records_and_are_worded_once() -> None:
     assert len(parsed.samples) == 3
     assert parsed.notices == {TOOLS_IGNORED: 2, TOOL_CALLS: 1}
     assert parsed.lines("training") == [
-        "training data: in 2 of 3 records, the column tools is ignored: descriptions of tools are not part of the "
-        "prompt",
+        "training data: in 2 of 3 records, the column tools is ignored; tool descriptions are not part of the prompt",
         "training data: in 1 of 3 records, tool calls are read as answers of the assistant, tool results as messages "
         "of the user",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,13 +54,13 @@ def test_the_columns_of_well_known_data_are_recognised(first: dict[str, Any], na
 
 
 @pytest.mark.parametrize("first", [{"question": "", "answer": ""}, {"messages": "q"}, {"conversations": [3]}])
-def test_columns_that_show_no_format_are_listed_with_the_formats(first: dict[str, Any]) -> None:
+def test_columns_that_show_no_format_are_listed_with_the_formats(
+    first: dict[str, Any], snapshot: Callable[[str], None]
+) -> None:
     with pytest.raises(DataError) as caught:
         choose_format([first], source="x.json")
-    assert str(caught.value) == (
-        f"the columns of x.json ({', '.join(first)}) show no data format; map them with data.columns, "
-        f"or rename them. The formats are {KNOWN}"
-    )
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in ("x.json", "data.columns"))
 
 
 @pytest.mark.parametrize(
@@ -88,48 +89,47 @@ def test_the_chosen_format_goes_before_what_the_columns_show() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "message"),
+    ("options", "kind", "named"),
     [
         (
             {"name": "alpca"},
             ConfigError,
-            f"there is no data format 'alpca'; did you mean alpaca? choose one of {', '.join(FORMATS)}",
+            ["'alpca'", "did you mean alpaca"],
         ),
         (
             {"name": "alpaca", "columns": {"outputs": "answer"}},
             ConfigError,
-            "columns: the format alpaca has no column 'outputs'; did you mean output? choose among instruction, "
-            "input, output, system",
+            ["'outputs'", "did you mean output"],
         ),
         (
             {"columns": {"instructions": "question"}},
             ConfigError,
-            f"columns: the formats have no column 'instructions'; did you mean instruction? choose among {NAMES}",
+            ["'instructions'", "did you mean instruction"],
         ),
         (
             {"columns": {"instruction": "question", "completion": "answer"}},
             ConfigError,
-            "columns: no format has all of instruction, completion; name the columns of one format",
+            [],
         ),
         (
             {"columns": {"output": "anser"}},
             DataError,
-            "columns: 'output' is mapped to 'anser', which is not a column of x.json; did you mean answer? "
-            "columns found: question, answer",
+            ["'output'", "'anser'", "x.json"],
         ),
         (
             {"name": "alpaca", "columns": {"input": "context"}},
             DataError,
-            "columns: 'input' is mapped to 'context', which is not a column of x.json; columns found: question, answer",
+            ["'input'", "'context'", "x.json"],
         ),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(
-    options: dict[str, Any], kind: type[Exception], message: str
+    options: dict[str, Any], kind: type[Exception], named: list[str], snapshot: Callable[[str], None]
 ) -> None:
     with pytest.raises(kind) as caught:
         choose_format([{"question": "q", "answer": "a"}], **options, source="x.json")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.formats.chat import FIRST_ANSWERS_NOTHING, JOINED
-from lightning_neft.data.formats.text import GuanacoFormat, TextFormat, TextLabelFormat
-from lightning_neft.data.templates.builtin import GuanacoTemplate
+from lightning_neft.data.formats.texts import GuanacoFormat, TextFormat, TextLabelFormat
+from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.errors import DataError
 
 
@@ -50,16 +51,15 @@ def test_the_template_words_the_data_as_they_are() -> None:
     text = "### Human: What is\nthat?### Assistant: A dog.\n\nOr not.### Human: Thanks### Assistant: Bye"
     sample = GuanacoFormat().parse({"text": text}, "here")
     assert isinstance(sample, Conversation)
-    exchanges = GuanacoTemplate().exchanges(sample)
+    exchanges = BundledTemplate("guanaco").exchanges(sample)
     assert "".join(exchange.prompt + exchange.answer for exchange in exchanges) == text
 
 
-def test_a_text_without_marks_is_no_conversation() -> None:
+def test_a_text_without_marks_is_no_conversation(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as caught:
         GuanacoFormat().parse({"text": "Human: q"}, "x.jsonl, line 3")
-    assert str(caught.value) == (
-        "x.jsonl, line 3: no '### Human:' and no '### Assistant:' in the text; repair it, or choose the format text"
-    )
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in ("x.jsonl", "line 3", "'### Human:'", "'### Assistant:'"))
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,23 @@ def test_true_and_false_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("record", "named"),
     [
-        ({"text": "a", "label": None}, "here: 'label' must be the name or the number of a class, got NoneType None"),
-        ({"text": "a", "label": 0.5}, "here: 'label' must be the name or the number of a class, got float 0.5"),
-        ({"text": "a", "label": [1]}, "here: 'label' must be the name or the number of a class, got list [1]"),
-        ({"text": "a", "label": " "}, "here: 'label' is empty; name the class"),
+        ({"text": "a", "label": None}, ["'label'"]),
+        ({"text": "a", "label": 0.5}, ["'label'"]),
+        ({"text": "a", "label": [1]}, ["'label'"]),
+        ({"text": "a", "label": " "}, ["'label'"]),
         (
             {"text": "a", "label": "\udc00"},
-            "here: 'label' holds half of a surrogate pair, which is no character; repair the text",
+            ["'label'"],
         ),
-        ({"text": None, "label": 1}, "here: 'text' must be text, got NoneType None"),
+        ({"text": None, "label": 1}, ["'text'"]),
     ],
 )
-def test_every_fault_of_a_labelled_text_is_named(record: dict[str, Any], message: str) -> None:
+def test_every_fault_of_a_labelled_text_is_named(
+    record: dict[str, Any], named: list[str], snapshot: Callable[[str], None]
+) -> None:
     with pytest.raises(DataError) as caught:
         TextLabelFormat().parse(record, "here")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_neft.data.sources.csv_file import csv_records
+from lightning_neft.data.sources.files import csv_records
 from lightning_neft.errors import DataError
 
 
@@ -37,39 +38,39 @@ def test_a_field_may_be_longer_than_the_csv_module_allows_by_itself(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "named"),
     [
-        ("", "{path} is empty; expected a header and rows in UTF-8"),
-        ("\n\n", "{path} is empty; expected a header and rows in UTF-8"),
-        ("a,b\n\n", "{path} holds a header and no row: it has no sample to train on"),
-        ("a,b,a\n1,2,3", "{path}, line 1: the header names 'a' twice; rename one of them"),
+        ("", []),
+        ("\n\n", []),
+        ("a,b\n\n", []),
+        ("a,b,a\n1,2,3", ["line 1", "'a'"]),
         (
             "a;b\n1;2",
-            "{path}, line 1: the header 'a;b' is a single column; the fields of a .csv file are separated by commas, "
-            "those of a .tsv file by tabs",
+            ["line 1", "'a;b'"],
         ),
         (
             'a,b\n"1\n",2\n1,2,3\n',
-            "{path}, line 4: 3 fields, but the header has 2 (a, b); put a text that holds a separator or a line break "
-            "in quotation marks",
+            ["line 4"],
         ),
         (
             "a,b\n1\n",
-            "{path}, line 2: 1 fields, but the header has 2 (a, b); put a text that holds a separator or a line break "
-            "in quotation marks",
+            ["line 2"],
         ),
         (
             'a,b\n1,2\n3,"4\n5,6\n',
-            "{path}, line 3: broken CSV (unexpected end of data); repair the row that begins there",
+            ["line 3"],
         ),
     ],
 )
-def test_every_fault_is_named_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_every_fault_is_named_with_its_line(
+    tmp_path: Path, content: str, named: list[str], snapshot: Callable[[str], None]
+) -> None:
     path = tmp_path / "x.csv"
     path.write_text(content)
     with pytest.raises(DataError) as caught:
         list(csv_records(path))
-    assert str(caught.value) == message.format(path=path)
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
 
 
 def test_a_row_after_a_broken_quotation_mark_is_not_read(tmp_path: Path) -> None:

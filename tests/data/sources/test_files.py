@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_neft.data.sources import parquet_file
+from lightning_neft.data.sources import tables
 from lightning_neft.data.sources.files import FileRecords, matching_files
 from lightning_neft.errors import DataError
 
@@ -34,7 +35,7 @@ def packed(content: bytes) -> bytes:
 
 
 def test_parquet_is_read_row_by_row_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_file, "_BATCH", 2)
+    monkeypatch.setattr(tables, "_BATCH", 2)
     path = write_parquet(tmp_path / "x.data", ROWS * 3)
     records = FileRecords([path])
     assert list(records) == [(row, f"{path}, row {number}") for number, row in enumerate(ROWS * 3, start=1)]
@@ -50,7 +51,7 @@ def test_parquet_that_is_broken_or_empty_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"x\.parquet: broken Parquet file \(.*\); write or download it again"):
             list(FileRecords([path]))
     write_parquet(path, [])
-    with pytest.raises(DataError, match=r"x\.parquet holds no row: it has no sample to train on"):
+    with pytest.raises(DataError, match=r"x\.parquet has no row"):
         list(FileRecords([path]))
 
 
@@ -107,12 +108,10 @@ def test_a_pattern_goes_into_folders(tmp_path: Path) -> None:
     assert matching_files(f"{tmp_path}/**/*.jsonl") == [tmp_path / "in" / "side" / "x.jsonl"]
 
 
-def test_a_pattern_without_files_is_an_error(tmp_path: Path) -> None:
+def test_a_pattern_without_files_is_an_error(tmp_path: Path, snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as caught:
         matching_files(f"{tmp_path}/*.jsonl")
-    assert str(caught.value) == (
-        f"no file matches {tmp_path}/*.jsonl (looked from {Path.cwd()}); put the pattern in quotation marks"
-    )
+    snapshot(str(caught.value))
 
 
 def test_an_empty_file_among_others_is_named(tmp_path: Path) -> None:

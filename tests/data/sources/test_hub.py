@@ -50,80 +50,77 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
     return error
 
 
-GATED = f"me/data is gated: accept its licence on {PAGE}, then set HF_TOKEN to a token of that account"
-MISSING = f"me/data is not on the hub, or is private and HF_TOKEN is not set; see {PAGE}"
 SILENT = (
-    "me/data cannot be had: the hub does not answer, or HF_HUB_OFFLINE is set, and the cache does not hold it; give a "
+    "me/data cannot be loaded: the hub does not answer, or HF_HUB_OFFLINE is set, and it is not in the cache; give a "
     "local file, or open it once with a network, which fills the cache"
 )
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "named"),
     [
-        (errors.GatedRepoError("403 Forbidden", response=response()), GATED),
-        (exceptions.DatasetNotFoundError("Dataset 'me/data' is a gated dataset on the Hub. You must be ..."), GATED),
-        (caused(FileNotFoundError("x"), errors.GatedRepoError("403", response=response())), GATED),
-        (errors.RepositoryNotFoundError("404", response=response(404)), MISSING),
-        (errors.RepositoryNotFoundError("401", response=response(401)), MISSING),
-        (exceptions.DatasetNotFoundError("Dataset 'me/data' doesn't exist on the Hub or cannot be accessed."), MISSING),
+        (errors.GatedRepoError("403 Forbidden", response=response()), []),
+        (exceptions.DatasetNotFoundError("Dataset 'me/data' is a gated dataset on the Hub. You must be ..."), []),
+        (caused(FileNotFoundError("x"), errors.GatedRepoError("403", response=response())), []),
+        (errors.RepositoryNotFoundError("404", response=response(404)), []),
+        (errors.RepositoryNotFoundError("401", response=response(401)), []),
+        (exceptions.DatasetNotFoundError("Dataset 'me/data' doesn't exist on the Hub or cannot be accessed."), []),
         (
             errors.HfHubHTTPError("401 Unauthorized", response=response(401)),
-            f"the hub refuses me/data (401): set HF_TOKEN to a valid token of an account that may see {PAGE}",
+            [],
         ),
         (
             errors.RevisionNotFoundError("404", response=response(404)),
-            f"me/data has no revision 'v1'; give a branch, a tag or a commit of {PAGE}",
+            ["'v1'"],
         ),
         (
             exceptions.DatasetNotFoundError("Revision 'v1' doesn't exist for dataset 'me/data' on the Hub."),
-            f"me/data has no revision 'v1'; give a branch, a tag or a commit of {PAGE}",
+            ["'v1'"],
         ),
-        (ConnectionError("Couldn't reach 'me/data' on the Hub (LocalEntryNotFoundError)"), SILENT),
-        (errors.OfflineModeIsEnabled("offline"), SILENT),
-        (errors.LocalEntryNotFoundError("not in the cache"), SILENT),
-        (TimeoutError("timed out"), SILENT),
+        (ConnectionError("Couldn't reach 'me/data' on the Hub (LocalEntryNotFoundError)"), []),
+        (errors.OfflineModeIsEnabled("offline"), []),
+        (errors.LocalEntryNotFoundError("not in the cache"), []),
+        (TimeoutError("timed out"), []),
         (
             ValueError("Unknown split \"trian\". Should be one of ['train', 'test']."),
-            "me/data has no split 'trian'; did you mean train? choose one of train, test",
+            ["'trian'", "did you mean train"],
         ),
         (
             ValueError("Bad split: trian. Available splits: ['train', 'test']"),
-            "me/data has no split 'trian'; did you mean train? choose one of train, test",
+            ["'trian'", "did you mean train"],
         ),
         (
             ValueError("BuilderConfig 'nl' not found. Available: ['de', 'en']"),
-            "me/data has no subset 'nl'; choose one of de, en",
+            ["'nl'"],
         ),
         (
             ValueError("Config name is missing.\nPlease pick one among the available configs: ['de', 'en']\nExample"),
-            "me/data has several subsets; choose one of de, en",
+            [],
         ),
         (
             RuntimeError("Dataset scripts are no longer supported, but found data.py"),
-            f"me/data contains a loading script, which is never run; download one of its data files from {PAGE} "
-            "and give the file's path",
+            [],
         ),
         (
             exceptions.DataFilesNotFoundError("No (supported) data files found in me/data"),
-            f"me/data has no data file that the datasets library finds by itself; download one from {PAGE} and give "
-            "the file's path",
+            [],
         ),
         (
             caused(exceptions.DatasetGenerationError("An error occurred"), ValueError("Trailing\ndata at 8")),
-            f"me/data cannot be loaded (ValueError: Trailing data at 8); see {PAGE}",
+            [],
         ),
-        (OSError(), f"me/data cannot be loaded (OSError: no reason given); see {PAGE}"),
+        (OSError(), []),
     ],
 )
 @pytest.mark.usefixtures("answering")
 def test_each_error_is_one_line_that_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException, message: str
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, named: list[str], snapshot: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr(datasets, "load_dataset", stop(error))
     with pytest.raises(DataError) as caught:
         open_hub("me/data", subset="nl", split="trian", revision="v1")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in ("me/data", *named))
 
 
 @pytest.mark.usefixtures("answering")
@@ -201,7 +198,7 @@ def test_a_stream_that_breaks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("answering")
 def test_a_stream_does_not_begin_with_a_slice() -> None:
-    with pytest.raises(DataError, match=r"me/data: a stream cannot begin with the slice 'train\[:5\]'"):
+    with pytest.raises(DataError, match=r"me/data: the slice 'train\[:5\]' cannot be streamed"):
         open_hub("me/data", split="train[:5]", streaming=True)
 
 
@@ -217,16 +214,16 @@ def test_without_a_network_the_cache_is_asked_at_once(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("silent")
-def test_the_cache_is_not_taken_for_another_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_not_taken_for_another_revision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, snapshot: Callable[[str], None]
+) -> None:
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / COMMIT)
     monkeypatch.setattr(datasets, "load_dataset", loading(datasets.load_from_disk(tmp_path / COMMIT), []))
     assert open_hub("me/data", revision=COMMIT).size == 2
     with pytest.raises(DataError) as caught:
         open_hub("me/data", revision="main")
-    assert str(caught.value) == (
-        "me/data: the hub does not answer, and the newest version in the cache is not the commit 'main'; omit "
-        "revision to use that one, or try again with a network"
-    )
+    snapshot(text := str(caught.value))
+    assert "'main'" in text
 
 
 @pytest.mark.usefixtures("silent")
@@ -243,25 +240,26 @@ def test_what_is_nowhere_is_known_within_a_second(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "named"),
     [
-        (errors.GatedRepoError("403", response=response()), GATED),
-        (errors.RepositoryNotFoundError("404", response=response(404)), MISSING),
+        (errors.GatedRepoError("403", response=response()), []),
+        (errors.RepositoryNotFoundError("404", response=response(404)), []),
         (
             errors.RemoteEntryNotFoundError("404", response=response(404)),
-            f"me/data has no file 'x.json'; its files are listed on {PAGE}/tree/main",
+            ["'x.json'"],
         ),
-        (errors.LocalEntryNotFoundError("no network"), SILENT),
+        (errors.LocalEntryNotFoundError("no network"), []),
     ],
 )
 @pytest.mark.usefixtures("answering")
 def test_a_file_that_cannot_be_had_is_explained(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException, message: str
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, named: list[str], snapshot: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", stop(error))
     with pytest.raises(DataError) as caught:
         fetch("me/data", "x.json")
-    assert str(caught.value) == message
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in ("me/data", *named))
 
 
 def test_a_file_is_fetched_as_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def _page(repo: str) -> str:
         ),
         (
             "nothing",
-            f"me/nothing has no data file that the datasets library finds by itself; download one from "
+            f"me/nothing has no data file that the datasets library detects; download one from "
             f"{_page('nothing')} and give the file's path",
         ),
         ("subsets", "me/subsets has several subsets; choose one of de, en"),
@@ -215,7 +215,7 @@ def _page(repo: str) -> str:
         ("private", f"me/private is not on the hub, or is private and HF_TOKEN is not set; see {_page('private')}"),
         (
             "refused",
-            f"the hub refuses me/refused (401): set HF_TOKEN to a valid token of an account that may see "
+            f"the hub refuses me/refused (401): set HF_TOKEN to a valid token of an account with access to "
             f"{_page('refused')}",
         ),
     ],

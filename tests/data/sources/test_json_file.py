@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ RECORDS: list[dict[str, Any]] = [
     {"instruction": "Über", "input": None, "output": "a\u2028b"},
 ]
 BEYOND = "nested too deeply, or a number of thousands of digits"
-FORM = "expected a JSON array of objects, or one object a line"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -58,44 +58,47 @@ def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "named"),
     [
-        (b"", f"{{path}} is empty; {FORM}"),
-        (b" \n ", f"{{path}} is empty; {FORM}"),
-        (b"\xef\xbb\xbf", f"{{path}} is empty; {FORM}"),
-        (b"[]", f"{{path}} holds an empty list: it has no sample to train on; {FORM}"),
-        (b" [ \n ] ", f"{{path}} holds an empty list: it has no sample to train on; {FORM}"),
-        (b'[\n{"a": "a",\n"output": b}]', f"{{path}}, line 3, column 11: broken JSON (Expecting value); {FORM}"),
+        (b"", []),
+        (b" \n ", []),
+        (b"\xef\xbb\xbf", []),
+        (b"[]", []),
+        (b" [ \n ] ", []),
+        (b'[\n{"a": "a",\n"output": b}]', ["line 3", "column 11"]),
         (
             b'{"a": "b"}\n\n{"instruction": ',
-            f"{{path}}, line 3, column 17: broken JSON (Expecting value); {FORM}",
+            ["line 3", "column 17"],
         ),
-        (b"[", f"{{path}}, line 1, column 2: broken JSON (Expecting value); {FORM}"),
-        (b'[{"a": 1}', f"{{path}}, line 1, column 10: broken JSON (Expecting ',' delimiter); {FORM}"),
-        (b'[{"a": 1}\n{"a": 2}]', f"{{path}}, line 2, column 1: broken JSON (Expecting ',' delimiter); {FORM}"),
-        (b'[{"a": 1}] []', f"{{path}}, line 1, column 12: broken JSON (Extra data); {FORM}"),
-        (b'{"a": 1} {"a": 2}', f"{{path}}, line 1, column 10: broken JSON (Extra data); {FORM}"),
-        (b'[{"a": "\n"}]', f"{{path}}, line 1, column 9: broken JSON (Invalid control character at); {FORM}"),
-        (b'[{"a": "b}]', f"{{path}}, line 1, column 8: broken JSON (Unterminated string starting at); {FORM}"),
+        (b"[", ["line 1", "column 2"]),
+        (b'[{"a": 1}', ["line 1", "column 10", "','"]),
+        (b'[{"a": 1}\n{"a": 2}]', ["line 2", "column 1", "','"]),
+        (b'[{"a": 1}] []', ["line 1", "column 12"]),
+        (b'{"a": 1} {"a": 2}', ["line 1", "column 10"]),
+        (b'[{"a": "\n"}]', ["line 1", "column 9"]),
+        (b'[{"a": "b}]', ["line 1", "column 8"]),
         (
             b'[{"a": 1},\n]',
-            f"{{path}}, line 2, column 1: broken JSON (Illegal trailing comma before end of array); {FORM}",
+            ["line 2", "column 1"],
         ),
-        (b'[{"a": 1}, 3]', "{path}, record 2: expected an object with named columns, got int 3"),
-        (b'{"a": 1}\n"text"', "{path}, line 2: expected an object with named columns, got str 'text'"),
-        (b'{"a": 1}\nnull', "{path}, line 2: expected an object with named columns, got NoneType None"),
-        pytest.param(b"[" * 100_000, f"{{path}}, line 1: {BEYOND}; {FORM}", id="deep array"),
-        pytest.param(b'{"a": ' + b"[" * 100_000, f"{{path}}, line 1: {BEYOND}; {FORM}", id="deep line"),
-        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", f"{{path}}, line 1: {BEYOND}; {FORM}", id="long number in a line"),
-        pytest.param(b'[{"a": ' + b"9" * 5000 + b"}]", f"{{path}}, line 1: {BEYOND}; {FORM}", id="long number"),
+        (b'[{"a": 1}, 3]', []),
+        (b'{"a": 1}\n"text"', ["line 2", "'text'"]),
+        (b'{"a": 1}\nnull', ["line 2"]),
+        pytest.param(b"[" * 100_000, ["line 1"], id="deep array"),
+        pytest.param(b'{"a": ' + b"[" * 100_000, ["line 1"], id="deep line"),
+        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", ["line 1"], id="long number in a line"),
+        pytest.param(b'[{"a": ' + b"9" * 5000 + b"}]", ["line 1"], id="long number"),
     ],
 )
-def test_every_fault_is_named_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
+def test_every_fault_is_named_with_its_place(
+    tmp_path: Path, content: bytes, named: list[str], snapshot: Callable[[str], None]
+) -> None:
     path = tmp_path / "data.json"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         read(path)
-    assert str(caught.value) == message.format(path=path)
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
 
 
 def test_an_error_comes_after_the_records_before_it(tmp_path: Path) -> None:

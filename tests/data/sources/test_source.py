@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
-from lightning_neft.data.catalogue import catalogue
 from lightning_neft.data.sources import source as module
 from lightning_neft.data.sources.files import FileRecords
 from lightning_neft.data.sources.source import open_source
@@ -46,7 +46,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def test_the_toy_data_come_with_their_splits() -> None:
+def test_the_toy_data_come_with_their_splits(snapshot: Callable[[str], None]) -> None:
     for split, name in (("train", "toy"), ("held_out", "toy (held_out)")):
         records = open_source("toy", split=split)
         assert [record for record, _ in records] == toy_instructions(split)  # type: ignore[arg-type]
@@ -57,7 +57,8 @@ def test_the_toy_data_come_with_their_splits() -> None:
     assert open_source("toy").name == "toy"
     with pytest.raises(DataError) as caught:
         open_source("toy", split="test")
-    assert str(caught.value) == "toy has no split 'test'; choose one of train, held_out"
+    snapshot(text := str(caught.value))
+    assert "'test'" in text
 
 
 def test_changing_a_record_leaves_the_toy_data_as_they_are() -> None:
@@ -89,13 +90,14 @@ def test_a_pattern_is_all_its_files_unless_a_file_has_that_name(here: Path) -> N
     assert [where for _, where in open_source("a[12].jsonl")] == ["a[12].jsonl, line 1"]
 
 
-def test_a_saved_folder_is_opened_and_another_one_is_not(here: Path) -> None:
+def test_a_saved_folder_is_opened_and_another_one_is_not(here: Path, snapshot: Callable[[str], None]) -> None:
     datasets.Dataset.from_list([{"a": 1}]).save_to_disk(here / "saved")
     assert list(open_source("saved")) == [({"a": 1}, "saved, row 1")]
     (here / "plain").mkdir()
     with pytest.raises(DataError) as caught:
         open_source("plain")
-    assert str(caught.value) == "plain is a folder; give a file in it, or a pattern such as 'plain/*.jsonl'"
+    snapshot(text := str(caught.value))
+    assert "'plain/*.jsonl'" in text
 
 
 def test_the_first_record_is_read_at_once(here: Path) -> None:
@@ -108,42 +110,45 @@ def test_the_first_record_is_read_at_once(here: Path) -> None:
 
 def test_files_have_no_splits_subsets_or_revisions(here: Path) -> None:
     (here / "x.jsonl").write_text("{}")
-    with pytest.raises(DataError, match=r"^x\.jsonl has no splits, so there is no split 'test'; omit it$"):
+    with pytest.raises(DataError, match=r"^x\.jsonl has no splits, got 'test'; omit it$"):
         open_source("x.jsonl", split="test")
     for name in ("subset", "revision"):
         for source in ("x.jsonl", "toy", "*.jsonl"):
             with pytest.raises(DataError) as caught:
                 open_source(source, **{name: "x"})
-            assert str(caught.value) == (f"{source} has no {name}: only datasets of the hub have one; omit {name}")
+            assert (
+                str(caught.value) == f"{source} has no {name}; only datasets of the hub have one, so omit data.{name}"
+            )
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "named"),
     [
-        ("data/train.jsonl", "data/train.jsonl does not exist (looked in {here}); give the path of a file, or toy"),
-        ("./name", "./name does not exist (looked in {here}); give the path of a file, or toy"),
-        ("../name", "../name does not exist (looked in {here}); give the path of a file, or toy"),
-        ("./owner/name", "./owner/name does not exist (looked in {here}); give the path of a file, or toy"),
-        ("/no/where", "/no/where does not exist (looked in {here}); give the path of a file, or toy"),
-        ("a/b/c", "a/b/c does not exist (looked in {here}); give the path of a file, or toy"),
-        ("train.json", "train.json does not exist (looked in {here}); give the path of a file, or toy"),
-        ("x.parquet.gz", "x.parquet.gz does not exist (looked in {here}); give the path of a file, or toy"),
+        ("data/train.jsonl", ["data/train.jsonl"]),
+        ("./name", []),
+        ("../name", []),
+        ("./owner/name", []),
+        ("/no/where", []),
+        ("a/b/c", []),
+        ("train.json", ["train.json"]),
+        ("x.parquet.gz", ["x.parquet"]),
         (
             "Alpca",
-            "'Alpca' is neither a file (looked in {here}) nor a catalogue name; did you mean alpaca? give a file, a "
-            "pattern, the id of a dataset on the hub (owner/name), or one of {names}",
+            ["'Alpca'", "did you mean alpaca"],
         ),
         (
             "",
-            "'' is neither a file (looked in {here}) nor a catalogue name; give a file, a pattern, the id of a "
-            "dataset on the hub (owner/name), or one of {names}",
+            [],
         ),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(here: Path, hub: list[Any], source: str, message: str) -> None:
+def test_what_is_not_there_is_said_in_one_line(
+    here: Path, hub: list[Any], source: str, named: list[str], snapshot: Callable[[str], None]
+) -> None:
     with pytest.raises(DataError) as caught:
         open_source(source)
-    assert str(caught.value) == message.format(here=here, names=", ".join(["toy", *catalogue()]))
+    snapshot(text := str(caught.value))
+    assert all(part in text for part in named)
     assert hub == []
 
 
@@ -193,7 +198,7 @@ def test_an_entry_of_files_is_fetched(
     for name, wrong in (("lima", "subset"), ("alpaca-1k-longest", "revision")):
         with pytest.raises(DataError) as caught:
             open_source(name, **{wrong: "x"})
-        assert str(caught.value) == f"{name} has no {wrong} to choose; omit {wrong}"
+        assert str(caught.value) == f"{name} has no {wrong} to choose; omit data.{wrong}"
     assert len(hub) == 1
 
 

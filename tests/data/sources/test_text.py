@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,22 +34,28 @@ def test_characters_that_are_cut_by_the_reading_stay_whole(
 
 @pytest.mark.parametrize("chunk", [2, 1 << 20])
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "named"),
     [
-        (b"a\nb\n\xff", "{path}, line 3: not UTF-8 (invalid start byte); convert the file to UTF-8"),
-        (b"a\n\xc3", "{path}, line 2: not UTF-8 (unexpected end of data); convert the file to UTF-8"),
-        (b"a\nb\0c\n", "{path}, line 2: a NUL byte; this is not a text file, or one in UTF-16 or UTF-32"),
+        (b"a\nb\n\xff", ["line 3"]),
+        (b"a\n\xc3", ["line 2"]),
+        (b"a\nb\0c\n", ["line 2"]),
     ],
 )
 def test_a_byte_that_is_no_text_is_named_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, content: bytes, message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
+    content: bytes,
+    named: list[str],
+    snapshot: Callable[[str], None],
 ) -> None:
     monkeypatch.setattr(text, "_CHUNK", chunk)
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         list(text_chunks(path))
-    assert str(caught.value) == message.format(path=path)
+    snapshot(error := str(caught.value))
+    assert all(part in error for part in named)
 
 
 @pytest.mark.parametrize(

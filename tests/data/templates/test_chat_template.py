@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,37 +139,33 @@ def test_a_context_stands_below_the_content() -> None:
     assert exchange.prompt == "user>A\n\nC\nassistant>"
 
 
-def test_a_refused_system_message_is_an_error_of_one_line() -> None:
+def test_a_refused_system_message_is_an_error_of_one_line(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as error:
         ChatTemplate(tiny(STRICT)).exchanges(talk("A", "B", system="Be kind."))
-    assert str(error.value) == (
-        "the tokenizer's chat template refuses the conversation that begins 'Be kind.': System role not supported; "
-        "omit the system messages, or choose another template, such as chatml or vicuna"
-    )
+    snapshot(text := str(error.value))
+    assert "'s chat template refuses the conversation that begins '" in text
 
 
-def test_other_refusals_do_not_speak_of_system_messages() -> None:
+def test_other_refusals_do_not_speak_of_system_messages(snapshot: Callable[[str], None]) -> None:
     conversation = Conversation((Message("user", "A"), Message("user", "B"), Message("assistant", "C")))
     with pytest.raises(DataError) as error:
         ChatTemplate(tiny(STRICT)).exchanges(conversation)
-    assert str(error.value) == (
-        "the tokenizer's chat template refuses the conversation that begins 'A': Roles must alternate; "
-        "choose another template, such as chatml or vicuna"
-    )
+    snapshot(text := str(error.value))
+    assert "'s chat template refuses the conversation that begins '" in text
 
 
 def test_a_text_without_a_question_is_refused() -> None:
-    with pytest.raises(DataError, match="has no message of the user"):
+    with pytest.raises(DataError, match="has no user message"):
         ChatTemplate(tiny(OWN_SYSTEM)).exchanges(Conversation((Message("assistant", "Once."),)))
-    with pytest.raises(DataError, match="has no message of the user"):
+    with pytest.raises(DataError, match="has no user message"):
         ChatTemplate(tiny(OWN_SYSTEM)).prompt(Conversation((Message("assistant", "Once."),)))
     assert ChatTemplate(tiny(OWN_SYSTEM)).exchanges(talk("A")) == []
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
+def test_a_tokenizer_without_a_chat_template_is_refused(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(ConfigError) as error:
         ChatTemplate(tokenizer())
-    assert str(error.value) == ("the tokenizer has no chat template; choose another template, such as chatml or vicuna")
+    snapshot(str(error.value))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_a_template_without_end_is_refused_within_limits(
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("{{ 'x' * 2 * 10 ** 6 }}", r"it makes 20000\d\d characters of it"),
+        ("{{ 'x' * 2 * 10 ** 6 }}", r"it renders 20000\d\d characters"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}", "recursion"),
         ("{{ '\\ud800' }}", "surrogates not allowed"),
@@ -252,5 +249,5 @@ def test_whatever_a_template_raises_is_an_error_of_one_line(program: str, messag
 def test_a_text_that_grows_with_the_conversation_is_refused_when_it_comes() -> None:
     template = ChatTemplate(tiny("{% if messages[0]['content'] == 'grow' %}{{ 'x' * 2 * 10 ** 6 }}{% endif %}" + BARE))
     assert template.exchanges(talk("stay", "so"))
-    with pytest.raises(DataError, match=r"begins 'grow': it makes 20000\d\d characters of it"):
+    with pytest.raises(DataError, match=r"begins 'grow': it renders 20000\d\d characters"):
         template.exchanges(talk("grow", "so"))

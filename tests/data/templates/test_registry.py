@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft.data.formats.registry import format_named
-from lightning_neft.data.formats.text import TextFormat
+from lightning_neft.data.formats.texts import TextFormat
 from lightning_neft.data.templates.registry import TEMPLATES, default_template, template_named
 from lightning_neft.errors import ConfigError
 from words import tokenizer

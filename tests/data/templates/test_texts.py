@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.builtin import (
-    AlpacaTemplate,
-    ChatMLTemplate,
-    GuanacoTemplate,
-    PlainTemplate,
-    VicunaTemplate,
-)
+from lightning_neft.data.templates.bundled import BUNDLED, BundledTemplate
 from lightning_neft.data.templates.template import Exchange, Template
 from lightning_neft.data.tokenization import encode
 from lightning_neft.errors import DataError
 from words import talk, tokenizer
 
-FAMILIES = (AlpacaTemplate(), VicunaTemplate(), GuanacoTemplate(), ChatMLTemplate(), PlainTemplate())
+FAMILIES = tuple(map(BundledTemplate, BUNDLED))
 CHATS = FAMILIES[:-1]
 
 
@@ -38,7 +34,7 @@ def test_alpaca() -> None:
             Message("assistant", "Cherry"),
         )
     )
-    assert whole(AlpacaTemplate(), conversation) == (
+    assert whole(BundledTemplate("alpaca"), conversation) == (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n"
         "\n"
@@ -58,7 +54,7 @@ def test_alpaca() -> None:
 
 
 def test_alpaca_without_an_input() -> None:
-    assert whole(AlpacaTemplate(), talk("Name a fruit.", "Apple")) == (
+    assert whole(BundledTemplate("alpaca"), talk("Name a fruit.", "Apple")) == (
         "Below is an instruction that describes a task. "
         "Write a response that appropriately completes the request.\n"
         "\n"
@@ -70,7 +66,7 @@ def test_alpaca_without_an_input() -> None:
 
 
 def test_vicuna_as_fastchat_prints_it() -> None:
-    assert whole(VicunaTemplate(), talk("Hello!", "Hi!", "How are you?", "Fine.")) == (
+    assert whole(BundledTemplate("vicuna"), talk("Hello!", "Hi!", "How are you?", "Fine.")) == (
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
         "detailed, and polite answers to the user's questions. "
         "USER: Hello! ASSISTANT: Hi!<end>USER: How are you? ASSISTANT: Fine.<end>"
@@ -78,13 +74,13 @@ def test_vicuna_as_fastchat_prints_it() -> None:
 
 
 def test_guanaco() -> None:
-    assert whole(GuanacoTemplate(), talk("Hello!", "Hi!", "And you?", "Fine.")) == (
+    assert whole(BundledTemplate("guanaco"), talk("Hello!", "Hi!", "And you?", "Fine.")) == (
         "### Human: Hello!### Assistant: Hi!<end>### Human: And you?### Assistant: Fine.<end>"
     )
 
 
 def test_chatml() -> None:
-    assert whole(ChatMLTemplate(), talk("Hello!", "Hi!", "And you?", "Fine.", system="Be kind.")) == (
+    assert whole(BundledTemplate("chatml"), talk("Hello!", "Hi!", "And you?", "Fine.", system="Be kind.")) == (
         "<|im_start|>system\nBe kind.<|im_end|>\n"
         "<|im_start|>user\nHello!<|im_end|>\n"
         "<|im_start|>assistant\nHi!<|im_end|>\n"
@@ -122,10 +118,21 @@ def test_two_messages_of_the_user_are_one_turn() -> None:
     assert prompts["guanaco"] == ["### Human: A### Human: B### Assistant:"]
     assert prompts["plain"] == ["A\n\nB"]
     assert (
-        AlpacaTemplate()
+        BundledTemplate("alpaca")
         .exchanges(conversation)[0]
         .prompt.endswith("request.\n\n### Instruction:\nA\n\n### Instruction:\nB\n\n### Response:")
     )
+
+
+def test_two_answers_in_a_row_are_two_turns() -> None:
+    conversation = Conversation((Message("user", "A"), Message("assistant", "B"), Message("assistant", "C")))
+    assert {template.name: template.exchanges(conversation)[1].prompt for template in FAMILIES} == {
+        "alpaca": "\n\n### Response:",
+        "vicuna": "ASSISTANT:",
+        "guanaco": "### Assistant:",
+        "chatml": "\n<|im_start|>assistant\n",
+        "plain": "",
+    }
 
 
 @pytest.mark.parametrize("template", FAMILIES, ids=lambda template: template.name)
@@ -143,26 +150,23 @@ def test_a_greeting_before_the_first_question_is_left_out_and_counted(template: 
 
 
 @pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
-def test_a_conversation_without_a_question_is_refused(template: Template) -> None:
+def test_a_conversation_without_a_question_is_refused(template: Template, snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as error:
         template.exchanges(Conversation((Message("assistant", "Once upon a time there was a king\nwho had a son."),)))
-    assert str(error.value) == (
-        "the conversation that begins 'Once upon a time there was a king who...' has no message of the user, which the "
-        f"template {template.name} needs; the template plain takes such texts as they are"
-    )
+    snapshot(str(error.value))
 
 
 @pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
 def test_generation_without_a_question_is_refused(template: Template) -> None:
     for messages in ((), (Message("system", "Be kind."),), (Message("assistant", "Once."),)):
-        with pytest.raises(DataError, match="has no message of the user"):
+        with pytest.raises(DataError, match="has no user message"):
             template.prompt(Conversation(messages))
 
 
 def test_plain_takes_a_text_as_it_is() -> None:
     text = Conversation((Message("assistant", "Once."),))
-    assert PlainTemplate().exchanges(text) == [Exchange("", "Once.")]
-    assert PlainTemplate().prompt(text) == ([], "")
+    assert BundledTemplate("plain").exchanges(text) == [Exchange("", "Once.")]
+    assert BundledTemplate("plain").prompt(text) == ([], "")
 
 
 @pytest.mark.parametrize("template", FAMILIES, ids=lambda template: template.name)

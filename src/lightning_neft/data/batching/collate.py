@@ -1,4 +1,4 @@
-"""Encoded samples to a batch of tensors: padded, packed or flat, with what loss and noise need to know of it."""
+"""Encoded samples to a batch of tensors: padded, packed or flat, with the indices that loss and noise need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_neft.data.batching.plan import Batching, HasTokens, PlannedBatch
-from lightning_neft.data.tokenization import IGNORED, Task
+from lightning_neft.data.batching.plan import Batching, PlannedBatch
+from lightning_neft.data.tokenization import IGNORED, EncodedSample, Task
 from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["Collator"]
@@ -19,21 +19,21 @@ _Rows = list[NDArray[Any]]
 
 
 class Collator:
-    """Puts the samples of a plan together to tensors on the CPU.
+    """Combines the samples of a plan into tensors on the CPU.
 
-    For every task there are `input_ids` and `labels`, int64. Rows of single samples (`random` and `length_grouped`) are
-    padded on the right to the longest one and have an `attention_mask`. By task and batching further:
+    Every batch has `input_ids` and `labels`, int64. Rows of single samples (`random` and `length_grouped`) are padded
+    on the right to the longest one and have an `attention_mask`. By task and batching, a batch also has:
 
     - causal_lm: `labels` (rows, longest), not shifted, -100 where there is no loss. `loss_index` int64 (n,) and
       `loss_targets` int64 (n,): the hidden state at place loss_index[i] of the flattened batch predicts
-      loss_targets[i], never across the start of a document. Known on the CPU, so that a model can take logits there
-      alone without waiting for its device.
+      loss_targets[i], never across the start of a document. Computed on the CPU, so that a model can compute logits
+      there alone without waiting for its device.
     - causal_lm, `packed`: `position_ids` from 0 in each document, `sequence_ids` int64 with the number of the document
-      in its row, -1 on padding, and no attention_mask: transformers makes the block-diagonal mask from positions that
-      restart where there is neither a mask nor a cache. Padding is at the end of the row and restarts too. Labels of a
-      document's first token are -100.
-    - causal_lm, `flat`: all rows in one of shape (1, tokens) without padding, as transformers'
-      DataCollatorWithFlattening makes it: `position_ids`, labels as above, `cu_seq_lens_q` and `cu_seq_lens_k` int32
+      in its row, -1 on padding, and no attention_mask: without a mask and a cache, transformers makes the
+      block-diagonal mask from positions that restart. Padding is at the end of the row and restarts too. The label of
+      a document's first token is -100.
+    - causal_lm, `flat`: all rows joined into one of shape (1, tokens) without padding, as in transformers'
+      DataCollatorWithFlattening: `position_ids`, labels as above, `cu_seq_lens_q` and `cu_seq_lens_k` int32
       (documents + 1,), and the integers `max_length_q` and `max_length_k`.
     - seq2seq_lm: `input_ids` and `attention_mask` of the encoder, `labels` (rows, longest target).
     - sequence_classification: `labels` (rows,).
@@ -41,15 +41,15 @@ class Collator:
     Batches of a training plan carry `step_share`, a float32 scalar (see `BatchPlan`); held-out ones do not.
 
     Args:
-        pad_id: What fills up `input_ids`. It may be the end token too: mask and labels come from the lengths.
-        task: What the model learns.
-        batching: How the rows are laid out. Held-out rows are single samples, so theirs is not `packed` or `flat`.
-        prompt_loss: Weight of the prompt's tokens in the loss, one of the answer being 1; causal_lm only. If above 0,
+        pad_id: Pads `input_ids`. It may be the end token: mask and labels come from the lengths.
+        task: Task of the model.
+        batching: Layout of the rows. Held-out rows are single samples, so never `packed` or `flat`.
+        prompt_loss: Weight of a prompt token in the loss, where an answer token weighs 1; causal_lm only. Above 0,
             prompts have labels too, and the batch has `loss_weights` float32 in the shape of the labels (0 where there
-            is no loss) and the same as `loss_token_weights` (n,) in the order of loss_targets.
+            is no loss) and, in the order of loss_targets, `loss_token_weights` (n,).
 
     Raises:
-        ConfigError: If the task cannot be batched so, or a number is out of its range.
+        ConfigError: If the task cannot be batched this way, or a number is out of range.
 
     Example:
         >>> from types import SimpleNamespace
@@ -70,9 +70,11 @@ class Collator:
         prompt_loss: float = 0.0,
     ) -> None:
         if task != "causal_lm" and batching in ("packed", "flat"):
-            raise ConfigError(f"batching={batching!r} puts documents of causal_lm together, got task={task!r}")
+            raise ConfigError(f"batching={batching!r} is for the task causal_lm, got {task!r}; choose random")
         if prompt_loss < 0 or (prompt_loss and task != "causal_lm"):
-            raise ConfigError(f"prompt_loss must be 0 or more, and 0 but for causal_lm, got {prompt_loss!r} for {task}")
+            raise ConfigError(
+                f"prompt_loss must be 0 or more, and 0 except for causal_lm; got {prompt_loss!r} for {task}"
+            )
         self.pad_id = pad_id
         self.task = task
         self.batching = batching
@@ -82,7 +84,7 @@ class Collator:
         """Return the batch: tensors, and two integers if it is flat.
 
         Raises:
-            DataError: If it is one to train on and nothing in it can be trained on.
+            DataError: If a training batch has no token to train on.
         """
         if self.task == "causal_lm":
             arrays = self._causal(batch.rows)
@@ -94,13 +96,13 @@ class Collator:
         if batch.step_share is not None:
             if not trained:
                 raise DataError(
-                    f"a training batch of {len(batch.rows)} rows has no label to train on; samples without one must be "
-                    "left out before they are put in order"
+                    f"a training batch of {len(batch.rows)} rows has no label to train on; drop samples without one "
+                    "before they are ordered"
                 )
             tensors["step_share"] = torch.tensor(batch.step_share, dtype=torch.float32)
         return tensors
 
-    def _causal(self, rows: Sequence[Sequence[HasTokens]]) -> dict[str, Any]:
+    def _causal(self, rows: Sequence[Sequence[EncodedSample]]) -> dict[str, Any]:
         if self.batching == "flat":
             rows = [[document for row in rows for document in row]]
         joined = self.batching in ("packed", "flat")
@@ -118,7 +120,7 @@ class Collator:
         arrays: dict[str, Any] = {"input_ids": self._fill(ids, self.pad_id), "labels": self._fill(labels, IGNORED)}
         width = arrays["labels"].shape[1]
         if joined:
-            # The places of padding count from 0 too, which makes them a document of their own for the attention.
+            # Positions of padding restart at 0 too, which makes it a separate document for the attention.
             places = [[*sizes, width - sum(sizes)] for sizes in lengths]
             arrays["position_ids"] = np.stack([np.concatenate([np.arange(n) for n in row]) for row in places])
         else:
@@ -133,15 +135,15 @@ class Collator:
         predicts = np.zeros(arrays["labels"].shape, np.bool_)
         predicts[:, :-1] = arrays["labels"][:, 1:] != IGNORED
         arrays["loss_index"] = np.flatnonzero(predicts)
-        # What follows a place in the flattened batch is what follows it in its row: a row's last one predicts nothing.
+        # The next place in the flattened batch is the next one in the row, since the last of a row predicts nothing.
         arrays["loss_targets"] = arrays["labels"].ravel()[arrays["loss_index"] + 1]
         if self.prompt_loss:
             arrays["loss_weights"] = self._fill(weights, 0.0, np.float32)
             arrays["loss_token_weights"] = arrays["loss_weights"].ravel()[arrays["loss_index"] + 1]
         return arrays
 
-    def _single(self, samples: Sequence[HasTokens]) -> dict[str, Any]:
-        """The tasks whose rows are always single samples."""
+    def _single(self, samples: Sequence[EncodedSample]) -> dict[str, Any]:
+        """Return the arrays of the tasks whose rows are always single samples."""
         ids = [np.asarray(sample.input_ids) for sample in samples]
         labels = [np.atleast_1d(sample.labels) for sample in samples]
         return {
@@ -153,7 +155,7 @@ class Collator:
         }
 
     def _fill(self, rows: _Rows, value: float, dtype: type[np.generic] = np.int64) -> NDArray[Any]:
-        """Put rows of different lengths below each other, filled up on the right."""
+        """Stack rows of different lengths, padded on the right."""
         width = max(map(len, rows))
         filled = np.full((len(rows), width), value, dtype)
         for to, row in zip(filled, rows, strict=True):

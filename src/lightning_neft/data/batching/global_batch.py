@@ -1,4 +1,4 @@
-"""`GlobalBatch`: from the rows of an optimiser step to batch and accumulation of the devices that there are."""
+"""`GlobalBatch`: batch size and accumulation from the rows of an optimiser step and the number of devices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["GlobalBatch", "split_batch"]
 
 
 def split_batch(global_batch_size: int, ranks: int, most_rows: int) -> tuple[int, int]:
-    """Return how many rows a device takes at a time, and how often before each optimiser step.
+    """Return the rows of a micro-batch, and the micro-batches of an optimiser step.
 
     Args:
         global_batch_size: Rows of an optimiser step over all data-parallel ranks.
         ranks: Number of these.
-        most_rows: The most rows that a device may take at a time.
+        most_rows: Maximum rows of a micro-batch.
 
     Raises:
-        ConfigError: If the rows cannot be shared evenly.
+        ConfigError: If the rows cannot be divided evenly.
 
     Example:
         >>> split_batch(128, ranks=4, most_rows=16), split_batch(60, ranks=2, most_rows=16)
@@ -30,24 +30,24 @@ def split_batch(global_batch_size: int, ranks: int, most_rows: int) -> tuple[int
     each, rest = divmod(global_batch_size, ranks)
     if each == 0:
         raise ConfigError(
-            f"global_batch_size={global_batch_size} is less than a row for each of the {ranks} data-parallel "
+            f"global_batch_size={global_batch_size} is less than one row for each of the {ranks} data-parallel "
             f"processes; give {ranks} or more, or fewer trainer.devices"
         )
     if rest:
         raise ConfigError(
-            f"global_batch_size={global_batch_size} cannot be shared evenly by {ranks} data-parallel processes; give "
-            f"{each * ranks} or {(each + 1) * ranks}, or another number of trainer.devices"
+            f"global_batch_size={global_batch_size} cannot be divided evenly by {ranks} data-parallel processes; give "
+            f"{each * ranks} or {(each + 1) * ranks}, or change trainer.devices"
         )
     rows = next(rows for rows in range(min(most_rows, each), 0, -1) if each % rows == 0)
     return rows, each // rows
 
 
 class GlobalBatch(pl.Callback):
-    """Sets the data's batch and the Trainer's accumulation at the start of a fit, and says what it chose.
+    """Sets the data's batch size and the Trainer's accumulation at the start of a fit, and logs both.
 
     Args:
-        size: Rows of an optimiser step over all data-parallel ranks; of packed data each holds several samples. The
-            data's `batch_size` is the most rows that a device takes at a time.
+        size: Rows of an optimiser step over all data-parallel ranks; a packed row holds several samples. The data's
+            `batch_size` is the maximum of a micro-batch.
 
     Raises:
         ConfigError: If it is less than 1.
@@ -66,7 +66,7 @@ class GlobalBatch(pl.Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # Here and not before: with a device mesh the ranks are known only now.
+        # Not earlier: with a device mesh the ranks are known only now.
         if stage != "fit" or self._is_set:
             return
         if trainer.accumulate_grad_batches != 1:

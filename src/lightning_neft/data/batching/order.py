@@ -1,4 +1,4 @@
-"""The order of the batches: a pure function of (seed, epoch), dealt to the ranks, resumable in mid-epoch."""
+"""The order of the batches: a pure function of (seed, epoch), divided among the ranks, resumable mid-epoch."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from lightning_neft.errors import ConfigError, DataError
 
 __all__ = ["HeldOutOrder", "RepeatedOrder", "TrainOrder"]
 
-# Both are DistributedSamplers because Lightning wraps any other sampler as soon as there are several processes, which
-# would shard the order twice. Of the base class only its fields and `set_epoch` are used. They are samplers of a loader
+# The orders are DistributedSamplers because Lightning wraps any other sampler when there are several processes, which
+# would shard the order twice. Only the fields and `set_epoch` of the base class are used. They are samplers of a loader
 # with batch_size=None, not batch samplers, for the same reason: Lightning looks at `loader.sampler` alone.
 
 
 class TrainOrder(DistributedSampler[BatchPlan]):
-    """Yields the plans of this rank's micro-batches, in a new order each epoch, without any global random state.
+    """Yields the plans of this rank's micro-batches, in a new order each epoch, without global random state.
 
-    Every sample is in exactly one batch of an epoch with a share in the loss, and all ranks get equally many batches,
-    each with something to train on. All batches are full but those of the last step, whose rows the ranks share evenly;
-    where that has fewer rows than there are ranks, the ranks without one get another's row with a share of 0.
+    Every sample is in exactly one batch of an epoch with a share in the loss. All ranks get the same number of batches,
+    each with a token to train on. All batches are full except in the last step, whose rows are divided evenly among the
+    ranks; a rank without a row gets another rank's with a share of 0.
 
-    Rows are single samples, or packed ones (`packed` and `flat`), which are the same in every epoch. Lightning calls
+    Rows are single samples or packed (`packed` and `flat`); packed rows are the same in every epoch. Lightning calls
     `set_epoch` before each epoch. For a `StatefulDataLoader` with `batch_size=None`.
 
     Args:
         lengths: Tokens of each sample, (samples,) integers.
-        weights: What each sample weighs in the loss (see `trained_weights`), (samples,).
-        batching: `random`; `length_grouped` to have rows of similar length together; `packed` or `flat` for rows that
-            hold several samples.
+        weights: Weight of each sample in the loss (see `trained_weights`), (samples,).
+        batching: `random`; `length_grouped` for batches of similar length; `packed` or `flat` for rows of several
+            samples.
         batch_size: Rows of a micro-batch.
-        max_length: The most tokens of a packed row.
+        max_length: Maximum tokens of a packed row.
         seed: Seed of the order.
         rank: Data-parallel rank of this process.
         world_size: Number of data-parallel ranks.
         accumulate: Micro-batches of an optimiser step, Lightning's accumulate_grad_batches.
-        limit_batches: How many of the epoch's micro-batches are used, or which share if a float: Lightning's
-            limit_train_batches. Lightning makes an optimiser step at the last one, also if it is short of some.
+        limit_batches: Number of the epoch's micro-batches that are used, or their share if a float: Lightning's
+            limit_train_batches. Lightning makes an optimiser step at the last one, even if the step is incomplete.
 
     Attributes:
         rows: Sample indices of each row.
-        used: Micro-batches of an epoch that are used: as many as come.
-        fingerprint: Digest of all that the order depends on but the epoch and the rank. A state is only taken up by an
-            order with the same.
+        used: Number of micro-batches that an epoch yields.
+        fingerprint: Digest of everything that determines the order except the epoch and the rank. Only an order with
+            the same fingerprint loads a state.
 
     Raises:
-        ConfigError: If a number is out of its range.
-        DataError: If there are no samples, one has nothing to train on, or one is longer than a packed row.
+        ConfigError: If a number is out of range.
+        DataError: If there are no samples, or one has no label to train on, or is longer than a packed row.
 
     Example:
         >>> order = TrainOrder([3, 9, 4, 8], [1, 6, 1, 2], batching="packed", batch_size=1, max_length=12)
@@ -86,7 +86,7 @@ class TrainOrder(DistributedSampler[BatchPlan]):
         if len(empty := np.flatnonzero(~(self.weights > 0))):
             raise DataError(
                 f"{len(empty)} of {len(self.lengths)} samples have no label to train on, the first of them is sample "
-                f"{empty[0]}; leave them out"
+                f"{empty[0]}; drop them"
             )
         super().__init__(self.lengths, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
         self.batching, self.batch_size, self.max_length = batching, batch_size, max_length
@@ -97,14 +97,14 @@ class TrainOrder(DistributedSampler[BatchPlan]):
         self._row_weights = _sums(self.weights, self.rows)
         self._row_lengths = _sums(self.lengths, self.rows)
         self._steps = steps = -(-len(self.rows) // (batch_size * world_size))
-        # As Lightning counts them.
+        # As Lightning computes it.
         self.used = min(steps, limit_batches) if isinstance(limit_batches, int) else int(steps * limit_batches)
         options = (batching, batch_size, max_length, seed, world_size)
         digest = hashlib.sha256(repr(options).encode() + self.lengths.tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        """Return the micro-batches of a whole epoch, from which Lightning takes its limit_train_batches."""
+        """Return the micro-batches of a whole epoch, to which Lightning applies limit_train_batches."""
         return self._steps
 
     def __iter__(self) -> Iterator[BatchPlan]:
@@ -136,8 +136,7 @@ class TrainOrder(DistributedSampler[BatchPlan]):
 class RepeatedOrder(TrainOrder, SequentialSampler):  # type: ignore[misc]
     """The batches of the first epoch in every epoch, for Lightning's overfit_batches; see `TrainOrder`.
 
-    A SequentialSampler by name: Lightning puts one of its own in place of any other sampler then, whose indices are no
-    plans.
+    Named a SequentialSampler because Lightning replaces any other sampler with its own, whose indices are not plans.
     """
 
     @override
@@ -146,11 +145,11 @@ class RepeatedOrder(TrainOrder, SequentialSampler):  # type: ignore[misc]
 
 
 class _TrainOrderIterator(Iterator[BatchPlan]):
-    """Walks one epoch; its state is the epoch and the position, which a `StatefulDataLoader` saves and restores."""
+    """Iterates over one epoch; a `StatefulDataLoader` saves and restores its epoch and position."""
 
     def __init__(self, order: TrainOrder) -> None:
         self._order = order
-        # Drawn at the first step, not here: Lightning makes the iterator before it says which epoch it is for.
+        # Drawn at the first step, not here: Lightning creates the iterator before it sets the epoch.
         self._plans: list[BatchPlan] | None = None
         self._epoch = order.epoch
         self._position = 0
@@ -170,15 +169,15 @@ class _TrainOrderIterator(Iterator[BatchPlan]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self._order.fingerprint:
             raise DataError(
-                "the checkpoint was made with another order of the training data, so its run cannot go on where it "
-                "stopped; give the same data.* options and devices as in its config.yaml"
+                "the checkpoint has another order of the training data, so its run cannot be resumed; give the same "
+                "data.* options and devices as in its config.yaml"
             )
         self._epoch, self._position = state["epoch"], state["position"]
         if self._position >= self._order.used:
-            # Saved after the last batch of an epoch. Lightning goes on with this very iterator in the next epoch: were
-            # it at its end, that epoch would pass without a batch.
+            # Saved after the last batch of an epoch. Lightning uses this same iterator for the next epoch: at its end,
+            # that epoch would have no batch.
             self._epoch, self._position = self._epoch + 1, 0
-        # Lightning sets the epoch only later, when workers may already have asked a new iterator for indices.
+        # Lightning sets the epoch later, when workers may already have taken indices from a new iterator.
         self._order.set_epoch(self._epoch)
         self._plans = self._order.plans(self._epoch)
 
@@ -186,10 +185,10 @@ class _TrainOrderIterator(Iterator[BatchPlan]):
 class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):
     """Yields the plans of this rank's held-out batches: each sample exactly once over all ranks.
 
-    Rows of similar length are together, to save padding; the batches come in a fixed random order, so that the first
-    ones (limit_val_batches, the sanity check) are not all of the longest. All ranks get equally many batches, which
-    sharded strategies need; a rank without a sample left gets the index `len(lengths)`, which stands for a sample
-    without labels. Which samples a batch holds is in its plan. A SequentialSampler by name, as `RepeatedOrder` is.
+    Batches have rows of similar length, to save padding, and a fixed random order, so that the first ones
+    (limit_val_batches, the sanity check) are not all of the longest. All ranks get the same number of batches, which
+    sharded strategies need; a rank without a sample gets the index `len(lengths)`, which stands for a sample without
+    labels. Named a SequentialSampler, as `RepeatedOrder` is.
 
     Args:
         lengths: Tokens of each sample, (samples,) integers.
@@ -217,7 +216,7 @@ class HeldOutOrder(DistributedSampler[BatchPlan], SequentialSampler):
             np.arange(len(sizes)), sizes, batch_size * world_size, np.random.default_rng(0), mega_batch=len(sizes)
         )
         mine = deal(order, batch_size, world_size)[:, rank]
-        # Where a rank has no row at all, its first place stands for the sample without labels.
+        # A rank without a row gets the sample without labels.
         mine[:, 0] = np.where(mine[:, 0] == NOTHING, len(sizes), mine[:, 0])
         self._plans = [BatchPlan(tuple((row,) for row in rows if row != NOTHING)) for rows in mine.tolist()]
 

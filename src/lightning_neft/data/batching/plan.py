@@ -1,8 +1,7 @@
-"""What a batch is made of before it is made: sample indices, its share of the optimiser step, and who fetches them."""
+"""Plans of batches: sample indices and the share of the optimiser step, and the dataset that fetches the samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -10,27 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
-from lightning_neft.data.tokenization import IGNORED, Task
+from lightning_neft.data.tokenization import IGNORED, EncodedSample, Task
 
-__all__ = ["BatchPlan", "Batching", "HasTokens", "PlannedBatch", "PlannedSamples", "Samples", "trained_weights"]
+__all__ = ["BatchPlan", "Batching", "PlannedBatch", "PlannedSamples", "Samples", "trained_weights"]
 
 Batching = Literal["random", "length_grouped", "packed", "flat"]
-
-
-class HasTokens(Protocol):
-    """One encoded sample, as far as batching is concerned."""
-
-    @property
-    def input_ids(self) -> Sequence[int] | NDArray[np.integer]:
-        """The tokens; for seq2seq_lm those of the encoder."""
-
-    @property
-    def labels(self) -> Sequence[int] | NDArray[np.integer]:
-        """What is to be learnt.
-
-        For causal_lm as many as tokens, not shifted, -100 where there is no loss; for seq2seq_lm the decoder's targets;
-        for sequence_classification the one class.
-        """
 
 
 class Samples(Protocol):
@@ -38,7 +21,7 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> HasTokens: ...
+    def __getitem__(self, index: int, /) -> EncodedSample: ...
 
 
 @dataclass(frozen=True)
@@ -46,14 +29,13 @@ class BatchPlan:
     """The samples of one micro-batch of one rank.
 
     The training loss of a micro-batch is the mean over its own trained tokens, times `step_share`, times (micro-batches
-    of a step * ranks). Lightning divides by the first factor and DDP by the second, so the gradients add up to those of
+    of a step * ranks). Lightning divides by the micro-batches and DDP by the ranks, so the gradients add up to those of
     the mean over all trained tokens of the step.
 
     Attributes:
         rows: Sample indices of each row: one without packing.
-        step_share: Trained weight of this micro-batch over that of the whole optimiser step, all ranks and
-            micro-batches together; 0 for a rank that had no row left and got a copy of another's. None for held-out
-            data.
+        step_share: Trained weight of this micro-batch divided by that of the whole optimiser step, over all ranks and
+            micro-batches. 0 for a rank without a row, which gets a copy of another rank's. None for held-out data.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -64,14 +46,8 @@ class BatchPlan:
 class PlannedBatch:
     """The samples that a `BatchPlan` names, as a `Collator` takes them."""
 
-    rows: tuple[tuple[HasTokens, ...], ...]
+    rows: tuple[tuple[EncodedSample, ...], ...]
     step_share: float | None = None
-
-
-@dataclass(frozen=True)
-class _Unlabelled:
-    input_ids: Sequence[int] | NDArray[np.integer]
-    labels: Sequence[int] | NDArray[np.integer]
 
 
 class PlannedSamples(Dataset[PlannedBatch]):
@@ -97,11 +73,11 @@ class PlannedSamples(Dataset[PlannedBatch]):
     def __getitem__(self, plan: BatchPlan) -> PlannedBatch:
         return PlannedBatch(tuple(tuple(map(self._sample, row)) for row in plan.rows), plan.step_share)
 
-    def _sample(self, index: int) -> HasTokens:
+    def _sample(self, index: int) -> EncodedSample:
         if index < len(self.samples):
             return self.samples[index]
         first = self.samples[0]
-        return _Unlabelled(first.input_ids, [IGNORED] * len(first.labels))
+        return EncodedSample(first.input_ids, [IGNORED] * len(first.labels))
 
 
 def trained_weights(
@@ -111,19 +87,19 @@ def trained_weights(
     first_trained: ArrayLike = False,
     prompt_loss: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Return how much each sample weighs in the loss: how many of its labels the loss sees.
+    """Return the weight of each sample in the loss: the number of its labels that the loss uses.
 
-    A causal model does not predict the first token of a sample, also where it stands in a packed row.
+    A causal model does not predict the first token of a sample, not even in a packed row.
 
     Args:
-        task: What the model learns. Each sample of sequence_classification weighs 1.
+        task: Task of the model. Each sample of sequence_classification weighs 1.
         lengths: Tokens of each sample, (samples,) integers.
         trained: Labels other than -100 of each sample, (samples,) integers.
         first_trained: Whether the first token's label is among them, (samples,) booleans or one for all.
         prompt_loss: Weight of a token of the prompt, one of the answer being 1; causal_lm only.
 
     Returns:
-        Weights of shape (samples,). Samples of weight 0 have nothing to train on: leave them out.
+        Weights of shape (samples,). Samples of weight 0 have no token to train on: drop them.
 
     Example:
         >>> trained_weights("causal_lm", [6, 4], [2, 4], [False, True], prompt_loss=0.5).tolist()

@@ -1,4 +1,4 @@
-"""Which samples share a batch or a row: grouped by length, or packed by best fit."""
+"""Samples of similar length in a batch, and samples packed into a row by best fit."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ __all__ = ["MEGA_BATCH", "NOTHING", "Packing", "deal", "group_by_length", "pack"
 
 
 MEGA_BATCH = 50
-
-"""Steps among whose rows similar lengths are looked for, as in transformers: enough to find them, few enough that the
-order stays random."""
+"""Steps whose rows are sorted by length together, as in transformers: few enough that the order stays random."""
 
 NOTHING = -1
-
-"""Stands where a batch has no row."""
+"""Marks a place of a batch without a row."""
 
 
 def deal(order: NDArray[np.int64], batch_size: int, world_size: int) -> NDArray[np.int64]:
-    """Deal the rows out in their order, so that each step's batches of all ranks are next to each other in it.
+    """Divide the rows in their order, so that the batches of all ranks in one step are neighbours in it.
 
-    All batches are full but those of the last step, whose rows the ranks share evenly.
+    All batches are full except in the last step, whose rows are divided evenly among the ranks.
 
     Args:
         order: Row numbers, (rows,).
@@ -35,7 +32,7 @@ def deal(order: NDArray[np.int64], batch_size: int, world_size: int) -> NDArray[
         world_size: Ranks.
 
     Returns:
-        int64 (steps, ranks, batch_size), `NOTHING` where the last step has no row.
+        int64 (steps, ranks, batch_size), `NOTHING` where the last step lacks a row.
 
     Example:
         >>> deal(np.arange(7), batch_size=2, world_size=2).tolist()
@@ -58,7 +55,7 @@ def group_by_length(
     rng: np.random.Generator,
     mega_batch: int | None = None,
 ) -> NDArray[np.int64]:
-    """Rearrange a random order so that each run of `size` rows has similar lengths.
+    """Rearrange a random order so that every `size` consecutive rows have similar lengths.
 
     The order is cut into groups of at most `mega_batch` steps, each group is sorted by length and cut into steps, and
     all full steps are shuffled. The rows that do not fill a step come last.
@@ -67,8 +64,8 @@ def group_by_length(
         order: Row numbers in random order, (rows,).
         lengths: Tokens of each row, by row number.
         size: Rows of a step, over all ranks.
-        rng: Source of what is random in it.
-        mega_batch: Steps in a group; by default `MEGA_BATCH`, or a quarter of all steps if that is less.
+        rng: Random generator.
+        mega_batch: Steps in a group; by default the smaller of `MEGA_BATCH` and a quarter of all steps.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -83,7 +80,7 @@ def group_by_length(
         rows = order[start : start + group]
         rows = rows[np.argsort(-lengths[rows], kind="stable")]
         if over := len(rows) % size:
-            # From anywhere among the sorted ones: the shortest rows should not always share the small last step.
+            # From a random place, so that the small last step does not always have the shortest rows.
             at = size * int(rng.integers(len(rows) // size + 1))
             rest = rows[at : at + over]
             rows = np.delete(rows, np.s_[at : at + over])
@@ -98,7 +95,7 @@ class Packing:
 
     Attributes:
         rows: Sample indices of each row; every sample is in exactly one.
-        fill: Share of the rows' `max_length` places that tokens take.
+        fill: Share of the places of all rows that hold tokens.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -106,15 +103,15 @@ class Packing:
 
 
 def pack(lengths: ArrayLike, max_length: int, seed: int) -> Packing:
-    """Pack by best fit decreasing: longest first, each into the row that it leaves the least space in.
+    """Pack by best fit decreasing: longest first, each into the row where it leaves the least space.
 
-    The result is a function of the arguments alone, the same in every epoch, so that the number of batches is too. It
-    needs at most 11/9 of the fewest possible rows (and 6/9 of a row), usually within a few of them.
+    The result depends on the arguments alone, so every epoch has the same number of batches. It needs at most 11/9 of
+    the minimum number of rows, plus 6/9 of a row; usually only a few rows more than the minimum.
 
     Args:
         lengths: Tokens of each document, (documents,) positive integers.
-        max_length: The most tokens of a row.
-        seed: Decides which of the documents of one length share a row.
+        max_length: Maximum tokens of a row.
+        seed: Decides which documents of the same length share a row.
 
     Raises:
         DataError: If a document is longer than a row.
@@ -130,7 +127,7 @@ def pack(lengths: ArrayLike, max_length: int, seed: int) -> Packing:
     shuffled = np.random.default_rng(seed).permutation(sizes.size)
     longest_first = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     rows: list[list[int]] = []
-    # Rows by the space left in them, and the spaces that occur, in order: there are never more than `max_length`.
+    # Rows by the space left in them, and these spaces in order: at most `max_length` different ones.
     by_space: dict[int, list[int]] = {}
     spaces: list[int] = []
     for index, size in zip(longest_first.tolist(), sizes[longest_first].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Chat data: turns of from and value (ShareGPT), or of role and content (OpenAI)."""
+"""Chat formats: turns of `from` and `value` (ShareGPT), or of `role` and `content` (OpenAI)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-FIRST_ANSWERS_NOTHING = "messages of the assistant before the first message of the user are dropped"
+FIRST_ANSWERS_NOTHING = "messages of the assistant before the first user message are dropped"
 
 JOINED = "consecutive messages of one role are joined, with a line break between them"
 
@@ -32,12 +32,12 @@ JOINED = "consecutive messages of one role are joined, with a line break between
 def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
     r"""Return a conversation in which user and assistant take turns, the user first.
 
-    Messages of the assistant before the first one of the user are dropped, as in FastChat: they answer nothing.
-    Consecutive messages of one role are joined by a line break. Blank system messages are dropped, others stay where
-    they are.
+    Messages of the assistant before the first user message are dropped, as in FastChat, because they answer nothing.
+    Consecutive messages of one role are joined by a line break. Blank system messages are dropped, others keep their
+    place.
 
     Args:
-        messages: The messages in their order.
+        messages: The messages in order.
         noticed: Gets `FIRST_ANSWERS_NOTHING` and `JOINED` where they apply.
 
     Example:
@@ -61,7 +61,7 @@ def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
     return Conversation(tuple(result))
 
 
-TOOLS_IGNORED = "the column tools is ignored: descriptions of tools are not part of the prompt"
+TOOLS_IGNORED = "the column tools is ignored; tool descriptions are not part of the prompt"
 
 TOOL_CALLS = "tool calls are read as answers of the assistant, tool results as messages of the user"
 
@@ -70,7 +70,7 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "claude", "model", "bot"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
 }
-# The assistant writes the call; what comes back is from outside, and is not to be learnt.
+# The assistant writes the call; the result comes from outside and is not trained.
 _TOOL_ROLES: dict[str, Role] = {
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
     **dict.fromkeys(("observation", "tool", "function", "function_response", "tool_response"), "user"),
@@ -78,7 +78,7 @@ _TOOL_ROLES: dict[str, Role] = {
 
 
 class _ChatFormat(Format):
-    """Both forms of a turn are read, whichever of the two formats was chosen."""
+    """Reads both forms of a turn, whichever of the two formats was chosen."""
 
     @override
     def sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
@@ -98,10 +98,10 @@ class _ChatFormat(Format):
 
 
 class ShareGPTFormat(_ChatFormat):
-    """Turns of `from` and `value`, or, as in LIMA, texts by user and assistant in turn.
+    """Turns of `from` and `value`, or, as in LIMA, alternating texts of user and assistant.
 
-    A `system` column stands before the turns. The column `tools` is ignored. A `function_call` is an answer of the
-    assistant, an `observation` a message of the user.
+    A `system` column precedes the turns. The column `tools` is ignored. A `function_call` is an answer of the
+    assistant, an `observation` a user message.
     """
 
     name = "sharegpt"
@@ -186,5 +186,5 @@ def _messages(turns: list[Any], where: str, noticed: set[str]) -> Iterator[Messa
             noticed.add(TOOL_CALLS)
         elif name not in _ROLES:
             known = ", ".join((*_ROLES, *_TOOL_ROLES))
-            raise DataError(f"{where}: turn {number} is from {shown(turn[said_by])}; known are {known}")
+            raise DataError(f"{where}: turn {number} is from {shown(turn[said_by])}; the known roles are {known}")
         yield Message({**_ROLES, **_TOOL_ROLES}[name], checked_text(value, f"{content!r} of turn {number}", where))

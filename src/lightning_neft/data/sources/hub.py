@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, and what their errors mean to a person. No code of a dataset is ever run."""
+"""Datasets of the Hugging Face hub, with errors that state the fix. Code of a dataset is never run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from lightning_neft.common.near_names import nearest
 from lightning_neft.data.catalogue import catalogue
 from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.sources.tables import TableRecords, unknown_split
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamRecords", "fetch", "open_hub"]
 
-# Seconds to wait for the hub's first answer.
+# Seconds to wait for the hub's first response.
 _PATIENCE = 10
 
 
 class StreamRecords(Records):
-    """The rows of a dataset as they come from the hub.
+    """The rows of a dataset that is streamed from the hub.
 
     Args:
-        name: What to call it; rows are "NAME, row N".
+        name: Name in messages; rows are "NAME, row N".
         dataset: The stream.
-        origin: What the fingerprint is made of: id, subset, split, commit.
+        origin: Id, subset, split and commit, for the fingerprint.
     """
 
     def __init__(self, name: str, dataset: IterableDataset, origin: tuple[str | None, ...]) -> None:
@@ -66,13 +66,13 @@ def open_hub(
 
     Args:
         repo: Its id, "owner/name".
-        subset: Which of its configurations, where it has several.
-        split: Which split, or a slice of one such as "train[:1000]"; `train` by default.
+        subset: Its configuration, where it has several.
+        split: A split, or a slice of one such as "train[:1000]"; `train` by default.
         revision: Branch, tag or commit; the newest one by default.
         streaming: Whether to read rows as they are needed, without downloading everything first.
 
     Raises:
-        DataError: If it is gated, not there, not reachable and not in the cache, or has no such subset, split or
+        DataError: If it is gated, does not exist, is neither reachable nor cached, or has no such subset, split or
             revision.
     """
     import datasets
@@ -80,19 +80,19 @@ def open_hub(
     split = split or "train"
     name = repo if split == "train" else f"{repo} ({split})"
     reachable, commit = _look_up(repo, revision)
-    # What is in the cache need not be streamed.
+    # A cached dataset need not be streamed.
     streaming = streaming and reachable
     if streaming and "[" in split:
-        raise DataError(f"{repo}: a stream cannot begin with the slice {split!r}; give a whole split, or do not stream")
+        raise DataError(f"{repo}: the slice {split!r} cannot be streamed; omit the slice, or data.streaming")
     with _explained(repo, subset=subset, split=split, revision=revision), _offline(not reachable):
         dataset = datasets.load_dataset(repo, name=subset, split=split, revision=commit, streaming=streaming)
     if streaming:
         return StreamRecords(name, dataset, (repo, subset, split, commit))
-    # The cache gives its newest version, whatever was asked for; the folders are named for commits.
+    # The cache returns its newest version, whatever the revision; its folders are named after commits.
     if revision and not reachable and not any(revision in Path(file["filename"]).parts for file in dataset.cache_files):
         raise DataError(
             f"{repo}: the hub does not answer, and the newest version in the cache is not the commit {revision!r}; "
-            "omit revision to use that one, or try again with a network"
+            "omit revision to use the cached one, or try again with a network"
         )
     return TableRecords(name, dataset)
 
@@ -106,7 +106,7 @@ def fetch(source: str, file: str, revision: str | None = None) -> Path:
         revision: Branch, tag or commit of the dataset; the newest one by default.
 
     Raises:
-        DataError: If it cannot be had.
+        DataError: If it cannot be downloaded.
     """
     if source.startswith(("https://", "http://")):
         return _fetch_address(f"{source}/{file}")
@@ -121,7 +121,7 @@ def fetch(source: str, file: str, revision: str | None = None) -> Path:
 def _fetch_address(address: str) -> Path:
     from datasets import DownloadConfig, DownloadManager
 
-    # Without asking for changes: the addresses of the catalogue name a commit.
+    # Without a check for changes: the addresses of the catalogue name a commit.
     manager = DownloadManager(download_config=DownloadConfig(use_etag=False))
     try:
         return Path(manager.download(address))
@@ -132,9 +132,9 @@ def _fetch_address(address: str) -> Path:
 
 
 def _look_up(repo: str, revision: str | None) -> tuple[bool, str | None]:
-    """Return whether the hub answers, and the commit that a revision stands for.
+    """Return whether the hub answers, and the commit of a revision.
 
-    Asked before anything else, because the libraries' own downloads try for half a minute where there is no network.
+    Called first, because without a network the libraries' own downloads retry for half a minute.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -142,17 +142,16 @@ def _look_up(repo: str, revision: str | None) -> tuple[bool, str | None]:
     try:
         return True, HfApi().dataset_info(repo, revision=revision, timeout=_PATIENCE).sha
     except (HfHubHTTPError, HFValidationError):
-        # It is there and says no. What that means comes out, in the same words, when the data are asked for, unless
-        # they are in the cache.
+        # The hub answers with an error. Loading the data raises it again, unless they are in the cache.
         return True, revision
-    # Their classes depend on the version of huggingface_hub: of requests, httpx, or its own.
+    # Of requests, httpx or huggingface_hub, depending on its version.
     except Exception:
         return False, revision
 
 
 @contextmanager
 def _offline(offline: bool) -> Iterator[None]:
-    """Let the datasets library go to its cache at once."""
+    """Make the datasets library use its cache at once."""
     import datasets.config
 
     before = datasets.config.HF_HUB_OFFLINE
@@ -165,7 +164,7 @@ def _offline(offline: bool) -> Iterator[None]:
 
 @contextmanager
 def _explained(repo: str, **asked: str | None) -> Iterator[None]:
-    """Turn whatever the libraries raise about a dataset into a `DataError` of one line."""
+    """Turn any error of the libraries about a dataset into a `DataError` of one line."""
     try:
         yield
     except Exception as error:
@@ -204,7 +203,7 @@ def _explanation(
         )
     if is_a(exceptions.DataFilesNotFoundError) or "doesn't contain any data files" in text:
         return (
-            f"{repo} has no data file that the datasets library finds by itself; download one from {page} and give the "
+            f"{repo} has no data file that the datasets library detects; download one from {page} and give the "
             "file's path"
         )
     if is_a(exceptions.DatasetNotFoundError, errors.RepositoryNotFoundError):
@@ -217,17 +216,17 @@ def _explanation(
         return f"{repo} has several subsets; choose one of {', '.join(_names(found[1]))}"
     codes = [getattr(getattr(link, "response", None), "status_code", 0) for link in chain]
     if refused := next((code for code in codes if code in (401, 403)), 0):
-        return f"the hub refuses {repo} ({refused}): set HF_TOKEN to a valid token of an account that may see {page}"
+        return f"the hub refuses {repo} ({refused}): set HF_TOKEN to a valid token of an account with access to {page}"
     if is_a(ConnectionError, TimeoutError, errors.LocalEntryNotFoundError):
         return (
-            f"{repo} cannot be had: the hub does not answer, or HF_HUB_OFFLINE is set, and the cache does not hold it; "
+            f"{repo} cannot be loaded: the hub does not answer, or HF_HUB_OFFLINE is set, and it is not in the cache; "
             "give a local file, or open it once with a network, which fills the cache"
         )
     return f"{repo} cannot be loaded ({_one_line(chain[-1])}); see {page}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that caused it."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -237,22 +236,22 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _nearest(repo: str) -> str:
-    """Return a hint at the dataset of the catalogue that may be meant."""
+    """Return a hint at the nearest dataset of the catalogue."""
     names: dict[str, str] = {}
     for entry in catalogue().values():
         names[entry.source.lower()] = names[entry.name] = f"{entry.name} ({entry.source})"
     wanted = (repo.lower(), repo.lower().partition("/")[2])
-    near = [match for name in wanted for match in get_close_matches(name, names, n=1, cutoff=0.75)]
+    near = [match for name in wanted if (match := nearest(name, names, cutoff=0.75))]
     return f"did you mean {names[near[0]]}? " if near else ""
 
 
 def _names(listed: str) -> list[str]:
-    """Return the names in what Python shows of a list of them."""
+    """Return the names in the repr of a list."""
     return re.findall(r"'([^']+)'", listed)
 
 
 def _one_line(error: Any) -> str:
-    """Return an error's text without line breaks, tokens, and the signatures that download addresses carry."""
+    """Return an error's text without line breaks, tokens and signatures of download addresses."""
     text = " ".join(str(error).split()) or "no reason given"
     text = re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_***", re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", text))
     return f"{type(error).__name__}: {text if len(text) <= 200 else text[:197] + '...'}"

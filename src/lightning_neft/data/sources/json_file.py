@@ -1,4 +1,4 @@
-"""Read a JSON array of objects, or JSON Lines, record by record: the content decides which of them a file is."""
+"""Read a JSON array of objects, or JSON Lines, record by record, whichever the file contains."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightning_neft.data.formats.format import shown
 from lightning_neft.data.sources.records import Record
 from lightning_neft.data.sources.text import text_chunks, text_lines
 from lightning_neft.errors import DataError
 
 __all__ = ["json_records"]
 
-_FORM = "a JSON array of objects, or one object a line"
-# What JSON takes for white space.
+_FORM = "a JSON array of objects, or one object per line"
+# White space in JSON.
 _SPACE = " \t\r\n"
-# Characters that a token cut by the end of what was read so far may span: two \uXXXX escapes are the longest.
+# Maximum characters of a token that the end of a piece may split: two \uXXXX escapes.
 _TAIL = 12
 
 
@@ -26,7 +27,7 @@ def json_records(path: Path) -> Iterator[tuple[Record, str]]:
     An array is read piece by piece too, so memory holds one record and a million characters of text.
 
     Raises:
-        DataError: If the file is empty or not JSON, or if a record is no object; with the line.
+        DataError: If the file is empty or not JSON, or a record is not an object. The message gives the line.
     """
     start = next((stripped for chunk in text_chunks(path) if (stripped := chunk.lstrip(_SPACE))), "")
     if not start:
@@ -38,7 +39,7 @@ def json_records(path: Path) -> Iterator[tuple[Record, str]]:
     for number, value in enumerate(_array(path), start=1):
         yield _object(value, where := f"{path}, record {number}"), where
     if not number:
-        raise DataError(f"{path} holds an empty list: it has no sample to train on; expected {_FORM}")
+        raise DataError(f"{path} is an empty list, so there is no sample to train on; expected {_FORM}")
 
 
 def _lines(path: Path) -> Iterator[tuple[Record, str]]:
@@ -83,13 +84,13 @@ class _Window:
         self._decoder = json.JSONDecoder()
         self._chunks = text_chunks(path)
         self._text = ""
-        # Of the last character that `next` has returned.
+        # Of the last character that `next` returned.
         self._position = -1
-        # Of the window's first character: its line, and how many characters of that line come before it.
+        # Of the window's first character: its line, and the number of characters before it in that line.
         self._line, self._column = 1, 0
 
     def next(self) -> str:
-        """Go on to the next character that is not white space and return it, or an empty text at the end."""
+        """Move to the next character that is not white space and return it, or an empty text at the end."""
         self._position += 1
         while self._position < len(self._text) or self._more():
             if (character := self._text[self._position]) not in _SPACE:
@@ -98,7 +99,7 @@ class _Window:
         return ""
 
     def value(self) -> Any:
-        """Return the value that begins at the last character, and go on to its end.
+        """Return the value that begins at the last character, and move to its end.
 
         Raises:
             DataError: If it is broken.
@@ -109,7 +110,7 @@ class _Window:
         return value
 
     def _decoded(self) -> tuple[Any, int] | None:
-        """Return the value and the position of its end, or None where more had to be read first."""
+        """Return the value and the position of its end, or None if more text had to be read."""
         try:
             value, end = self._decoder.raw_decode(self._text, self._position)
         except json.JSONDecodeError as error:
@@ -120,7 +121,7 @@ class _Window:
             raise self.error(error.msg) from None
         except (RecursionError, ValueError):
             raise _beyond(f"{self._path}, line {self._place()[0]}") from None
-        # A number may go on in the next piece, but is no record, whole or not.
+        # A number may continue in the next piece, but is not a record anyway.
         return value, end - 1
 
     def error(self, message: str) -> DataError:
@@ -128,10 +129,10 @@ class _Window:
         return _broken(self._path, *self._place(), message)
 
     def _more(self) -> bool:
-        """Drop what has been used and read on, at least as much as is left: so a huge value is not decoded too often.
+        """Drop the used text and at least double the rest, so that a huge value is decoded only a few times.
 
         Returns:
-            Whether there was more.
+            Whether there was more text.
         """
         line, column = self._place()
         pieces = [self._text[self._position :]]
@@ -154,9 +155,7 @@ class _Window:
 
 def _object(value: Any, where: str) -> Record:
     if not isinstance(value, dict):
-        text = repr(value)
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise DataError(f"{where}: expected an object with named columns, got {type(value).__name__} {shown}")
+        raise DataError(f"{where}: expected an object with named columns, got {shown(value)}")
     return value
 
 

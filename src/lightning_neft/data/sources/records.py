@@ -1,4 +1,4 @@
-"""What every source gives: named columns record by record, each with the words that say where it stands."""
+"""`Records`: the records of a source, each with its place for messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_neft.errors import DataError
 
-__all__ = ["Record", "Records", "unreadable_value"]
+__all__ = ["Record", "Records"]
 
 Record = dict[str, Any]
 
@@ -18,13 +18,13 @@ _HEAD = 100
 
 
 class Records(ABC):
-    """The records of a source. Each iteration starts anew and holds no more than it needs.
+    """The records of a source. Each iteration starts at the first record and reads piece by piece.
 
-    Iterating gives pairs of a record and where it stands, such as "x.jsonl, line 7"; rows and records count from 1.
+    Iterating yields pairs of a record and its place, such as "x.jsonl, line 7"; rows and records count from 1.
 
     Args:
-        name: What to call the source.
-        streaming: Whether nobody should wait until all of it has been seen.
+        name: Name of the source in messages.
+        streaming: Whether `size` must not read the whole source.
     """
 
     def __init__(self, name: str, streaming: bool = False) -> None:
@@ -38,7 +38,7 @@ class Records(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A text that changes with the data. For files all of their bytes are read once."""
+        """A text that changes with the data. Of files, all bytes are read once."""
 
     @property
     def first(self) -> Record:
@@ -51,9 +51,9 @@ class Records(ABC):
 
     @cached_property
     def head(self) -> list[Record]:
-        """The first records, at most 100: what shows the format of the data.
+        """The first records, at most 100, from which the format is detected.
 
-        It ends before a record that cannot be read; whoever reads on gets the error with its place.
+        They end before a record that cannot be read; iterating raises the error with its place.
 
         Raises:
             DataError: If there is none, or the first one cannot be read.
@@ -75,22 +75,8 @@ class Records(ABC):
 
     @cached_property
     def size(self) -> int | None:
-        """How many records there are; None for a stream. Files are read once to count them."""
+        """Number of records, None for a stream. Files are read once to count them."""
         return None if self.streaming else self._count()
 
     def _count(self) -> int:
         return sum(1 for _ in self)
-
-
-def unreadable_value(name: str, error: Exception) -> DataError:
-    """Return the error about a table with a value that Python has no type for: a date in the year 300,000, say.
-
-    Args:
-        name: What to call the table.
-        error: What Arrow raised.
-    """
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(
-        f"{name} holds a name or a value that cannot be read, such as text that is not UTF-8, or a date after the year "
-        f"9999 ({reason}); write it again without that column"
-    )

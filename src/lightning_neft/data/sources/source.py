@@ -1,60 +1,25 @@
-"""Open whatever the user names as the source of the data."""
+"""Open a source of data by its name: toy data, catalogue, file, folder, pattern or hub."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator
-from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-from typing_extensions import override
-
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import is_address, user_path
 from lightning_neft.data.catalogue import CatalogueEntry, catalogue, find_entry
 from lightning_neft.data.sources.files import FileRecords, is_pattern, matching_files
 from lightning_neft.data.sources.hub import fetch, open_hub
-from lightning_neft.data.sources.records import Record, Records
+from lightning_neft.data.sources.records import Records
 from lightning_neft.data.sources.tables import is_saved_dataset, open_saved, unknown_split
-from lightning_neft.data.toy import Split, toy_instructions
+from lightning_neft.data.toy import TOY, Split, ToyRecords
 from lightning_neft.errors import DataError
 
-__all__ = ["TOY", "ToyRecords", "local_files", "open_source"]
+__all__ = ["TOY", "local_files", "open_source"]
 
-# The source that comes inside the package.
-TOY = "toy"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ndjson|gz|zip|zst|xz|bz2)$", re.IGNORECASE)
-
-
-class ToyRecords(Records):
-    """The bundled instructions.
-
-    Args:
-        split: "train" or "held_out".
-    """
-
-    def __init__(self, split: Split = "train") -> None:
-        super().__init__(TOY if split == "train" else f"{TOY} ({split})")
-        self._split = split
-
-    @override
-    def __iter__(self) -> Iterator[tuple[Record, str]]:
-        for number, record in enumerate(self._records, start=1):
-            yield dict(record), f"{self.name}, record {number}"
-
-    @cached_property
-    def _records(self) -> list[dict[str, str]]:
-        return toy_instructions(self._split)
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        """SHA-256 over the records."""
-        return hashlib.sha256(json.dumps(self._records).encode()).hexdigest()
 
 
 def open_source(
@@ -65,16 +30,15 @@ def open_source(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Records:
-    """Open a source of records and read its first one, so that errors come before any work.
+    """Open a source and read its first record, so that errors occur before any work.
 
     Args:
         source: In this order: `toy`; a name of the catalogue; a file, or a folder written by `save_to_disk`; a glob
             pattern of files; the id of a dataset on the hub, "owner/name".
-        split: Which split, for sources that have some: `train` by default, `train` or `held_out` for `toy`.
-        subset: Which configuration of a dataset on the hub.
+        split: Split of a source that has several: `train` by default, `train` or `held_out` for `toy`.
+        subset: Configuration of a dataset on the hub.
         revision: Branch, tag or commit of a dataset on the hub.
-        streaming: Whether to read a dataset of the hub as it comes, and never to count. Files are always read piece by
-            piece.
+        streaming: Whether to stream a dataset of the hub, and never to count. Files are always read piece by piece.
 
     Raises:
         DataError: If there is no such source, or its first record cannot be read.
@@ -90,7 +54,7 @@ def open_source(
 
 
 def local_files(source: str) -> list[Path]:
-    """Return the files of this machine that a source names; none for `toy`, the catalogue and the hub."""
+    """Return the local files of a source; none for `toy`, the catalogue and the hub."""
     path = user_path(source, "data.source")
     if not source or source == TOY or find_entry(source) or path.is_dir():
         return []
@@ -110,7 +74,7 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
         raise DataError(_unknown(source))
     for name, value in (("subset", subset), ("revision", revision)):
         if value is not None:
-            raise DataError(f"{source} has no {name}: only datasets of the hub have one; omit {name}")
+            raise DataError(f"{source} has no {name}; only datasets of the hub have one, so omit data.{name}")
     if source == TOY:
         return _open_toy(split)
     if path.is_dir():
@@ -118,7 +82,7 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
             return open_saved(path, split)
         raise DataError(f"{source} is a folder; give a file in it, or a pattern such as '{path}/*.jsonl'")
     if split is not None:
-        raise DataError(f"{source} has no splits, so there is no split {split!r}; omit it")
+        raise DataError(f"{source} has no splits, got {split!r}; omit it")
     if not path.exists():
         return FileRecords(matching_files(str(path)), source, streaming)
     if not path.is_file():
@@ -140,7 +104,7 @@ def _open_entry(
     is_web = entry.source.startswith("https://")
     if (subset and entry.files) or (revision and is_web):
         wrong = "revision" if revision and is_web else "subset"
-        raise DataError(f"{entry.name} has no {wrong} to choose; omit {wrong}")
+        raise DataError(f"{entry.name} has no {wrong} to choose; omit data.{wrong}")
     if not entry.files:
         return open_hub(
             entry.source, subset=subset or entry.subset, split=split, revision=revision, streaming=streaming
@@ -152,13 +116,13 @@ def _open_entry(
 
 def _unknown(source: str) -> str:
     if is_address(source):
-        return f"{source} is an address, which is not read; download it and give the path of the file"
+        return f"{source} is a web address, which cannot be read; download the file and give its path"
     if "/" in source or "\\" in source or _FILE.search(source):
         return f"{source} does not exist (looked in {Path.cwd()}); give the path of a file, or {TOY}"
     names = [TOY, *catalogue()]
-    near = get_close_matches(source.lower(), names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = did_you_mean(source.lower(), names)
+    hint = f"{hint} " if hint else ""
     return (
-        f"{source!r} is neither a file (looked in {Path.cwd()}) nor a catalogue name; {hint}give a file, a pattern, "
-        f"the id of a dataset on the hub (owner/name), or one of {', '.join(names)}"
+        f"{source!r} is neither a file (looked in {Path.cwd()}) nor a catalogue name; {hint}give a file, a "
+        f"pattern, the id of a dataset on the hub (owner/name), or one of {', '.join(names)}"
     )

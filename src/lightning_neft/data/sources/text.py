@@ -1,4 +1,4 @@
-"""Read text files in UTF-8, plain or compressed with gzip, and say what is wrong with those that are neither."""
+"""Read text files in UTF-8, plain or gzipped; errors name the actual kind of any other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning_neft.errors import DataError
 __all__ = ["GZIP", "opened", "text_chunks", "text_lines"]
 
 GZIP = b"\x1f\x8b"
-# What files begin with that are often given by mistake.
+# First bytes of files that are often given by mistake.
 _OTHERS = {
     b"PK\x03\x04": "a ZIP archive or an Excel file",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
@@ -30,10 +30,10 @@ _CHUNK = 1 << 20
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for its bytes, unpacked where it is compressed with gzip, whatever its name.
+    """Open a file for its bytes, decompressed if its content is gzip.
 
     Raises:
-        DataError: If it cannot be read, or is no whole gzip file.
+        DataError: If it cannot be read, or is a broken gzip file.
     """
     try:
         with path.open("rb") as file:
@@ -54,9 +54,9 @@ def text_chunks(path: Path) -> Iterator[str]:
     """Yield the text of a file in pieces of about a million characters, without a byte order mark.
 
     Raises:
-        DataError: If it cannot be read, is binary, or is not UTF-8; with the line.
+        DataError: If it cannot be read, is binary, or is not UTF-8. The message gives the line.
     """
-    # utf-8-sig also reads files without the byte order mark that some Windows programs put in front.
+    # utf-8-sig also reads files without the byte order mark that some Windows programs write.
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     line = 1
     with opened(path) as file:
@@ -73,7 +73,7 @@ def text_chunks(path: Path) -> Iterator[str]:
                 line += text[: text.index("\0")].count("\n")
                 raise DataError(f"{path}, line {line}: a NUL byte; this is not a text file, or one in UTF-16 or UTF-32")
             line += text.count("\n")
-            # Empty where the piece is but a part of a character.
+            # Empty if the piece is only part of a character.
             if text:
                 yield text
         try:
@@ -83,9 +83,9 @@ def text_chunks(path: Path) -> Iterator[str]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, each with its line feed. Nothing else than a line feed ends one.
+    """Yield the lines of a file, each with its line feed. Only a line feed ends a line.
 
-    Not str.splitlines: it also splits at characters that JSON allows inside a text, such as U+2028.
+    Not str.splitlines, which also splits at characters that JSON allows inside a text, such as U+2028.
     """
     parts: list[str] = []
     for chunk in text_chunks(path):

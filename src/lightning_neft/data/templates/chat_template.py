@@ -1,4 +1,4 @@
-"""A chat template of transformers, the tokenizer's own or a file, taken apart into exchanges."""
+"""A chat template of transformers, the tokenizer's own or a file, split into exchanges."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["ChatTemplate", "check_ends", "render"]
 
 _OWN = "the tokenizer's chat template"
 _PROBE = "ANSWER"
-# Rendered before any other: the shapes of conversations that templates tell apart.
+# Rendered first: the shapes of conversations that templates distinguish.
 _TURN = (Message("user", "?"), Message("assistant", _PROBE))
 _PROBES = (_TURN[:1], _TURN, (Message("system", "!"), *_TURN, *_TURN[:1]))
-# Far more than any template adds, for texts of thousands of tokens at least.
+# Far more than any template adds to the messages.
 _MOST_ADDED = 1_000_000
 _MOST_PER_CHARACTER = 100
 
@@ -28,23 +28,23 @@ _MOST_PER_CHARACTER = 100
 class ChatTemplate(Template):
     """The tokenizer's own chat template, rendered with `apply_chat_template`.
 
-    An answer is what the template adds to the prompt that it renders for generation. Some templates render an answer
-    differently once another turn follows, such as those that omit earlier reasoning: there only the last answer
-    is trained, because no other one stands in the text as generation would have written it.
+    An answer is the text that the template adds to the prompt that it renders for generation. Some templates render an
+    answer differently when another turn follows, such as those that omit earlier reasoning. Then only the last answer
+    is trained: the others do not occur in the text as the model would have generated them.
 
     Args:
         tokenizer: A tokenizer with a chat template.
         file: The file that the chat template was read from, None if it is the tokenizer's own.
 
     Attributes:
-        of_file: The text of that file.
+        of_file: The text of that file, None if there is none.
 
     Raises:
-        ConfigError: If it has none, or none that can render a question and its answer.
+        ConfigError: If there is none, or it cannot render a question and its answer.
     """
 
     name = "tokenizer"
-    # The template renders the beginning-of-sequence token where the model wants one.
+    # The template renders the beginning-of-sequence token itself.
     adds_bos = False
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: str | None = None) -> None:
@@ -67,7 +67,7 @@ class ChatTemplate(Template):
                 "template, such as chatml or vicuna"
             )
         self.lead, _, self._tail = text[len(prompt) :].rpartition(_PROBE)
-        # White space after the end is the beginning of the next prompt: the model is to stop before it.
+        # White space after the end begins the next prompt: the model stops before it.
         self._end = self._tail.rstrip() or None
         self.stop = (self._end.strip(),) if self._end and self._end.strip() != tokenizer.eos_token else ()
 
@@ -91,7 +91,7 @@ class ChatTemplate(Template):
         return [*earlier, self._exchange(prompt[start:], text[len(prompt) :], messages[-1])]
 
     def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
-        """Return the earlier exchanges, and the prompt that is open."""
+        """Return the earlier exchanges, and the prompt of the next answer."""
         asked = Conversation(before_answer(conversation))
         if all(message.role != "user" for message in asked.messages):
             raise DataError(without_user(self.name, conversation))
@@ -103,7 +103,7 @@ class ChatTemplate(Template):
         return f"{ChatTemplate.name}: {self._tokenizer.get_chat_template()}"
 
     def _walk(self, conversation: Conversation) -> tuple[list[Exchange], int, str]:
-        """Return the earlier exchanges, how much of the prompt for the next answer they are, and that prompt."""
+        """Return the earlier exchanges, their length in the prompt of the next answer, and that prompt."""
         whole = self._render(conversation, open_prompt=True)
         earlier: list[Exchange] = []
         done = ""
@@ -122,14 +122,14 @@ class ChatTemplate(Template):
     def _exchange(self, prompt: str, rendered: str, message: Message) -> Exchange:
         trained = bool(message.content.strip())
         if not rendered.endswith(self._tail):
-            # The end of this one is not known: all of it is the answer, and nothing follows.
+            # Its end is unknown: all of it is the answer, and nothing follows.
             return Exchange(prompt, rendered, "", trained)
         return Exchange(prompt, rendered[: len(rendered) - len(self._tail)], self._end, trained)
 
     def _render(self, conversation: Conversation, open_prompt: bool = False) -> str:
         try:
             return render(self._tokenizer, conversation.messages, open_prompt)
-        # A template is a program, and may raise anything.
+        # A template is a program and may raise anything.
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             omit = "omit the system messages, or " if any(m.role == "system" for m in conversation.messages) else ""
@@ -140,14 +140,14 @@ class ChatTemplate(Template):
 
 
 def check_ends(tokenizer: PreTrainedTokenizerBase, what: str = _OWN) -> None:
-    """Check that a tokenizer's chat template, which is a program, ends and keeps to a bounded memory.
+    """Check that a tokenizer's chat template, which is a program, ends and uses bounded memory.
 
     Args:
         tokenizer: The tokenizer.
-        what: What to call the template in an error.
+        what: Name of the template in an error.
 
     Raises:
-        ConfigError: If it does not on short conversations. One that waits for a longer one is not detected.
+        ConfigError: If it exceeds a limit on short conversations. Longer ones are not tried.
     """
 
     def probe(messages: Sequence[Message]) -> None:
@@ -155,7 +155,7 @@ def check_ends(tokenizer: PreTrainedTokenizerBase, what: str = _OWN) -> None:
             render(tokenizer, messages, open_prompt=messages[-1].role == "user")
         except MemoryError:
             raise
-        except Exception:  # shows where its texts are needed
+        except Exception:  # raised again where its text is needed
             return
 
     def probe_all() -> None:
@@ -170,7 +170,7 @@ def check_ends(tokenizer: PreTrainedTokenizerBase, what: str = _OWN) -> None:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], open_prompt: bool) -> str:
-    """Return what a tokenizer's chat template renders.
+    """Return the text that a tokenizer's chat template renders.
 
     Args:
         tokenizer: The tokenizer.
@@ -178,12 +178,12 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], open
         open_prompt: Whether an answer is to follow.
 
     Raises:
-        ValueError: If the text is far longer than the messages, or holds half of a surrogate pair; the template may
-            raise anything else.
+        ValueError: If the text is far longer than the messages, or contains half of a surrogate pair. The template
+            itself may raise anything.
     """
     plain = [{"role": message.role, "content": text_of(message)} for message in messages]
     text = str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=open_prompt))
     if len(text) > _MOST_ADDED + _MOST_PER_CHARACTER * sum(len(message["content"]) for message in plain):
-        raise ValueError(f"it makes {len(text)} characters of it")
+        raise ValueError(f"it renders {len(text)} characters")
     text.encode()
     return text

@@ -1,4 +1,4 @@
-"""The table of templates: find one by its name, by its file, or the default of a data format."""
+"""Find a template by its name, by its file, or for a data format; make its chat template for an exported model."""
 
 from __future__ import annotations
 
@@ -6,33 +6,22 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import user_path
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
 from lightning_neft.data.formats.format import Format
-from lightning_neft.data.templates.builtin import (
-    AlpacaTemplate,
-    ChatMLTemplate,
-    GuanacoTemplate,
-    PlainTemplate,
-    VicunaTemplate,
-)
+from lightning_neft.data.templates.bundled import BUNDLED, BundledTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
-from lightning_neft.data.templates.template import Template, TurnTemplate
+from lightning_neft.data.templates.template import Template
 from lightning_neft.errors import ConfigError
+from lightning_neft.hub.tokenizer import leading_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TEMPLATES", "TEMPLATE_CLASSES", "default_template", "template_named"]
+__all__ = ["TEMPLATES", "chat_template_of", "default_template", "template_named"]
 
-# A new template is a line here.
-TEMPLATE_CLASSES: tuple[type[TurnTemplate], ...] = (
-    AlpacaTemplate,
-    VicunaTemplate,
-    GuanacoTemplate,
-    ChatMLTemplate,
-    PlainTemplate,
-)
 # Names that `template_named` knows.
-TEMPLATES: tuple[str, ...] = (*(kind.name for kind in TEMPLATE_CLASSES), ChatTemplate.name)
+TEMPLATES: tuple[str, ...] = (*BUNDLED, ChatTemplate.name)
 
 _FILE_ENDINGS = (".jinja", ".jinja2", ".j2")
 
@@ -47,19 +36,18 @@ def template_named(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
     Raises:
         ConfigError: If there is no such template or file, or the chat template cannot be used.
     """
+    if name in BUNDLED:
+        return BundledTemplate(name)
     if name == ChatTemplate.name:
         return ChatTemplate(tokenizer)
     if name.endswith(_FILE_ENDINGS):
         tokenizer.chat_template = _read(name)
         return ChatTemplate(tokenizer, name)
-    kind = next((kind for kind in TEMPLATE_CLASSES if kind.name == name), None)
-    if kind is None:
-        hint = did_you_mean(name, TEMPLATES)
-        raise ConfigError(
-            f"there is no template {name!r}; {f'{hint} ' if hint else ''}choose one of {', '.join(TEMPLATES)}, or give "
-            "a file that ends in .jinja"
-        )
-    return kind()
+    hint = did_you_mean(name, TEMPLATES)
+    raise ConfigError(
+        f"there is no template {name!r}; {f'{hint} ' if hint else ''}choose one of {', '.join(TEMPLATES)}, or give a "
+        "file that ends in .jinja"
+    )
 
 
 def default_template(format: Format, tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -72,10 +60,52 @@ def default_template(format: Format, tokenizer: PreTrainedTokenizerBase) -> Temp
     Raises:
         ConfigError: If the format names a template that does not exist.
     """
-    name = format.template
-    if name == ChatTemplate.name and not tokenizer.chat_template:
-        name = ChatMLTemplate.name
-    return template_named(name, tokenizer)
+    lacks_own = format.template == ChatTemplate.name and not tokenizer.chat_template
+    return template_named("chatml" if lacks_own else format.template, tokenizer)
+
+
+def chat_template_of(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a chat template for people who load the exported model without this package.
+
+    With it the tokenizer must give the same ids as in training. Conversations of one and of several turns, with and
+    without a system message, are compared: a tokenizer may encode the whole text differently from its parts. Alpaca's
+    input has no place in the messages of transformers.
+
+    Args:
+        template: The template of the training.
+        tokenizer: The tokenizer of the training.
+
+    Returns:
+        The chat template; the text of a template that was read from a file; None for the tokenizer's own, and where
+        the ids differ.
+    """
+    if isinstance(template, ChatTemplate):
+        return template.of_file
+    if template.jinja is None:
+        return None
+    text = template.jinja if leading_ids(tokenizer) else template.jinja.replace("{{- bos_token -}}", "")
+    return text if all(_gives_same_ids(text, template, tokenizer, probe) for probe in _PROBES) else None
+
+
+def _gives_same_ids(
+    text: str, template: Template, tokenizer: PreTrainedTokenizerBase, conversation: Conversation
+) -> bool:
+    messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    options = {"chat_template": text, "tokenize": True, "return_dict": False}
+    asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
+    answered = tokenizer.apply_chat_template(messages, **options)
+    (pairs,) = exchange_ids(tokenizer, template, [template.exchanges(conversation)])
+    trained = [token for prompt, answer in pairs for token in (*prompt, *answer)]
+    return bool(asked == encode_prompts(tokenizer, template, [conversation])[0] and answered == trained)
+
+
+_TURN = (Message("user", "Which of 3 and 5\nis larger?"), Message("assistant", "5 is.\n\n### So it is."))
+_PROBES = (
+    Conversation(_TURN),
+    Conversation((*_TURN, Message("user", " And of 'a' and {{ b }}?"), Message("assistant", "Neither <is>."))),
+    Conversation((Message("system", "Be brief."), *_TURN, Message("user", "Why?"), Message("assistant", "So."))),
+    Conversation((*_TURN, Message("system", "Now at length."), Message("user", "Why?"), Message("assistant", "So."))),
+)
 
 
 def _read(name: str) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.builtin import VicunaTemplate
-from lightning_neft.data.templates.jinja_form import chat_template_of
-from lightning_neft.data.templates.registry import TEMPLATE_CLASSES, template_named
+from lightning_neft.data.templates.bundled import BUNDLED, BundledTemplate
+from lightning_neft.data.templates.registry import chat_template_of, template_named
 from lightning_neft.data.tokenization import encode
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
@@ -30,7 +29,7 @@ TALKS = [
 ]
 
 
-@pytest.mark.parametrize("name", [kind.name for kind in TEMPLATE_CLASSES if kind.jinja is not None])
+@pytest.mark.parametrize("name", [name for name, entry in BUNDLED.items() if not entry.is_raw])
 @pytest.mark.parametrize("talk", TALKS)
 def test_the_tokenizer_alone_gives_the_ids_of_training(name: str, talk: list[tuple[str, str]]) -> None:
     tokenizer = load_tokenizer("tiny")
@@ -67,10 +66,10 @@ def test_one_of_a_file_is_written_as_it_is(tmp_path: Path) -> None:
 
 
 def test_one_that_gives_other_ids_is_not_written() -> None:
-    class Spaced(VicunaTemplate):
-        def word(self, messages: Sequence[Message], first: bool) -> str:
-            return super().word(messages, first) + " "
+    class Spaced(BundledTemplate):
+        def _prompt(self, turn: Sequence[Message], first: bool) -> str:
+            return super()._prompt(turn, first) + " "
 
     tokenizer = load_tokenizer("tiny")
-    assert chat_template_of(VicunaTemplate(), tokenizer) is not None
-    assert chat_template_of(Spaced(), tokenizer) is None
+    assert chat_template_of(BundledTemplate("vicuna"), tokenizer) is not None
+    assert chat_template_of(Spaced("vicuna"), tokenizer) is None
