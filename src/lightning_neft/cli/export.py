@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lightning_neft.cli.answering_model import DTYPES, trained_program
+from lightning_neft.cli.model_options import DTYPES, trained_program
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.program_keys import check_early

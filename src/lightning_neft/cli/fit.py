@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.callbacks.signals import StoppedBySignal, ctrl_c_raises
-from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.model_options import checkpoint_of
 from lightning_neft.cli.kept_memory import keep_freed_memory
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.quiet import quiet
