@@ -80,7 +80,9 @@ CHECKPOINTS = [
     checkpoint("a checkpoint whose inside is broken", _archive("archive/data.pkl", b"\x80\x02garbage"), "c.ckpt"),
     checkpoint("a plain pickle", pickle.dumps({"state_dict": {}}), "--ckpt_path", "c.ckpt"),
     checkpoint("a pickle with a payload", saved({"state_dict": Malicious()}), "c.ckpt"),
-    checkpoint("a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), "c.ckpt", verb="fit"),
+    checkpoint(
+        "a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), "c.ckpt", verb="fit"
+    ),
     checkpoint("a checkpoint that is a tensor", saved(torch.ones(3)), "c.ckpt"),
     checkpoint("a checkpoint that is a list", saved([1, 2]), "c.ckpt"),
     checkpoint("a checkpoint without weights", saved({"epoch": 1}), "c.ckpt"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_neft import NEFTune
-from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.losses import CleanLoss
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import mean_loss

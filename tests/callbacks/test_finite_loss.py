@@ -11,13 +11,12 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
-from lightning_neft.callbacks.finite_loss import FiniteLoss
+from lightning_neft.callbacks.losses import FiniteLoss
 from lightning_neft.errors import ModelError, NonFiniteError
 from lightning_neft.models.description import ModelFacts
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.language_models import CausalLM
-from lightning_neft.saving.export import export_model
-from lightning_neft.saving.folder import save_model
+from lightning_neft.saving.folder import export_model, save_model
 from models.words import fit
 
 # What an export writes into its model card.

@@ -178,7 +178,7 @@ def test_a_local_judge_needs_no_server(files: dict[str, str], folder: Path, caps
         (["--requests-per-minute", "0"], "--requests-per-minute must be above 0, got 0.0"),
         (["--price-input", "1"], "--price-input and --price-output go together"),
         (["--final-price-output", "1"], "--final-price-input and --final-price-output go together"),
-        (["--price-input", "-1", "--price-output", "1"], "--price-input must be 0 or more, per million tokens, got -1.0"),
+        (["--price-input", "-1", "--price-output", "1"], "--price-input must be 0 or more, per million"),
         (["--judge-url", "host"], "'host' is not a judge's address"),
         (["--judge-key-env", "NONE_SUCH"], "needs a key in the environment variable NONE_SUCH"),
         (["--final-judge", "x", "--out", "one.json"], "there will be 2 results; give the name of a folder"),

@@ -219,7 +219,7 @@ def test_the_folder_is_replaced_only_when_told_and_only_whole(
     assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
     (folder / "out" / "lightning_neft.json").write_text("{}")
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_neft.saving.export.write_facts", lambda *_: 1 / 0)
+        patch.setattr("lightning_neft.saving.folder.write_facts", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"])
     assert {path.name for path in folder.iterdir()} == {"out"}

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from lightning_neft.cli.answer_journal import AnswerJournal
 from lightning_neft.cli.main import main
-from lightning_neft.cli.prompt_file import read_prompts
+from lightning_neft.cli.prompt_file import AnswerJournal, read_prompts
 from lightning_neft.common.escaping import visible
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.answering import Answerer

@@ -1,4 +1,4 @@
-"""Callbacks of this package's fits, each usable in your own Trainer."""
+"""Callbacks of this package's fits; each also works in your own Trainer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lightning_neft.callbacks.clean_loss import CleanLoss
-    from lightning_neft.callbacks.finite_loss import FiniteLoss
+    from lightning_neft.callbacks.losses import CleanLoss, FiniteLoss
     from lightning_neft.callbacks.model_folder import ModelFolder
     from lightning_neft.callbacks.sample_answers import SampleAnswers
     from lightning_neft.callbacks.signals import StopOnSignal
@@ -30,8 +29,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "CleanLoss": "clean_loss",
-        "FiniteLoss": "finite_loss",
+        "CleanLoss": "losses",
+        "FiniteLoss": "losses",
         "ModelFolder": "model_folder",
         "SampleAnswers": "sample_answers",
         "StepCheckpoint": "step_checkpoint",

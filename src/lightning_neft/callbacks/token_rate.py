@@ -1,4 +1,4 @@
-"""`TokenRate`: how many tokens a run trains on in a second."""
+"""`TokenRate`: the throughput of a fit in tokens per second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TokenRate", "tokens_in"]
 
 
 def tokens_in(batch: dict[str, Any]) -> Tensor | int:
-    """Return the tokens of a batch without padding, as a tensor on its device where they have to be counted there.
+    """Return the number of tokens in a batch without padding; a tensor on its device if there is a mask.
 
     Example:
         >>> import torch
@@ -28,9 +28,14 @@ def tokens_in(batch: dict[str, Any]) -> Tensor | int:
 
 
 class TokenRate(pl.Callback):
-    """Logs `train/tokens_per_second` at the Trainer's logging steps: tokens of all ranks, padding left out.
+    """Logs `train/tokens_per_second` at the Trainer's logging steps: tokens of all ranks, without padding.
 
-    The time is that between two logging steps, without validation. The count of this rank stands for the others.
+    The time is that between two logging steps, without validation. Tokens are counted on one rank; the others are
+    assumed to have as many. Batches are dicts with `input_ids`, and `attention_mask` or `sequence_ids` if there is
+    padding.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[TokenRate()], logger=False, enable_checkpointing=False, accelerator="cpu")
     """
 
     def __init__(self) -> None:
@@ -57,7 +62,7 @@ class TokenRate(pl.Callback):
         self._tokens = self._tokens + tokens_in(batch)
         if not is_logging_step(trainer):
             return
-        # Waits for the device, at logging steps alone: without that the time would be that of handing the work over.
+        # Waits for the device; without that, only the launch of the work would be timed.
         tokens = float(self._tokens) * replicas(trainer)
         now = time.perf_counter()
         seconds = self._seconds + now - self._since

@@ -63,8 +63,8 @@ def read_prompts(source: str) -> list[Prompt]:
     """Read the prompts of a file, in its order.
 
     Args:
-        source: A file, or another data source, with `instruction` (and `input`), `prompt`, `messages`, or the columns of a
-            data format. Answers may be missing; those in training data become references.
+        source: A file, or another data source, with `instruction` (and `input`), `prompt`, `messages`, or the columns
+            of a data format. Answers may be missing; those in training data become references.
 
     Raises:
         DataError: If it cannot be read, or a record has no prompt; with file and line.
@@ -164,7 +164,9 @@ class AnswerJournal:
             if any(not isinstance(line["index"] + len(line["output"]), int) for line in lines[1:]):
                 raise TypeError
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{self.path} is not a journal of answers; remove it, or give another --output") from error
+            raise ConfigError(
+                f"{self.path} is not a journal of answers; remove it, or give another --output"
+            ) from error
         return lines
 
 

@@ -33,9 +33,9 @@ _META = "meta.pt"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint next to its path, waits until it is on disk, then renames it.
 
-    Lightning's own plugin keeps a second copy in memory and writes to the system's temporary folder. If that is on another
-    file system, the file is copied to its path, and a process killed meanwhile leaves a truncated checkpoint there. Paths
-    with a protocol, such as s3://, are left to Lightning.
+    Lightning's own plugin keeps a second copy in memory and writes to the system's temporary folder. If that is on
+    another file system, the file is copied to its path, and a process killed meanwhile leaves a truncated checkpoint
+    there. Paths with a protocol, such as s3://, are left to Lightning.
 
     >>> import lightning as L
     >>> options = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}

@@ -71,15 +71,15 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 {{ results | join("\n\n") }}
 {%- endif %}
 """
-# The options that decide the weights; those that are null or off are omitted.
-_OPTIONS = """
-    model.learning_rate model.weight_decay model.warmup_ratio model.quantization model.freeze
-    model.lora.r model.lora.alpha model.lora.dropout model.lora.dora model.lora.target_modules
-    data.batch_size data.batching data.prompt_loss global_batch_size
-    neftune.distribution neftune.length neftune.scope neftune.scale neftune.antithetic neftune.schedule neftune.warmup
-    trainer.max_epochs trainer.max_steps trainer.accumulate_grad_batches trainer.gradient_clip_val trainer.precision
-    seed_everything
-""".split()
+# The options that decide the weights, by section; those that are null or off are omitted.
+_OPTIONS = {
+    "model": ("learning_rate", "weight_decay", "warmup_ratio", "quantization", "freeze"),
+    "model.lora": ("r", "alpha", "dropout", "dora", "target_modules"),
+    "data": ("batch_size", "batching", "prompt_loss"),
+    "": ("global_batch_size", "seed_everything"),
+    "neftune": ("distribution", "length", "scope", "scale", "antithetic", "schedule", "warmup"),
+    "trainer": ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision"),
+}
 _MEASURED = ("val/loss", "val/perplexity", "val/token_accuracy", "val/accuracy", "val/f1")
 _PAPER = "NEFTune, [arXiv 2310.05914](https://arxiv.org/abs/2310.05914)"
 
@@ -147,7 +147,7 @@ def model_card(
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in _OPTIONS:
+    for key in (f"{section}.{name}".lstrip(".") for section, names in _OPTIONS.items() for name in names):
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -156,7 +156,7 @@ def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _metrics(run: Path | None) -> Iterator[str]:
-    """Yield a table of the validation metrics: those of the lowest loss, which the best checkpoint has, and the last."""
+    """Yield a table of the validation metrics: at the lowest loss, as in the best checkpoint, and at the end."""
     path = None if run is None else run / "metrics.csv"
     if path is None or not path.is_file():
         return

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_neft.cli.model_options import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
+from lightning_neft.cli.model_options import add_model_options, answerer_of
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 
