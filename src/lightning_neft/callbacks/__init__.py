@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lightning_neft.callbacks.losses import CleanLoss, FiniteLoss
     from lightning_neft.callbacks.model_folder import ModelFolder
     from lightning_neft.callbacks.sample_answers import SampleAnswers
-    from lightning_neft.callbacks.signals import StopOnSignal
+    from lightning_neft.callbacks.signals import StopOnSignal, StoppedBySignal
     from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
     from lightning_neft.callbacks.step_seed import StepSeed
     from lightning_neft.callbacks.token_rate import TokenRate
@@ -23,6 +23,7 @@ __all__ = [
     "StepCheckpoint",
     "StepSeed",
     "StopOnSignal",
+    "StoppedBySignal",
     "TokenRate",
 ]
 
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazy_names(
         "StepCheckpoint": "step_checkpoint",
         "StepSeed": "step_seed",
         "StopOnSignal": "signals",
+        "StoppedBySignal": "signals",
         "TokenRate": "token_rate",
     },
 )

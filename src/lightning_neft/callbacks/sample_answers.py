@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -38,17 +38,6 @@ class SamplePrompt(NamedTuple):
     text: str
     ids: Sequence[int] | None = None
     reference: str = ""
-
-
-class _Writes(Protocol):
-    def generate(
-        self,
-        prompts: Sequence[str] | Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        stop_ids: Sequence[int],
-    ) -> list[str]: ...
 
 
 class SampleAnswers(pl.Callback):
@@ -108,7 +97,7 @@ class SampleAnswers(pl.Callback):
         with trainer.precision_plugin.forward_context():
             rows = answers_to(
                 [SamplePrompt(*prompt) for prompt in given],
-                cast("_Writes", pl_module),
+                pl_module,
                 max_new_tokens=self.max_new_tokens,
                 stop_ids=getattr(data, "stop_ids", ()),
             )
@@ -125,7 +114,7 @@ def can_generate(trainer: pl.Trainer) -> bool:
 
 
 def answers_to(
-    prompts: Sequence[SamplePrompt], module: _Writes, *, max_new_tokens: int, stop_ids: Sequence[int]
+    prompts: Sequence[SamplePrompt], module: Any, *, max_new_tokens: int, stop_ids: Sequence[int]
 ) -> list[tuple[str, str, str]]:
     """Return prompt, answer and reference of each prompt."""
     rows = []
