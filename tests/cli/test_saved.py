@@ -51,7 +51,7 @@ def test_each_file_is_printed_with_its_step_and_is_of_it(
 
 # The embeddings are far larger than any noise by then.
 @pytest.mark.filterwarnings("ignore:NEFTune. rounding to the embedding's dtype")
-def test_a_run_that_diverges_ends_with_its_last_finite_checkpoint(
+def test_a_diverging_run_keeps_its_last_finite_checkpoint(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--model.learning_rate=1e9", "--model.warmup_ratio=0", "--checkpoint.every_n_train_steps=1"]
@@ -69,7 +69,7 @@ def test_a_run_that_diverges_ends_with_its_last_finite_checkpoint(
 
 
 @pytest.mark.parametrize("sanity", ["-1", "0"])
-def test_a_base_that_is_not_finite_ends_before_or_at_the_first_step(
+def test_a_non_finite_base_ends_before_or_at_the_first_step(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], sanity: str
 ) -> None:
     shutil.copytree(TINY, "base")
@@ -88,9 +88,7 @@ def test_a_base_that_is_not_finite_ends_before_or_at_the_first_step(
     assert not Path("out").exists()
 
 
-def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_left_to_train_is_reported(folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """From a copy of the checkpoint, in another folder where a run of the same name has files of the same names."""
     for name, seed in (("one", 1), ("other", 2)):
         assert main([*FIT, *short, f"--seed_everything={seed}", f"--trainer.default_root_dir={name}"]) == 0
