@@ -12,19 +12,7 @@ from typing_extensions import override
 from lightning_neft.common.logging_step import is_logging_step
 from lightning_neft.common.ranks import replicas
 
-__all__ = ["TokenRate", "tokens_in"]
-
-
-def tokens_in(batch: dict[str, Any]) -> Tensor | int:
-    """Return the number of tokens in a batch without padding; a tensor on its device if there is a mask.
-
-    Example:
-        >>> import torch
-        >>> tokens_in({"input_ids": torch.zeros(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 0, 0]])})
-        tensor(4)
-    """
-    mask: Tensor | None = batch["sequence_ids"] >= 0 if "sequence_ids" in batch else batch.get("attention_mask")
-    return int(batch["input_ids"].numel()) if mask is None else mask.sum()
+__all__ = ["TokenRate"]
 
 
 class TokenRate(pl.Callback):
@@ -59,7 +47,8 @@ class TokenRate(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._tokens = self._tokens + tokens_in(batch)
+        mask: Tensor | None = batch["sequence_ids"] >= 0 if "sequence_ids" in batch else batch.get("attention_mask")
+        self._tokens += int(batch["input_ids"].numel()) if mask is None else mask.sum()
         if not is_logging_step(trainer):
             return
         # Waits for the device; without that, only the launch of the work would be timed.

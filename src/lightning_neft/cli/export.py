@@ -64,13 +64,9 @@ def run(verb: str, args: Sequence[str]) -> None:
         folder = options.output or Path(temporary) / "model"
         source = _load_folder(verb, options) if options.model else _load_checkpoint(verb, options, rest)
         has_template = export_model(
-            source.model,
-            source.tokenizer,
-            source.facts,
-            folder,
+            **source._asdict(),
+            folder=folder,
             name=options.push or folder.resolve().name,
-            config=source.config,
-            run=source.run,
             results={} if source.run is None else results_in(source.run),
             dtype=options.dtype,
         )

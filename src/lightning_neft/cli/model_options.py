@@ -183,6 +183,6 @@ def _check_entries(path: Path, resumes: bool) -> None:
         raise ConfigError(f"--ckpt_path {path} is not a checkpoint: its state_dict holds other values than tensors")
     if resumes and (lacking := [name for name in _TO_RESUME if name not in found]):
         raise ConfigError(
-            f"--ckpt_path {path} holds weights alone (it has no {lacking[0]}, as with checkpoint.save_weights_only): "
+            f"--ckpt_path {path} holds only weights (it has no {lacking[0]}, as with checkpoint.save_weights_only): "
             "a fit cannot resume from it; write a model folder with lightning_neft export, and give that as model.base"
         )

@@ -135,7 +135,7 @@ def _sharded_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    # In full shape: the model may hold the shard of this rank alone.
+    # In full shape: the model may hold only the shard of this rank.
     weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
     try:
         with warnings.catch_warnings():

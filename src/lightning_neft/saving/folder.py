@@ -134,7 +134,7 @@ def export_model(
     base = user_path(facts.base, "base")
     facts = replace(
         facts,
-        # Of a folder the name alone: its path means nothing on another machine.
+        # The name of a folder: its path means nothing on another machine.
         base=base.name if base.is_absolute() or base.exists() else facts.base,
         architecture=type(model).__name__,
         dtype=written,
