@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -81,6 +82,8 @@ class RunFolder:
             new = [self._claim(trainer), *(() if self.has_usual_loggers else new)]
             yield
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and self.has_usual_loggers:
+                error.filename = error.filename or str(self.path)  # loggers report no file
             if trainer.global_step == 0 and explain(error) is not None:
                 for folder in new:
                     # Another run with the user's logger may have taken this folder meanwhile.

@@ -174,6 +174,11 @@ def _replacing_model_folder(folder: Path) -> Iterator[Path]:
         with replaced(folder, FACTS_FILE) as temporary:
             yield temporary
             list_files(temporary)
+    except OSError as error:
+        # transformers reports a full disk without a file.
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
     except SafetensorError as error:
         # The system's error number appears only in the text.
         if (number := re.search(r"(?:os error |code: )(\d+)", str(error))) is None:
