@@ -50,7 +50,7 @@ CASES = [
     Case(
         "pickled weights",
         GENERATE,
-        (),
+        ("'m'",),
         {"m": tiny(model__safetensors=None, pytorch_model__bin=saved({"a": Malicious()}))},
     ),
     Case(
@@ -62,7 +62,7 @@ CASES = [
     Case(
         "fit: pickled weights",
         f"{FIT} --model.base=m",
-        (),
+        ("'m'",),
         {"m": tiny(model__safetensors=None, pytorch_model__bin=saved({"a": Malicious()}))},
     ),
     Case(

@@ -79,8 +79,10 @@ CHECKPOINTS = [
     checkpoint("an archive of something else", _archive("a.txt", b"x"), "c.ckpt"),
     checkpoint("a checkpoint whose inside is broken", _archive("archive/data.pkl", b"\x80\x02garbage"), "c.ckpt"),
     checkpoint("a plain pickle", pickle.dumps({"state_dict": {}}), "--ckpt_path", "c.ckpt"),
-    checkpoint("a pickle with a payload", saved({"state_dict": Malicious()})),
-    checkpoint("a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), verb="fit"),
+    checkpoint("a pickle with a payload", saved({"state_dict": Malicious()}), "c.ckpt"),
+    checkpoint(
+        "a payload beside the weights", saved({"state_dict": {}, "callbacks": Malicious()}), "c.ckpt", verb="fit"
+    ),
     checkpoint("a checkpoint that is a tensor", saved(torch.ones(3)), "c.ckpt"),
     checkpoint("a checkpoint that is a list", saved([1, 2]), "c.ckpt"),
     checkpoint("a checkpoint without weights", saved({"epoch": 1}), "c.ckpt"),
@@ -103,7 +105,7 @@ CHECKPOINTS = [
     Case(
         "export: a payload",
         "export --config=quickstart --ckpt_path=c.ckpt --output=o",
-        (),
+        ("--ckpt_path", "c.ckpt"),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(
@@ -139,13 +141,13 @@ CHECKPOINTS = [
     Case(
         "generate: a payload",
         "generate --config=quickstart --prompt=Hi --device=cpu --ckpt_path=c.ckpt",
-        (),
+        ("--ckpt_path", "c.ckpt"),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(
         "evaluate: a payload",
         "evaluate --clean-loss --config=quickstart --ckpt_path=c.ckpt",
-        (),
+        ("--ckpt_path", "c.ckpt"),
         {"c.ckpt": saved({"state_dict": Malicious()})},
     ),
     Case(

@@ -275,7 +275,7 @@ EVALUATE = [
     option(
         "an infinite pace", f"{_JUDGE} --requests-per-minute=inf", "--requests-per-minute", "0", "inf", base__json=_BASE
     ),
-    option("a price of NaN", f"{_JUDGE} --price-input=nan --price-output=1", "0", base__json=_BASE),
+    option("a price of NaN", f"{_JUDGE} --price-input=nan --price-output=1", "--price-input", "nan", base__json=_BASE),
     option("a baseline of other questions", _JUDGE, "base.json", base__json=[{**_BASE[0], "instruction": "?"}]),
     option("a baseline that is cut", _JUDGE, "base.json, line 1", base__json=json.dumps(_BASE)[:-4]),
     option("a baseline that lacks a question", _JUDGE, "base.json", base__json=_BASE[:2]),

@@ -118,7 +118,7 @@ def test_nothing_is_left_of_what_does_not_fit_a_full_disk(
     place = mounted("size=1m")
     (place / "ballast").write_bytes(bytes(1 << 20))
     before = listing(place)
-    refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), ()))
+    refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), (str(place),)))
     assert [name for name in listing(place) if name not in before and not (place / name).is_dir()] == []
 
 

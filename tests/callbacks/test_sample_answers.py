@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Prompted(L.LightningDataModule):
         return words(1)
 
 
-def test_each_validation_of_a_fit_is_answered_in_terminal_and_file(
+def test_each_validation_shows_answers_in_terminal_and_file(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, module = Prompted(), CausalLM(base, learning_rate=0.05)
@@ -148,25 +149,27 @@ def test_the_training_does_not_notice_it(base: str) -> None:
 
 
 def test_sharded_weights_are_left_out_with_one_notice(
-    base: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    base: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    snapshot: Callable[[str], None],
 ) -> None:
     # As with a strategy that is neither of those that keep whole weights.
     monkeypatch.setattr("lightning_neft.callbacks.sample_answers.SingleDeviceStrategy", type("Other", (), {}))
     monkeypatch.setattr(CausalLM, "generate", lambda *_, **__: pytest.fail("generates"))
     with caplog.at_level("INFO"):
         fit(CausalLM(base), 4, callbacks=[SampleAnswers(["a"])], **VALIDATED)
-    notices = [record.message for record in caplog.records if "no sample answers" in record.message]
-    assert notices == [f"no sample answers: one rank alone cannot generate with {SingleDeviceStrategy.__name__}"]
+    (notice,) = [record.message for record in caplog.records if SingleDeviceStrategy.__name__ in record.message]
+    snapshot(notice)
 
 
-def test_what_it_cannot_work_with_is_refused(base: str) -> None:
-    with pytest.raises(ConfigError, match="count=0: use 1 or more"):
+def test_what_it_cannot_work_with_is_refused(base: str, snapshot: Callable[[str], None]) -> None:
+    with pytest.raises(ConfigError, match="count=0"):
         SampleAnswers(count=0)
-    with pytest.raises(ConfigError, match="max_new_tokens=0: use 1 or more"):
+    with pytest.raises(ConfigError, match="max_new_tokens=0"):
         SampleAnswers(max_new_tokens=0)
-    with pytest.raises(ConfigError, match="SampleAnswers needs a model that writes text, got Tuned"):
+    with pytest.raises(ConfigError, match=r"generate\(.* Tuned") as foreign:
         trainer(callbacks=[SampleAnswers(["a"])]).fit(Tuned(llama()), loader())
-    with pytest.raises(
-        ConfigError, match=r"SampleAnswers has no prompts: give prompts, or a data module with sample_pro"
-    ):
+    with pytest.raises(ConfigError, match=r"sample_prompts\(count\)") as without:
         fit(CausalLM(base), 1, callbacks=[SampleAnswers()])
+    snapshot(f"{foreign.value}\n{without.value}")

@@ -57,9 +57,7 @@ def test_nothing_is_saved_in_the_middle_of_an_optimiser_step(when: dict[str, Any
         (1.0, 8, [8]),
     ],
 )
-def test_a_validation_and_what_it_saves_come_at_the_end_of_an_optimiser_step(
-    every: float, batches: int, expected: list[int]
-) -> None:
+def test_validations_wait_for_the_end_of_an_optimiser_step(every: float, batches: int, expected: list[int]) -> None:
     found: list[int] = []
 
     class Validated(Tuned):
@@ -172,7 +170,7 @@ def test_the_last_step_of_a_fit_is_validated_and_saved(tmp_path: Path, name: str
     assert (fitted._val_check_time_interval is None) == ("time" not in name)
 
 
-def test_the_best_step_stays_the_best_and_the_last_one_is_saved_beside_it(tmp_path: Path) -> None:
+def test_the_best_step_stays_the_best_and_the_last_is_saved(tmp_path: Path) -> None:
     checkpoint, _ = run(tmp_path, Scored({8: 1.0}), max_steps=19)
     assert steps_of(tmp_path) == {"best-step=8.ckpt": 8, "last.ckpt": 19}
     assert Path(checkpoint.best_model_path).name == "best-step=8.ckpt"
@@ -186,7 +184,7 @@ def test_a_link_is_to_a_file_of_the_last_step(tmp_path: Path) -> None:
     assert (tmp_path / "falling/last.ckpt").is_symlink()
 
 
-def test_a_file_for_each_few_steps_ranks_none_that_was_not_validated(tmp_path: Path) -> None:
+def test_files_of_steps_without_validation_have_no_rank(tmp_path: Path) -> None:
     saving = {"every_n_train_steps": 3, "save_top_k": -1}
     checkpoint, _ = run(tmp_path, Scored({8: 1.0, 16: 2.0}), max_epochs=2, checkpoint=saving)
     kept = {f"best-step={step}.ckpt": step for step in (3, 6, 8, 9, 12, 15, 16)}
@@ -218,9 +216,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(tmp_path: Path, loss: float
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
-def test_a_resumed_run_ranks_with_the_best_one_beside_its_checkpoint_and_never_with_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_ranks_with_the_best_of_its_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorded paths are relative to a folder in which another run has files of the same names."""
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
@@ -237,7 +233,7 @@ def test_a_resumed_run_ranks_with_the_best_one_beside_its_checkpoint_and_never_w
     assert steps_of(Path("c")) == {"best-step=8.ckpt": 8, "last.ckpt": 12, "moved.ckpt": 12}
 
 
-def test_a_value_of_the_training_ranks_steps_that_were_not_validated(tmp_path: Path) -> None:
+def test_a_training_metric_ranks_steps_without_validation(tmp_path: Path) -> None:
     class Logs(Scored):
         def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
             self.log("train/loss", 1.0 if self.trainer.global_step == 2 else 5.0)
@@ -247,7 +243,7 @@ def test_a_value_of_the_training_ranks_steps_that_were_not_validated(tmp_path: P
     assert steps_of(tmp_path) == {"best-step=3.ckpt": 3, "last.ckpt": 6}
 
 
-def test_a_validation_after_the_saving_of_its_step_makes_it_the_best(tmp_path: Path) -> None:
+def test_a_validation_after_saving_makes_its_step_the_best(tmp_path: Path) -> None:
     class Stops(Scored):
         def on_train_batch_end(self, *_: Any) -> None:  # after the callbacks
             self.trainer.should_stop |= self.trainer.global_step == 11

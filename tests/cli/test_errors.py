@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -172,10 +173,7 @@ def test_a_sharded_checkpoint_needs_a_strategy_that_reads_it(
     parts.mkdir(parents=True)
     (parts / ".metadata").touch()
     line = line_of(["fit", *short, "--name=a", f"--ckpt_path={given}"], capsys)
-    assert line.endswith(
-        "last.ckpt is a checkpoint in parts, which SingleDeviceStrategy does not read; give the trainer.strategy and "
-        "devices of its config.yaml"
-    )
+    assert re.search(r"last\.ckpt .*SingleDeviceStrategy .*trainer\.strategy and trainer\.devices", line)
 
 
 class Malicious:
@@ -186,7 +184,7 @@ class Malicious:
 def test_a_checkpoint_cannot_run_code(short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": Malicious()}, "bad.ckpt")
     line = line_of(["validate", *short, "--ckpt_path=bad.ckpt"], capsys)
-    assert line.startswith("the checkpoint holds more than tensors and plain values; refused")
+    assert line.startswith("--ckpt_path bad.ckpt holds more than tensors")
     assert not Path("touched").exists()
 
 

@@ -1,21 +1,23 @@
-"""The verb generate: prompts of all kinds, files that go on after an interruption, and chats."""
+"""The verb generate: prompts of all kinds, files that resume after an interruption, and chats."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lightning_neft.cli.answer_journal import AnswerJournal
 from lightning_neft.cli.main import main
-from lightning_neft.cli.prompt_file import read_prompts
+from lightning_neft.cli.prompt_file import AnswerJournal, read_prompts
 from lightning_neft.common.escaping import visible
 from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.errors import ConfigError
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
 
@@ -40,17 +42,19 @@ def outputs(path: str) -> list[str]:
     return [row["output"] for row in json.loads(Path(path).read_text())]
 
 
-def told(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("lightning_neft:")]
+def line_of(printed: str) -> str:
+    (line,) = [line for line in printed.splitlines() if line.startswith("lightning_neft:")]
+    return line
 
 
-def test_one_prompt_has_its_answer_on_the_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_prompt_has_its_answer_on_the_standard_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
+) -> None:
     assert main([*TINY, "--prompt=What is the plural of cat?"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == expected(["What is the plural of cat?"])
-    assert (
-        "tiny: template alpaca, greedy, repetition penalty 1.2, up to 12 new tokens, float32 on cpu\n" in captured.err
-    )
+    (line,) = [line for line in captured.err.splitlines() if "alpaca" in line]
+    snapshot(line)
 
 
 def test_a_file_of_answers_has_the_form_of_alpaca_eval(prompts: str, folder: Path) -> None:
@@ -103,25 +107,27 @@ def test_prompts_are_read_from_all_kinds_of_files(
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "where"),
     [
-        ('[{"instruction": "a"}, {"instruction": 3}]', "f.json, record 2: 'instruction' must be text, got int 3"),
-        ('{"instruction": "a"}\n{"instruction": " "}', "f.json, line 2: the prompt is empty"),
-        ('{"text": "a"}', "f.json, line 1: there is no prompt of the user to answer, in the format text"),
-        ('{"text": "a", "label": 1}', "f.json, line 1: there is no prompt of the user to answer, in the format text_l"),
-        ('{"a": "a"}', "the columns of f.json (a) match no data format"),
-        ('[{"instruction": "a"', "f.json, line 1, column 21: broken JSON"),
-        ("[]", "f.json holds an empty list"),
-        ("", "f.json is empty"),
+        ('[{"instruction": "a"}, {"instruction": 3}]', "f.json, record 2: 'instruction'"),
+        ('{"instruction": "a"}\n{"instruction": " "}', "f.json, line 2:"),
+        ('{"text": "a"}', "f.json, line 1:"),
+        ('{"text": "a", "label": 1}', "f.json, line 1:"),
+        ('{"a": "a"}', "f.json (a)"),
+        ('[{"instruction": "a"', "f.json, line 1, column 21:"),
+        ("[]", "f.json"),
+        ("", "f.json"),
     ],
+    ids=["number", "blank", "text", "text and label", "other columns", "truncated", "empty list", "empty file"],
 )
-def test_a_broken_file_is_told_with_its_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], text: str, line: str
+def test_a_broken_file_of_prompts_is_reported_with_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None], text: str, where: str
 ) -> None:
     (folder / "f.json").write_text(text)
     assert main([*TINY, "--input=f.json", "--output=o.json"]) == 2
-    (one,) = told(capsys.readouterr().err)
-    assert line in one
+    line = line_of(capsys.readouterr().err)
+    assert where in line
+    snapshot(line.partition("broken JSON")[0])
     assert [path.name for path in folder.iterdir()] == ["f.json"]
 
 
@@ -147,25 +153,30 @@ class Interrupted:
         monkeypatch.setattr(Answerer, "answers", answers)
 
 
-def test_an_interrupted_file_goes_on_and_ends_as_the_unbroken_one(
-    prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_resumed_file_equals_the_uninterrupted_one(
+    prompts: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
 ) -> None:
     command = [*TINY, "--input", prompts, "--batch_size=1"]
     assert main([*command, "--output=whole.json"]) == 0
     broken = Interrupted(monkeypatch, after=3)
     capsys.readouterr()
     assert main([*command, "--output=o.json"]) == 130
-    (line,) = told(capsys.readouterr().err)
-    assert line == (
-        "lightning_neft: stopped; 3 of 7 answers are kept in o.json.partial.jsonl, repeat the command to resume"
-    )
+    stopped = line_of(capsys.readouterr().err)
+    assert "3 of 7" in stopped
+    assert "o.json.partial.jsonl" in stopped
     assert not (folder / "o.json").exists()
     journal = folder / "o.json.partial.jsonl"
     # As after a kill in the middle of a line.
     journal.write_text(journal.read_text() + '{"index": 0, "outp')
     assert main([*command, "--output=o.json", "--max_new_tokens=5"]) == 2
-    (line,) = told(capsys.readouterr().err)
-    assert "holds 3 answers of another model, other settings or other prompts; give --overwrite to start over" in line
+    refusal = line_of(capsys.readouterr().err)
+    assert "o.json.partial.jsonl holds 3 answers" in refusal
+    assert "--overwrite" in refusal
+    snapshot(f"{stopped}\n{refusal}")
     assert main([*command, "--output=o.json", "--batch_size=2"]) == 130
     assert main([*command, "--output=o.json"]) == 0
     assert broken.asked == [7, 4, 1]
@@ -211,13 +222,13 @@ def test_other_weights_under_the_same_name_are_another_model(
     assert main(command) == 2
 
 
-def test_an_output_is_overwritten_only_when_told(
+def test_an_output_is_overwritten_only_on_request(
     prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "o.json").write_text("mine")
     command = [*TINY, "--input", prompts, "--output=o.json", "--batch_size=1"]
     assert main(command) == 2
-    assert "generate: --output o.json exists; give another name, or --overwrite" in capsys.readouterr().err
+    assert re.search("--output o.json .*--overwrite", line_of(capsys.readouterr().err))
     with monkeypatch.context() as patch:
         Interrupted(patch, after=2)
         assert main([*command, "--overwrite"]) == 130
@@ -228,13 +239,12 @@ def test_an_output_is_overwritten_only_when_told(
     assert len(outputs("o.json")) == 7
 
 
-def test_a_file_that_is_no_journal_is_left_alone(folder: Path) -> None:
-    from lightning_neft.errors import ConfigError
-
+def test_a_file_that_is_no_journal_is_left_alone(folder: Path, snapshot: Callable[[str], None]) -> None:
     for text in ("[1]\n", '{"fingerprint": "x"}\n{"index": 1}\n', "hello\n"):
         (folder / "o.json.partial.jsonl").write_text(text)
-        with pytest.raises(ConfigError, match=r"o\.json\.partial\.jsonl is no list of answers; remove it"):
+        with pytest.raises(ConfigError, match=r"o\.json\.partial\.jsonl .*--output") as caught:
             AnswerJournal(folder / "o.json", "x", start_anew=True)
+        snapshot(str(caught.value))
         assert (folder / "o.json.partial.jsonl").read_text() == text
 
 
@@ -263,7 +273,7 @@ def chat(lines: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
 
 
 def test_a_chat_through_a_pipe_keeps_what_was_said(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> None:
     asked: list[list[str]] = []
     original = Answerer.stream
@@ -281,10 +291,12 @@ def test_a_chat_through_a_pipe_keeps_what_was_said(
     assert asked[2] == ["Again"]
     assert len(asked) == 3
     assert f"you> Hi there\n{first}\nyou> And so?\n" in printed
-    assert "there is no /what; /reset forgets" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("there ")]
+    assert "/reset" in line
+    snapshot(line)
 
 
-def test_a_chat_goes_on_after_ctrl_c_and_after_a_message_that_is_too_long(
+def test_a_chat_continues_after_ctrl_c_and_a_long_message(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[str, ...]] = []
@@ -302,7 +314,7 @@ def test_a_chat_goes_on_after_ctrl_c_and_after_a_message_that_is_too_long(
     printed = capsys.readouterr().out
     assert "Half of[red] it (stopped)\n" in printed
     assert seen[1] == ("One", " Half of[red] it", "Two")
-    assert "leaves no room for an answer within the 1024 positions of tiny; shorten it; /reset begins" in printed
+    assert re.search("1024 positions of tiny; .*/reset", printed)
     assert len(seen[3]) == len(seen[2])
     assert seen[3][-1] == "Three"
 
@@ -312,75 +324,89 @@ def test_an_answer_cannot_steer_the_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "line"),
+    ("args", "names"),
     [
-        ([], "generate needs a model: --model FOLDER_OR_HUB_ID, or --config FILE_OR_RECIPE with --ckpt_path last"),
-        (["--model=tiny"], "nothing says how tiny wants its prompts worded"),
-        (["--model=tiny", "--template=alpaca", "--input=p.json"], "generate: --input needs --output too"),
-        (["--model=tiny", "--output=o.json"], "generate: --output needs --input too"),
-        (["--model=tiny", "--prompt=a", "--input=b", "--output=c"], "--prompt and --input do not go together"),
-        (["--model=tiny", "--prompt= "], "generate: --prompt is empty"),
-        (["--model=tiny", "--batch_size=0"], "generate: --batch_size must be 1 or more, got 0"),
-        (["--model=tiny", "--max_new_tokens=x"], "argument --max_new_tokens: invalid int value: 'x'"),
-        (["--model=tiny", "--promt=a"], "generate: unknown option --promt; did you mean --prompt?"),
-        (["--model=tiny", "--data.source=a"], "generate: --data.source=a cannot be combined with --model"),
-        (["--model=tiny", "--input=p.json", "--output=p.json"], "--output p.json is an input of this command (p.json)"),
-        (["--model=tiny", "--input=p.json", "--output=."], "--output . is a folder; give a file"),
-        (["--model=tiny", "--input=n.json", "--output=o.json"], "n.json does not exist"),
-        (["--config=quickstart", "--ckpt_path=last", "--prompt=a"], "--ckpt_path last: there is no runs/quickstart"),
-        (["--config=quickstart", "--data.sorce=a"], "unknown key data.sorce; did you mean data.source?"),
+        ("", "--model --config --ckpt_path"),
+        ("--model=tiny", "tiny --template alpaca"),
+        ("--model=tiny --template=alpaca --input=p.json", "--input --output"),
+        ("--model=tiny --output=o.json", "--output --input"),
+        ("--model=tiny --prompt=a --input=b --output=c", "--prompt --input"),
+        ("--model=tiny --prompt=", "--prompt"),
+        ("--model=tiny --batch_size=0", "--batch_size 0"),
+        ("--model=tiny --max_new_tokens=x", "--max_new_tokens 'x'"),
+        ("--model=tiny --promt=a", "--promt --prompt?"),
+        ("--model=tiny --data.source=a", "--data.source=a --model"),
+        ("--model=tiny --input=p.json --output=p.json", "--output p.json"),
+        ("--model=tiny --input=p.json --output=.", "--output ."),
+        ("--model=tiny --input=n.json --output=o.json", "n.json"),
+        ("--config=quickstart --ckpt_path=last --prompt=a", "--ckpt_path runs/quickstart"),
+        ("--config=quickstart --data.sorce=a", "data.sorce data.source?"),
     ],
 )
 def test_a_mistake_is_one_line(
-    args: list[str], line: str, prompts: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    args: str,
+    names: str,
+    prompts: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
 ) -> None:
-    assert main(["generate", *args]) == 2
-    (one,) = told(capsys.readouterr().err)
-    assert line in one
+    assert main(["generate", *args.split()]) == 2
+    line = line_of(capsys.readouterr().err)
+    assert [name for name in names.split() if name not in line] == []
+    snapshot(line)
     assert [path.name for path in folder.iterdir()] == ["p.json"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     capsys.readouterr()
     assert main([*TINY, *options]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert "Traceback" not in "".join(told)
-    return told[-1]
+    printed = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(printed)
+    return printed[-1]
 
 
-def test_a_prompt_that_is_not_utf8_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prompt_that_is_not_utf8_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
+) -> None:
     # As Python reads the bytes FF and FE of a command line.
     line = refused(capsys, "--prompt=Hi \udcff\udcfe")
-    assert line == (
-        r"lightning_neft: '--prompt=Hi \udcff\udcfe' of the command line is not valid UTF-8; give it in UTF-8, or "
-        "rename the file"
-    )
+    assert r"--prompt=Hi \udcff\udcfe" in line
+    snapshot(line)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_chat_with_a_closed_input_is_refused_before_the_model_is_loaded(
-    is_there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_chat_with_a_closed_input_is_refused_at_once(
+    is_there: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
 ) -> None:
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr("sys.stdin", closed if is_there else None)
-    assert "the standard input is closed, so nobody can chat; give --prompt" in refused(capsys)
+    monkeypatch.setattr(Answerer, "__init__", lambda *_, **__: pytest.fail("loads the model"))
+    line = refused(capsys)
+    assert "--prompt" in line
+    snapshot(line)
 
 
-def test_a_chat_whose_input_cannot_be_read_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_chat_whose_input_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> None:
     with os.fdopen(os.open(os.devnull, os.O_WRONLY), encoding="utf-8") as unreadable:
         monkeypatch.setattr("sys.stdin", unreadable)
-        assert "the standard input cannot be read: Bad file descriptor; give --prompt" in refused(capsys)
+        line = refused(capsys)
+        assert "Bad file descriptor; give --prompt" in line
+        snapshot(line)
 
 
-def test_a_message_that_is_not_utf8_is_not_answered_and_the_chat_goes_on(
+def test_a_chat_skips_a_message_that_is_not_utf8(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = io.TextIOWrapper(io.BytesIO(b"Hi \xff\xfe\n\xed\xa0\x80\n\nHi there\n"), encoding="utf-8")
     monkeypatch.setattr("sys.stdin", lines)
     assert main(TINY) == 0
     printed = capsys.readouterr().out
-    assert printed.count("this message is not UTF-8; send it in UTF-8") == 2
+    assert printed.count("UTF-8;") == 2
     assert expected(["Hi there"])[0] in printed

@@ -119,7 +119,7 @@ def test_the_last_answers_are_shown_once(
     assert main(["fit", *short, f"--samples={samples}"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("answers after step 2") == samples
-    assert printed.count("answers to held-out instructions") == tables - samples
+    assert printed.count("answers to prompts of the validation set") == tables - samples
 
 
 def test_runs_without_a_logger_have_folders_of_their_own(folder: Path, short: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a fit says that it trains, and the commands that it names at its end."""
+"""What a fit prints: what it will train, and the commands for its run."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def claim(root: Path, start: Path, number: int) -> int:
     return len(folders) - 1
 
 
-def test_two_processes_that_find_the_same_number_free_get_two_folders(tmp_path: Path) -> None:
+def test_two_processes_with_the_same_number_get_two_folders(tmp_path: Path) -> None:
     for round_ in range(ROUNDS):
         start = tmp_path / f"start-{round_}"
         start.mkdir()
@@ -49,7 +49,7 @@ def test_two_processes_that_find_the_same_number_free_get_two_folders(tmp_path: 
     assert [files for files in versions.values() if len(files) != 1] == []
 
 
-def test_only_the_folder_that_a_run_has_made_is_removed_after_a_mistake(tmp_path: Path) -> None:
+def test_a_mistake_removes_only_the_folder_of_its_own_run(tmp_path: Path) -> None:
     late, trainer = run_of(tmp_path)
     first = tmp_path / "run/version_0"
     first.mkdir(parents=True)  # by another run, after the late one had looked
@@ -58,7 +58,7 @@ def test_only_the_folder_that_a_run_has_made_is_removed_after_a_mistake(tmp_path
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["version_0"]
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     folder, trainer = run_of(tmp_path)
     (tmp_path / "run/version_0").touch()
@@ -76,7 +76,7 @@ LOGGER = ["--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.log
 
 
 @pytest.mark.parametrize("logger", [["--trainer.logger=false"], LOGGER], ids=["none", "of the user"])
-def test_names_and_versions_keep_runs_apart_whatever_their_loggers_are(
+def test_names_and_versions_keep_runs_apart_for_all_loggers(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], logger: list[str]
 ) -> None:
     options = ["fit", *short, "--samples=0", "--trainer.max_steps=1", *logger]
@@ -92,7 +92,7 @@ def test_names_and_versions_keep_runs_apart_whatever_their_loggers_are(
     assert last["global_step"] == 2
 
 
-def test_a_smoke_test_of_lightning_keeps_nothing_and_names_no_other_run(
+def test_fast_dev_run_saves_nothing_and_names_no_other_run(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", *short, "--samples=0"]) == 0
@@ -104,7 +104,7 @@ def test_a_smoke_test_of_lightning_keeps_nothing_and_names_no_other_run(
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_the_last_checkpoint_is_found_in_a_folder_of_the_users_own(folder: Path, short: list[str]) -> None:
+def test_the_last_checkpoint_is_found_in_a_custom_folder(folder: Path, short: list[str]) -> None:
     options = ["fit", *short, "--samples=0", "--checkpoint.dirpath=mine"]
     assert main([*options, "--trainer.max_steps=1"]) == 0
     assert main([*options, "--ckpt_path=last"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,14 @@ def test_each_file_is_printed_with_its_step_and_is_of_it(
 
 # The embeddings are far larger than any noise by then.
 @pytest.mark.filterwarnings("ignore:NEFTune. rounding to the embedding's dtype")
-def test_a_run_that_diverges_ends_with_its_last_finite_checkpoint(
+def test_a_diverging_run_keeps_its_last_finite_checkpoint(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--model.learning_rate=1e9", "--model.warmup_ratio=0", "--checkpoint.every_n_train_steps=1"]
     assert main([*FIT, *short, *options, "--trainer.max_epochs=5", "--trainer.gradient_clip_val=null"]) == 1
     line = line_of(capsys.readouterr().err)
-    assert re.match(
-        r"lightning_neft: the (training|held-out) loss is .* step \d+; try a smaller model\.learning_rate", line
-    )
-    found = re.search(r"; the last checkpoint is from before \(step (\d+)\): (.*)$", line)
+    assert re.search(r"loss is .* step \d+; .*model\.learning_rate", line)
+    found = re.search(r"checkpoint .*\(step (\d+)\): (.*)$", line)
     assert found is not None, line
     assert step_of(found[2]) == int(found[1])
     for path in RUN.glob("checkpoints/*.ckpt"):
@@ -69,8 +68,12 @@ def test_a_run_that_diverges_ends_with_its_last_finite_checkpoint(
 
 
 @pytest.mark.parametrize("sanity", ["-1", "0"])
-def test_a_base_that_is_not_finite_ends_before_or_at_the_first_step(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], sanity: str
+def test_a_non_finite_base_ends_before_or_at_the_first_step(
+    folder: Path,
+    short: list[str],
+    capsys: pytest.CaptureFixture[str],
+    snapshot: Callable[[str], None],
+    sanity: str,
 ) -> None:
     shutil.copytree(TINY, "base")
     weights = load_file("base/model.safetensors")
@@ -78,18 +81,17 @@ def test_a_base_that_is_not_finite_ends_before_or_at_the_first_step(
     save_file(weights, "base/model.safetensors", metadata={"format": "pt"})
     assert main([*FIT, *short, "--model.base=base", f"--trainer.num_sanity_val_steps={sanity}"]) == 1
     line = line_of(capsys.readouterr().err)
-    when = "held-out loss is nan before the first step" if sanity == "-1" else "training loss is not finite at step 1"
-    assert when in line
+    assert ("first step" if sanity == "-1" else "step 1") in line
     assert "(model.base=base)" in line
-    assert line.endswith("; there is no earlier checkpoint")
+    snapshot(line)
     assert not list(folder.rglob("*.ckpt"))
     assert main(["export", "--model=base", "--output=out"]) == 2
     assert "not finite in float32 (model.norm.weight)" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
-def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+def test_nothing_left_to_train_is_reported(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> None:
     """From a copy of the checkpoint, in another folder where a run of the same name has files of the same names."""
     for name, seed in (("one", 1), ("other", 2)):
@@ -98,10 +100,9 @@ def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
     capsys.readouterr()
     assert main([*FIT, *short, "--trainer.default_root_dir=other", "--ckpt_path=a.ckpt"]) == 0
     printed = capsys.readouterr()
-    assert line_of(printed.err) == (
-        "lightning_neft: nothing is left to train: a.ckpt is of step 2, where this run ends (trainer.max_epochs=1); "
-        "give more steps, epochs or time"
-    )
+    line = line_of(printed.err)
+    assert re.search(r"a\.ckpt .*step 2,.*trainer\.max_epochs=1", line)
+    snapshot(line)
     assert "last checkpoint (step 2): a.ckpt" in printed.out
     assert "model folder (step 2): other/r/version_1/model" in printed.out
     weights, kept = load_file("other/r/version_1/model/model.safetensors"), torch.load("a.ckpt", weights_only=True)
@@ -109,26 +110,25 @@ def test_nothing_left_to_train_is_said_and_the_folder_is_of_the_checkpoint(
 
 
 def test_answers_of_several_processes_are_refused(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> None:
     assert main(["predict", *short, "--trainer.devices=2", "--trainer.strategy=ddp"]) == 2
-    assert line_of(capsys.readouterr().err).endswith(
-        "predict answers on one device, got 2 processes; give --trainer.devices=1 --trainer.num_nodes=1"
-    )
+    line = line_of(capsys.readouterr().err)
+    assert "2 processes; give --trainer.devices=1 --trainer.num_nodes=1" in line
+    snapshot(line)
     assert not Path("runs").exists()
 
 
 def test_a_fit_cannot_resume_from_weights_alone(
-    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> None:
     options = [*short, "--checkpoint.save_weights_only=true"]
     assert main([*FIT, *options]) == 0
     capsys.readouterr()
     assert main([*FIT, *options, "--ckpt_path=last"]) == 2
     line = line_of(capsys.readouterr().err)
-    assert (
-        "holds weights alone (it has no optimizer_states, as with checkpoint.save_weights_only): a fit cannot" in line
-    )
+    assert re.search(r"last\.ckpt .*optimizer_states.*checkpoint\.save_weights_only", line)
+    snapshot(line)
     assert main(["validate", *options, "--name=r", "--ckpt_path=last"]) == 0
     assert main([*FIT, *options, "--ckpt_path=best"]) == 2
-    assert "; its run has " in capsys.readouterr().err
+    assert "checkpoints/last.ckpt" in line_of(capsys.readouterr().err)

@@ -61,7 +61,7 @@ def test_a_file_of_answers_goes_on_after_each_way_to_end(generating: Callable[[s
         if number != signal.SIGKILL:
             (line,) = own_lines(log.read_text())
             assert line == (
-                f"lightning_neft: stopped; {found} of 20 answers are kept in o.json.partial.jsonl, "
+                f"lightning_neft: stopped; {found} of 20 answers are in o.json.partial.jsonl, "
                 "repeat the command to resume"
             )
         assert not (folder / "o.json").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ def test_the_longest_prompts_go_first_and_the_order_stays(base: str) -> None:
 
 
 @pytest.mark.parametrize("positions", [9, 12, 40])
-def test_the_room_of_an_answer_is_its_own_and_not_that_of_its_batch(base: str, positions: int) -> None:
+def test_the_room_of_an_answer_does_not_depend_on_its_batch(
+    base: str, positions: int, snapshot: Callable[[str], None]
+) -> None:
     it = answerer(base)
     it.model.config.max_position_embeddings = positions
     answers = it.answers([asked(prompt) for prompt in PROMPTS], batch_size=6)
@@ -84,8 +86,9 @@ def test_the_room_of_an_answer_is_its_own_and_not_that_of_its_batch(base: str, p
         room = positions - 1 - len(prompt.split())
         assert answer == by_hand(it, prompt, room)
         assert len(answer.split()) <= room
-    with pytest.raises(DataError, match=rf"^the prompt that begins 'a a a .* leaves no room .* the {positions} posit"):
+    with pytest.raises(DataError, match=f"'a a a .* {positions} positions of it") as caught:
         it.answers([asked("a " * positions)])
+    snapshot(str(caught.value))
 
 
 def test_without_a_limit_prompt_and_answer_are_2048_tokens(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +103,7 @@ def test_without_a_limit_prompt_and_answer_are_2048_tokens(base: str, monkeypatc
     it.answers([asked("a b")])
     it.answers([asked("a b")], max_new_tokens=4000)
     assert asked_for == [(3, 2045), (3, 4000)]
-    with pytest.raises(DataError, match=r"within 2048 tokens; shorten it, or give max_new_tokens$"):
+    with pytest.raises(DataError, match=r"2048 tokens; .*max_new_tokens$"):
         it.answers([asked("a " * 2048)])
 
 
@@ -126,9 +129,7 @@ def test_an_answer_ends_before_a_text_of_the_template(base: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpaca", "vicuna", "guanaco", "chatml"])
-def test_an_answer_may_hold_what_a_turn_begins_with_or_names_a_token(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_may_contain_turn_starts_and_token_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "POSTGRES_USER: me\nUSER: me\n\n### Instruction:\n### Human: <|im_end|> it is."
     tokenizer = load_tokenizer("tiny")
     template = template_named(name, tokenizer)
@@ -153,7 +154,7 @@ def test_an_answer_may_hold_what_a_turn_begins_with_or_names_a_token(
     assert "".join(pieces) == said
 
 
-def test_an_end_of_several_control_tokens_ends_at_the_first_and_one_of_words_as_text() -> None:
+def test_stop_texts_are_split_into_control_tokens_and_words() -> None:
     tokenizer = load_tokenizer("tiny")
     add_special_tokens(tokenizer, ["<|end|>"])
     assert stops(tokenizer, ["<|end|></s>", "[END]"]) == ([tokenizer.convert_tokens_to_ids("<|end|>")], ["[END]"])
@@ -191,17 +192,29 @@ def test_an_encoder_decoder_answers_what_its_module_does(encoder_decoder: str) -
     assert "".join(pieces) == expected[1]
 
 
-def test_what_cannot_answer_is_told_in_one_line(base: str, classified: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has no chat template; give --template, one of alpaca, vicuna"):
-        open_answerer(base)
-    with pytest.raises(ConfigError, match=r"there is no template 'alpacca'; did you mean alpaca\?"):
-        open_answerer(base, template="alpacca")
-    with pytest.raises(ConfigError, match=r"--device cuda:77 is not here"):
-        open_answerer(base, template="plain", device="cuda:77")
-    with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, r"base.* --template, .*alpaca, vicuna"),
+        ({"template": "alpacca"}, r"'alpacca'.*alpaca\?"),
+        ({"template": "plain", "device": "cuda:77"}, "--device cuda:77 "),
+    ],
+    ids=["no template", "a wrong template", "no device"],
+)
+def test_options_that_do_not_fit_are_refused(
+    base: str, options: dict[str, Any], names: str, snapshot: Callable[[str], None]
+) -> None:
+    with pytest.raises(ConfigError, match=names) as caught:
+        open_answerer(base, **options)
+    snapshot(str(caught.value).partition("torch finds")[0])
+
+
+def test_folders_that_hold_no_model_are_refused(base: str, tmp_path: Path, snapshot: Callable[[str], None]) -> None:
+    with pytest.raises(ModelError, match=r"config\.json .*adapter_config\.json") as empty:
         open_answerer(str(tmp_path), template="plain")
     (tmp_path / "model").mkdir()
-    with pytest.raises(ModelError, match=rf"so it is no model folder; did you mean {tmp_path}/model\?"):
+    with pytest.raises(ModelError, match=rf"did you mean {tmp_path}/model\?") as above:
         open_answerer(f"{tmp_path}/", template="plain")
-    with pytest.raises(ConfigError, match=r"max_new_tokens must be 1 or more, got 0"):
+    snapshot(f"{empty.value}\n{above.value}")
+    with pytest.raises(ConfigError, match=r"max_new_tokens .*0"):
         answerer(base).answers([asked("a")], max_new_tokens=0)

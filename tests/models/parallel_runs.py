@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lightning_neft import NEFTune
-from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.losses import CleanLoss
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.sample_answers import SampleAnswers
 from lightning_neft.callbacks.step_seed import StepSeed

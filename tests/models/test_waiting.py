@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
-from lightning_neft.callbacks.clean_loss import CleanLoss
+from lightning_neft.callbacks.losses import CleanLoss
 from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.plan import PlannedBatch

@@ -1,4 +1,4 @@
-"""Exported folders of models other than the tiny one: encoder-decoders, tied embeddings, checkpoints in parts."""
+"""Exported folders of models other than the tiny one: encoder-decoders, tied embeddings, sharded checkpoints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_encoder_decoder_is_loaded_by_transformers(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_checkpoint_in_parts_is_put_together(base: str, tmp_path: Path, method: str) -> None:
+def test_a_sharded_checkpoint_is_consolidated(base: str, tmp_path: Path, method: str) -> None:
     first, _ = run("fsdp2", method, base, tmp_path / "run")
     assert (tmp_path / "run" / "step=4.ckpt").is_dir()
     options = ["--model.lora.r=2"] if method == "lora" else []

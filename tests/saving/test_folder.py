@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_all_weights_come_back(base: str, tmp_path: Path, freeze: list[str] | No
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_a_folder_says_how_its_model_was_trained(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
+def test_a_folder_records_how_its_model_was_trained(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
     module = CausalLM(base, lora=lora, learning_rate=0.1)
     module.recipe = "mine/toy"
     data = TextData("toy", base, template="vicuna", max_length=64, val_size=0, cache_dir=str(tmp_path / "cache"))
@@ -83,10 +84,10 @@ def test_a_folder_says_how_its_model_was_trained(base: str, tmp_path: Path, lora
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": 2}', '{"format": 1, "task": "x"}', '{"format": 1}', "[]"])
-def test_a_broken_file_about_the_training_is_told_with_its_path(tmp_path: Path, text: str) -> None:
+def test_broken_facts_are_reported_with_their_path(tmp_path: Path, text: str) -> None:
     assert read_facts(tmp_path) is None
     (tmp_path / "lightning_neft.json").write_text(text)
-    with pytest.raises(ModelError, match=rf"{tmp_path}/lightning_neft\.json cannot be used: .*--template$"):
+    with pytest.raises(ModelError, match=rf"{tmp_path}/lightning_neft\.json .*--template$"):
         read_facts(tmp_path)
 
 
@@ -163,12 +164,15 @@ def test_a_checkpoints_weights_are_written_and_the_models_stay(
         save_model(CausalLM(base, lora=None if lora else LORA), tmp_path / "out", tmp_path / "c.ckpt")
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_replaced_whole_or_not_at_all(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[str], None]
+) -> None:
     module, folder = CausalLM(base), tmp_path / "runs" / "out"
     folder.mkdir(parents=True)
     (folder / "old.txt").write_text("old")
-    with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json, so .* did not write it"):
+    with pytest.raises(ConfigError, match=rf"{folder} .*lightning_neft\.json") as caught:
         save_model(module, folder)
+    snapshot(str(caught.value))
     (folder / "lightning_neft.json").write_text("{}")
     tokenizer = module.tokenizer()
     with monkeypatch.context() as patch:
@@ -215,7 +219,9 @@ def test_without_checkpoints_it_leaves_the_last_weights(base: str, tmp_path: Pat
     torch.testing.assert_close(logits(loaded), logits(module.model))
 
 
-def test_what_cannot_be_read_does_not_end_a_finished_run(base: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_does_not_end_a_finished_run(
+    base: str, tmp_path: Path, snapshot: Callable[[str], None]
+) -> None:
     class Odd(ModelCheckpoint):
         def on_fit_end(self, *_: Any) -> None: ...
 
@@ -226,22 +232,22 @@ def test_what_cannot_be_read_does_not_end_a_finished_run(base: str, tmp_path: Pa
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(CausalLM(base), 1, default_root_dir=tmp_path, **options)
-    told = [str(warning.message) for warning in caught if "model folder" in str(warning.message)]
-    assert len(told) == 1
-    assert told[0].startswith(f"no model folder was written: the weights of the checkpoint {tmp_path} cannot be read: ")
-    assert "\n" not in told[0]
+    (line,) = [str(warning.message) for warning in caught if str(tmp_path) in str(warning.message)]
+    assert "\n" not in line
+    snapshot(line.partition(str(tmp_path))[0])
     assert not (tmp_path / "mine").exists()
 
 
-def test_a_folder_of_somebody_else_ends_the_fit_before_its_first_step(base: str, tmp_path: Path) -> None:
+def test_a_foreign_folder_ends_the_fit_before_its_first_step(base: str, tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("x")
     module = CausalLM(base)
-    with pytest.raises(ConfigError, match=r"holds files but no lightning_neft\.json"):
+    with pytest.raises(ConfigError, match=r"lightning_neft\.json"):
         fit(module, 1, callbacks=[ModelFolder(str(tmp_path))])
     assert module.trainer.global_step == 0
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
-def test_other_modules_are_refused() -> None:
-    with pytest.raises(ConfigError, match="ModelFolder works with the models of this package, got Tuned"):
+def test_other_modules_are_refused(snapshot: Callable[[str], None]) -> None:
+    with pytest.raises(ConfigError, match=r"ModelFolder .*Tuned") as caught:
         trainer(callbacks=[ModelFolder()]).fit(Tuned(llama()), loader())
+    snapshot(str(caught.value))

@@ -1,4 +1,4 @@
-"""`ModelFolder`: at the end of a fit the model as a folder for `from_pretrained`."""
+"""`ModelFolder`: writes the model of a fit as a folder for `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ __all__ = ["ModelFolder"]
 
 
 class ModelFolder(pl.Callback):
-    """Writes the best checkpoint of a fit, or the last weights without one, as a folder for `from_pretrained`.
+    """Writes the best checkpoint of a fit, or the last weights if there is none, as a folder for `from_pretrained`.
 
-    With LoRA the folder has the adapters alone and names their base.
-
-    `written` is the folder once it is there.
+    With LoRA the folder holds the adapters and the name of their base.
 
     Args:
-        folder: Where to; the folder `model` beside the logs of the run by default.
+        folder: The folder; by default `model` in the folder of the run's logs.
+
+    Raises:
+        ConfigError: At the start of fit, if the module is not one of this package, or the folder holds other files.
 
     >>> import lightning as L
     >>> trainer = L.Trainer(callbacks=[ModelFolder()], logger=False, enable_checkpointing=False, accelerator="cpu")
@@ -38,14 +39,15 @@ class ModelFolder(pl.Callback):
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
         self.written: Path | None = None
+        """The folder, after it was written."""
         self.step: int | None = None
-        """Optimiser step of what was written."""
+        """Optimiser step of its weights."""
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, PretrainedModule):
             raise ConfigError(f"ModelFolder works with the models of this package, got {type(pl_module).__name__}.")
-        # At the end of the fit it would be too late to say so.
+        # Not only at the end of the fit, when its time is spent.
         check_replaceable(self._path(trainer), FACTS_FILE)
 
     @override
@@ -58,14 +60,14 @@ class ModelFolder(pl.Callback):
         try:
             save_model(cast("PretrainedModule", pl_module), folder, best or None)
         except ModelError as error:
-            # The run itself is done and its checkpoints are written.
+            # The fit itself succeeded, and its checkpoints are written.
             rank_zero_warn(f"no model folder was written: {error}")
         else:
             self.written = folder
             self.step = checkpoint_step(Path(best)) if best else trainer.global_step
 
     def _path(self, trainer: pl.Trainer) -> Path:
-        # All ranks ask: the folder of a run may be set on the first alone, and `log_dir` waits for all of them.
+        # On all ranks: a run's folder may be set on rank 0 alone, and `log_dir` waits for all of them.
         folder: str | None = trainer.strategy.broadcast(self.folder)
         if folder is not None:
             return user_path(folder, "folder of ModelFolder")

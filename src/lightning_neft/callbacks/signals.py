@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the run ends after the optimiser step that it is in, with a checkpoint to go on from."""
+"""`StopOnSignal`: after SIGTERM or Ctrl-C the run ends with its optimiser step, and a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 
 __all__ = ["StopOnSignal", "StoppedBySignal", "ctrl_c_raises"]
 
-# Ranks have to agree on the step to stop at, and asking all of them waits for the device: not at every step.
-_STEPS_BETWEEN_QUESTIONS = 10
+# Ranks have to agree on the step to stop at, which waits for the device: not at every step.
+_STEPS_BETWEEN_AGREEMENTS = 10
 
 
 class StoppedBySignal(BaseException):
-    """The run was asked to stop, and has.
+    """A signal stopped the run.
 
     Attributes:
         signal: The signal.
-        step: Optimiser steps that were done.
-        checkpoint: Where the run can go on from; empty where checkpoints are off.
+        step: Number of optimiser steps done.
+        checkpoint: The checkpoint to resume from; empty if checkpoints are off.
     """
 
     def __init__(self, number: signal.Signals, step: int, checkpoint: str) -> None:
@@ -38,10 +38,16 @@ class StoppedBySignal(BaseException):
 
 
 class StopOnSignal(L.Callback):
-    """Ends a fit at the end of an optimiser step after SIGTERM or SIGINT, with `last.ckpt` written.
+    """Ends a fit after its optimiser step on SIGTERM or SIGINT (Ctrl-C), with `last.ckpt` saved.
 
-    Lightning's own way ends it after the micro-batch (SIGTERM) or at once (SIGINT), which loses accumulated gradients.
-    A second signal of the same kind ends the process the hard way. Under SLURM with requeueing Lightning does it all.
+    Lightning alone ends it after the micro-batch (SIGTERM) or at once (SIGINT), which loses accumulated gradients. A
+    second signal of the same kind ends the process at once. Under SLURM with requeueing, signals are left to Lightning.
+
+    Raises:
+        StoppedBySignal: At the end of that step. It is a BaseException, and names signal, step and checkpoint.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[StopOnSignal()], logger=False, enable_checkpointing=False, accelerator="cpu")
     """
 
     def __init__(self) -> None:
@@ -54,9 +60,9 @@ class StopOnSignal(L.Callback):
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             return
-        if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+        if threading.current_thread() is not threading.main_thread():  # Python allows no handlers elsewhere
             return
-        # After Lightning has set its own ones.
+        # After Lightning has set its own handlers.
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._take)
 
@@ -68,7 +74,7 @@ class StopOnSignal(L.Callback):
             return
         stop = self._asked is not None
         if trainer.world_size > 1:
-            if trainer.global_step % _STEPS_BETWEEN_QUESTIONS:
+            if trainer.global_step % _STEPS_BETWEEN_AGREEMENTS:
                 return
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
@@ -86,7 +92,7 @@ class StopOnSignal(L.Callback):
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         asked = signal.Signals(number)
-        if self._asked is asked:  # again: now, and as Python or the system would
+        if self._asked is asked:  # the second: at once, with the default handler
             signal.signal(number, signal.default_int_handler if asked is signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(number)
         self._asked = asked
@@ -98,7 +104,7 @@ class StopOnSignal(L.Callback):
 
 
 def _save_last(trainer: L.Trainer) -> str:
-    """Write the `last.ckpt` of the run, by all ranks; returns its path, or an empty text where checkpoints are off."""
+    """Write the run's `last.ckpt`, on all ranks; return its path, which is empty if checkpoints are off."""
     checkpoint = main_checkpoint(trainer)
     if checkpoint is None or checkpoint.dirpath is None:
         return ""
@@ -110,9 +116,9 @@ def _save_last(trainer: L.Trainer) -> str:
 
 @contextmanager
 def ctrl_c_raises() -> Iterator[None]:
-    """Have Ctrl-C inside of a Trainer's method raise `KeyboardInterrupt`, as elsewhere.
+    """Let Ctrl-C in a Trainer's method raise `KeyboardInterrupt`.
 
-    Lightning turns it into exit code 1, after it has closed what was open, and ignores further ones.
+    Lightning turns it into exit code 1, after its clean-up, and ignores further ones.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""`StepCheckpoint`: checkpoints between optimiser steps; `last` is of the last step, `best` of a validated one."""
+"""`StepCheckpoint`: checkpoints between optimiser steps; `last` has the last step, `best` a validated one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from lightning_neft.saving.checkpoints import checkpoint_entries
 
 __all__ = ["StepCheckpoint", "main_checkpoint"]
 
-# The Trainer's attributes that decide when to validate. The last name is private: the tests notice if it goes.
+# The Trainer's attributes that decide when to validate. The last one is private: a test fails if it is renamed.
 _SCHEDULE = ("check_val_every_n_epoch", "val_check_batch", "_val_check_time_interval")
 
 
 def main_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    """Return the callback whose checkpoints are those of the run, or None where there is none.
+    """Return the callback that writes the run's checkpoints; None if there is none.
 
-    Lightning's `Trainer.checkpoint_callback` is the first of any kind, also an `OnExceptionCheckpoint` of the user's.
-
-    Args:
-        trainer: With its callbacks.
+    Lightning's `Trainer.checkpoint_callback` is the first of any kind, such as a user's `OnExceptionCheckpoint`.
     """
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
@@ -39,23 +36,23 @@ def main_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's `ModelCheckpoint` with other times of saving, so that no step of a fit is lost or misnamed.
 
-    - The last step of a fit is validated, wherever `max_steps`, `max_epochs`, `max_time` or an early stop ends it, and
-      saved. Lightning validates and saves on its schedule alone.
-    - `last` is written each time, also where the monitored value is not among the best.
-    - The best checkpoints are of steps whose monitored value was measured at that step and is finite.
+    - The last step of a fit is validated and saved, whether `max_steps`, `max_epochs`, `max_time` or an early stop ends
+      it. Lightning validates and saves on its schedule only.
+    - `last` is written every time, also if the monitored value is not among the best.
+    - The best checkpoints have a finite monitored value that was measured at their own step.
     - `every_n_train_steps` and `train_time_interval` save in addition to the validations, not instead of them: `last`,
-      and with `save_top_k=-1` a file for each. Without a monitor they alone say what is kept, as in Lightning.
-    - Nothing is saved in the middle of an optimiser step, whose gradients so far would be lost: a stop by `max_time`
-      and a validation within an epoch wait for the end of the step. The latter prints a notice. Validations by time
-      (`val_check_interval` as a time) stay where they are: with accumulated gradients, a run that resumes from one
-      repeats none of the batches that its step had seen, so it is not exact.
-    - A resumed run keeps the ranking if the best checkpoint lies beside the one that it resumes from, and ranks anew
-      otherwise.
+      and with `save_top_k=-1` one file each time. Without a monitor they alone decide what is saved, as in Lightning.
+    - Nothing is saved within an optimiser step, whose accumulated gradients would be lost: a stop by `max_time` and a
+      validation within an epoch wait for the end of the step. The latter prints a notice. Validations by time
+      (`val_check_interval` as a time) do not wait: with accumulated gradients, a run that resumes from one skips the
+      batches that its step had seen, so it is not exact.
+    - A resumed run keeps the ranking if the best checkpoint is in the folder of the one that it resumes from, and
+      starts a new ranking otherwise.
 
     >>> checkpoint = StepCheckpoint(every_n_train_steps=100)
     """
 
-    # Set on the instance. Without an __init__ the options are those of Lightning.
+    # Set on the instance: without an __init__ the options are Lightning's.
     _measured: tuple[int, float | None] = (-1, None)
     _saved: tuple[int, int] = (-1, -1)
     _schedule: dict[str, Any] | None = None
@@ -75,7 +72,7 @@ class StepCheckpoint(ModelCheckpoint):
         path = self._resumed_from
         if path is None:
             return
-        # The recorded paths may be relative to another folder, or the files may have been moved: the names are certain.
+        # The recorded paths may be relative to another folder, or the files moved; only the names are reliable.
         is_same_folder = self.dirpath is not None and Path(self.dirpath).absolute() == path.absolute().parent
         folder = Path(self.dirpath or "") if is_same_folder else path.parent
         last = state_dict.get("last_model_path")
@@ -86,8 +83,7 @@ class StepCheckpoint(ModelCheckpoint):
         if best not in found:
             if found or state_dict.get("best_k_models"):
                 rank_zero_info(
-                    f"the best checkpoint so far, {name}, is not in {folder}: the best one of this run will be the "
-                    "best of its own validations"
+                    f"the best checkpoint so far, {name}, is not in {folder}: this run ranks its own validations only"
                 )
             return
         self.best_k_models, self.best_model_path, self.best_model_score = found, best, found[best]
@@ -97,7 +93,7 @@ class StepCheckpoint(ModelCheckpoint):
             self.kth_value = found[self.kth_best_model_path]
 
     def _is_of_score(self, path: Path, score: Tensor) -> bool:
-        """Return whether a checkpoint is there and was saved with this value of the monitor, so of this very run."""
+        """Return whether a checkpoint exists and was saved with this monitored value, so by this run."""
         try:
             states = checkpoint_entries(path).get("callbacks", {})
         except (ModelError, OSError):
@@ -109,14 +105,11 @@ class StepCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._measured, self._saved, self._stops_after_step = (-1, None), (-1, -1), False
-        every, accumulated, batches = (
-            trainer.val_check_batch,
-            trainer.accumulate_grad_batches,
-            trainer.num_training_batches,
-        )
+        every, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
+        batches = trainer.num_training_batches
         if every is None or every >= batches or every % accumulated == 0 or not trainer.enable_validation:
             return
-        # The last step of an epoch ends with it.
+        # The last optimiser step of an epoch may be shorter.
         moved = min(every + accumulated - every % accumulated, batches)
         rank_zero_info(
             f"validation after {moved:g} batches, not {every}: an optimiser step of {accumulated} batches ends there"
@@ -143,7 +136,7 @@ class StepCheckpoint(ModelCheckpoint):
                 setattr(trainer, name, value)
         is_due, validates = self._is_due(trainer), can_validate and (ends or comes_by_itself)
         if validates and self.monitor is not None:
-            # Once, when it is known how good the step is.
+            # Once, after the validation has measured the step.
             self._defer_save_until_validation = is_due
         elif is_due or (ends and not validates):
             self._save(trainer, ranks=True)
@@ -162,14 +155,14 @@ class StepCheckpoint(ModelCheckpoint):
         self._measured = (trainer.global_step, None if value is None else float(value))
         ends, is_epoch_end = _ends(trainer), trainer.fit_loop.epoch_loop._num_ready_batches_reached()
         is_due, self._defer_save_until_validation = self._defer_save_until_validation or ends, False
-        # A checkpoint of an epoch's end resumes exactly if it is saved after the epoch, or on the schedule.
+        # A checkpoint at the end of an epoch resumes exactly if it is saved after the epoch, or on the schedule.
         if is_epoch_end and (self._is_extra or self._should_save_on_train_epoch_end(trainer)):
             return
         if not is_due and (self._should_save_on_train_epoch_end(trainer) or not self._is_due_epoch(trainer)):
             return
         batches = trainer.fit_loop.epoch_loop
-        # Lightning counts the step after the validation. A resumed run makes up for that if it comes to the same
-        # validation again, which it skips, and not if there is none on its schedule.
+        # Lightning counts the step after the validation. A resumed run makes up for that only if its schedule has the
+        # same validation, which it then skips.
         batches._batches_that_stepped += self._is_extra
         self._save(trainer, ranks=self._every_n_epochs >= 1 or self.monitor is not None or ends)
         batches._batches_that_stepped -= self._is_extra
@@ -189,7 +182,7 @@ class StepCheckpoint(ModelCheckpoint):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning's would save here, from where no run resumes exactly.
+        # Not Lightning's method, which saves here, from where no run resumes exactly.
         self._put_schedule_back(trainer)
 
     @override
@@ -211,7 +204,7 @@ class StepCheckpoint(ModelCheckpoint):
         )
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        """Return whether this step is one to save by the number of steps or by the time."""
+        """Return whether this step is saved by number of steps or by time."""
         if self._every_n_train_steps >= 1 and trainer.global_step % self._every_n_train_steps == 0:
             return True
         if self._train_time_interval is None:
@@ -225,17 +218,17 @@ class StepCheckpoint(ModelCheckpoint):
         return is_due
 
     def _is_due_epoch(self, trainer: pl.Trainer) -> bool:
-        # 0: what is saved by steps or by time is saved in addition.
+        # 0: steps or time are set, and save in addition.
         return self._every_n_epochs < 1 or (trainer.current_epoch + 1) % self._every_n_epochs == 0
 
     def _save(self, trainer: pl.Trainer, ranks: bool) -> None:
-        """Write `last`, and before it what is to be kept besides, unless that was done after the same validation.
+        """Write `last` and, before it, a file to keep if there is one, unless both have this validation already.
 
         Args:
-            trainer: The Trainer, at a place that a run can resume from.
-            ranks: Whether this step may be one of the best or, without a monitor, of those that are kept.
+            trainer: The Trainer, at a point that a run can resume from.
+            ranks: Whether this step may be one of the best or, without a monitor, one of those that are kept.
         """
-        # Without a monitor a validation changes nothing of what was saved.
+        # Without a monitor a validation changes nothing in a checkpoint.
         now = (trainer.global_step, -1 if self.monitor is None else self._measured[0])
         if self._saved == now:
             return
@@ -244,14 +237,14 @@ class StepCheckpoint(ModelCheckpoint):
         if ranks and self._is_measured(trainer, candidates):
             self._save_topk_checkpoint(trainer, candidates)
         elif ranks and self.save_top_k == -1 and self._measured[0] != trainer.global_step:
-            # All are kept; one that was not validated has no place among them.
+            # All are kept; one that was not validated has no rank.
             self._save_checkpoint(trainer, self._get_metric_interpolated_filepath_name(candidates, trainer))
         self._save_last_of_step(trainer, candidates)
 
     def _save_last_of_step(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> None:
         option = self.save_last
         if option == "link" and self._last_global_step_saved != trainer.global_step:
-            # There is no file of this step to link to. One that is written must not be written through the link.
+            # There is no file of this step to link to, and the file must not be written through the old link.
             self.save_last = True
             if trainer.is_global_zero and Path(self.last_model_path).is_symlink():
                 Path(self.last_model_path).unlink()
@@ -260,24 +253,24 @@ class StepCheckpoint(ModelCheckpoint):
         self.save_last = option
 
     def _is_measured(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> bool:
-        """Return whether the monitored value is of this step, or there is none to look at."""
+        """Return whether the monitored value is of this step, or there is no monitor."""
         if self.monitor is None:
             return True
         value = candidates.get(self.monitor)
         if value is None:
-            # Lightning says so after a validation without it. Before the first one it is not there yet.
+            # After a validation Lightning reports that it is missing. Before the first one it does not exist yet.
             return self._measured[0] >= 0 or not _can_validate(trainer)
         step, last = self._measured
-        # A value of the training moves between two validations, one of the validation does not.
+        # A training metric changes between two validations, a validation metric does not.
         return math.isfinite(float(value)) and (step == trainer.global_step or float(value) != last)
 
 
 def _ends(trainer: pl.Trainer, after_epoch: bool = False) -> bool:
-    """Return whether the fit ends after this batch, or after this epoch.
+    """Return whether the fit ends with this optimiser step.
 
     Args:
-        trainer: A Trainer at the end of an optimiser step.
-        after_epoch: Whether the epoch is counted already.
+        trainer: The Trainer, at the end of the step.
+        after_epoch: Whether the epoch has been counted already.
     """
     loop = trainer.fit_loop
     epochs: int = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
@@ -289,11 +282,11 @@ def _ends(trainer: pl.Trainer, after_epoch: bool = False) -> bool:
 
 
 def _can_validate(trainer: pl.Trainer) -> bool:
-    """Return whether there is something to validate on."""
+    """Return whether there is a validation set."""
     if not trainer.enable_validation:
         return False
     if trainer.val_dataloaders is None:
-        # As Lightning does at the start if the first epoch is to be validated.
+        # As Lightning does at the start if the first epoch is validated.
         trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.setup_data()
         trainer.training = True
@@ -307,7 +300,7 @@ def _validates(trainer: pl.Trainer) -> bool:
 
 
 def _validates_by_schedule(trainer: pl.Trainer) -> bool:
-    """Return whether a run that resumes from this batch would come to the same validation."""
+    """Return whether a run that resumes from this batch has the same validation on its schedule."""
     if trainer._val_check_time_interval is not None:  # type: ignore[attr-defined]
         return False
     stop, trainer.should_stop = trainer.should_stop, False

@@ -1,4 +1,4 @@
-"""`StepSeed`: dropout as a pure function of seed, rank and training batch, so that a resumed run goes on exactly."""
+"""`StepSeed`: dropout as a pure function of seed, rank and training batch, so that runs resume exactly."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lightning_neft.noise.functional import mix_seed
 
 __all__ = ["StepSeed"]
 
-# Keeps these seeds apart from those of the noise, which are made of the same numbers.
+# Separates these seeds from those of the noise, which are mixed from the same numbers.
 _DROPOUT = 0x64726F706F7574
 
 
 class StepSeed(pl.Callback):
-    """Seeds PyTorch's random generators before each training batch with (seed, data-parallel rank, batch number).
+    """Seeds PyTorch's random generators before each training batch from (seed, data-parallel rank, batch number).
 
-    Dropout then needs no state in a checkpoint: a resumed run draws the masks that the unbroken run would have drawn,
-    each rank its own, whatever happened in between. Ranks that share one copy of the model agree on theirs. Put it
-    before other callbacks that draw random numbers.
+    Dropout then needs no state in a checkpoint: a resumed run draws the masks of the uninterrupted run, whatever was
+    drawn in between. Each data-parallel rank has its own masks; ranks that share one copy of the model have the same.
+    Put it before other callbacks that draw random numbers.
 
     Args:
-        seed: Start of the sequence; None takes the seed of `seed_everything`, or 0 without one.
+        seed: The seed; None takes that of `seed_everything`, or 0 without one.
 
     Raises:
         ConfigError: If the seed is not an integer.
@@ -46,7 +46,7 @@ class StepSeed(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
-        # Batches that were completed, not begun: one that an exception broke off is begun again by a resumed run.
+        # Completed, not started: a resumed run repeats a batch that an exception interrupted.
         completed = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        # On a device too this only sets numbers on the CPU's side: nothing waits.
+        # Nothing waits: the seeds of devices are set on the CPU, too.
         torch.manual_seed(mix_seed(_DROPOUT, seed, data_parallel_rank(trainer), completed))

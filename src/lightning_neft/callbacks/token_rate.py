@@ -1,4 +1,4 @@
-"""`TokenRate`: how many tokens a run trains on in a second."""
+"""`TokenRate`: the throughput of a fit in tokens per second."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ from typing_extensions import override
 
 from lightning_neft.common.trainer import is_logging_step, replicas
 
-__all__ = ["TokenRate", "tokens_in"]
-
-
-def tokens_in(batch: dict[str, Any]) -> Tensor | int:
-    """Return the tokens of a batch without padding, as a tensor on its device where they have to be counted there.
-
-    Example:
-        >>> import torch
-        >>> tokens_in({"input_ids": torch.zeros(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 0, 0]])})
-        tensor(4)
-    """
-    mask: Tensor | None = batch["sequence_ids"] >= 0 if "sequence_ids" in batch else batch.get("attention_mask")
-    return int(batch["input_ids"].numel()) if mask is None else mask.sum()
+__all__ = ["TokenRate"]
 
 
 class TokenRate(pl.Callback):
-    """Logs `train/tokens_per_second` at the Trainer's logging steps: tokens of all ranks, padding left out.
+    """Logs `train/tokens_per_second` at the Trainer's logging steps: tokens of all ranks, without padding.
 
-    The time is that between two logging steps, without validation. The count of this rank stands for the others.
+    The time is that between two logging steps, without validation. Tokens are counted on one rank; the others are
+    assumed to have as many. Batches are dicts with `input_ids`, and `attention_mask` or `sequence_ids` if there is
+    padding.
+
+    >>> import lightning as L
+    >>> trainer = L.Trainer(callbacks=[TokenRate()], logger=False, enable_checkpointing=False, accelerator="cpu")
     """
 
     def __init__(self) -> None:
@@ -53,10 +46,11 @@ class TokenRate(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._tokens = self._tokens + tokens_in(batch)
+        mask: Tensor | None = batch["sequence_ids"] >= 0 if "sequence_ids" in batch else batch.get("attention_mask")
+        self._tokens += int(batch["input_ids"].numel()) if mask is None else mask.sum()
         if not is_logging_step(trainer):
             return
-        # Waits for the device, at logging steps alone: without that the time would be that of handing the work over.
+        # Waits for the device; without that, only the launch of the work would be timed.
         tokens = float(self._tokens) * replicas(trainer)
         now = time.perf_counter()
         seconds = self._seconds + now - self._since

@@ -52,10 +52,10 @@ def _explanation(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and message.startswith("Error(s) in loading state_dict"):
         return f"the checkpoint does not fit the model; give the model.* options of its config.yaml: {message}"
     if isinstance(error, UnpicklingError):
-        return "the checkpoint holds more than tensors and plain values; refused, because loading it could run code"
+        return "a file that holds more than tensors and plain values was refused, because loading it could run code"
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
         # A file in place of a folder, no permission, a full disk.
-        where = "a file" if error.filename is None else f"{error.filename}"
+        where = "an output of this command" if error.filename is None else f"{error.filename}"
         way_out = "make room there, or give another path" if error.errno in _FULL else "give another path"
         return f"{where} cannot be read or written: {error.strerror}; {way_out}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error, message):

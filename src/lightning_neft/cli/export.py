@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_neft.cli.answering_model import DTYPES, trained_program
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.keys import check_early
+from lightning_neft.cli.model_options import DTYPES, trained_program
 from lightning_neft.common.files import check_replaceable
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
@@ -26,17 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What is exported.
-
-    Attributes:
-        model: Of transformers, bare or inside peft, on the CPU.
-        tokenizer: Its tokenizer.
-        facts: How it was trained.
-        config: The config of its run; empty if that is not known.
-        run: The folder of its run; None if that is not known.
-    """
+class _Source(NamedTuple):
+    """A model on the CPU, its tokenizer, and what is known of its training; config and run as in `export_model`."""
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
@@ -53,8 +43,8 @@ def run(verb: str, args: Sequence[str]) -> None:
         args: The command line after it.
 
     Raises:
-        ConfigError: An option is wrong or missing, or the folder is there already.
-        ModelError: The model or the checkpoint cannot be loaded, or the hub refuses it.
+        ConfigError: An option is wrong or missing, or the folder exists.
+        ModelError: The model or the checkpoint cannot be loaded, or the hub rejects the upload.
     """
     parser = VerbParser(verb)
     parser.add_argument("--output", type=Path)
@@ -67,16 +57,23 @@ def run(verb: str, args: Sequence[str]) -> None:
     _check(options, rest)
     check_early(rest)
     from lightning_neft.cli.process import quiet
+    from lightning_neft.evaluation.result import results_in
+    from lightning_neft.saving.folder import export_model
 
     with quiet(), TemporaryDirectory() as temporary:
         folder = options.output or Path(temporary) / "model"
-        name = options.push or folder.resolve().name
         source = _load_folder(verb, options) if options.model else _load_checkpoint(verb, options, rest)
-        has_template = _write(source, folder, name, options)
+        has_template = export_model(
+            **source._asdict(),
+            folder=folder,
+            name=options.push or folder.resolve().name,
+            results={} if source.run is None else results_in(source.run),
+            dtype=options.dtype,
+        )
         if source.facts.template is not None and not has_template:
             print(
-                f"the template {source.facts.template} cannot be written as a chat template that gives the ids of the "
-                "training; to render prompts, use lightning_neft generate",
+                f"no chat template gives the token ids of the template {source.facts.template}; to render prompts, use "
+                "lightning_neft generate",
                 file=sys.stderr,
             )
         if options.output:
@@ -110,7 +107,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         raise ConfigError(f"export: --output {folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
         raise ConfigError(f"export: the folder {folder} is not empty; give another --output, or --overwrite")
-    # What is in the folder would be gone.
+    # Its contents would be lost.
     _check_outside(folder, Path.cwd(), "the working folder")
     if options.model is not None and (given := user_path(options.model, "--model")).exists():
         for path in (given, given / "model", given / "checkpoints"):
@@ -118,7 +115,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     for config in resolve_configs(rest)[1]:
         _check_outside(folder, config, "the config of the run")
     if folder.is_dir() and any(folder.iterdir()):
-        # Seconds of imports, so only now.
+        # Takes seconds to import.
         from lightning_neft.models.description import FACTS_FILE
 
         check_replaceable(folder, FACTS_FILE)
@@ -138,7 +135,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
     from lightning_neft.models.description import ModelFacts
 
     given = user_path(options.model, "--model")
-    # A folder of a run: the model of its best checkpoint is beside its config.
+    # In the folder of a run, the folder `model` has its best checkpoint.
     is_run = (given / "config.yaml").is_file() and (given / "checkpoints").is_dir()
     if is_run and not (given / "model").is_dir():
         last = given / "checkpoints" / "last.ckpt"
@@ -161,9 +158,9 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
 
 def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Source:
-    # Adapters are merged into weights of 16 bits: what they were trained on in 4 bits cannot be added to.
     from lightning_neft.hub.names import resolve_base
 
+    # Adapters cannot be merged into 4-bit weights.
     program, facts, checkpoint = trained_program(verb, options, rest, without_quantization=True)
     assert checkpoint is not None
     if options.output is not None:
@@ -172,7 +169,7 @@ def _load_checkpoint(verb: str, options: Namespace, rest: Sequence[str]) -> _Sou
         for path in program.input_paths:
             _check_outside(options.output, path, "the data of the run")
     run = checkpoint.resolve().parents[1]
-    # What the run was trained with, not what this command line says; that where the checkpoint lies somewhere else.
+    # The config of the run; that of this command if the checkpoint is not in the folder of a run.
     config = _read_config(run / "config.yaml") if checkpoint.parent.name == "checkpoints" else {}
     module = program.model
     return _Source(module.model, module.tokenizer(), facts, config or program.config.as_dict(), run if config else None)
@@ -186,37 +183,20 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         found = load_config(path)
     except ConfigError:
-        return {}  # a file of this name that is none of a run
+        return {}  # not the config of a run
     return found if isinstance(found, dict) else {}
-
-
-def _write(source: _Source, folder: Path, name: str, options: Namespace) -> bool:
-    from lightning_neft.evaluation.result import results_in
-    from lightning_neft.saving.export import export_model
-
-    return export_model(
-        source.model,
-        source.tokenizer,
-        source.facts,
-        folder,
-        name=name,
-        config=source.config,
-        run=source.run,
-        results={} if source.run is None else results_in(source.run),
-        dtype=options.dtype,
-    )
 
 
 def _push(folder: Path, repository: str, private: bool) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-    # The token is that of the environment or of the login; it is not looked at here.
+    # It reads the token from the environment or the login.
     api = HfApi()
     try:
         url = api.create_repo(repository, exist_ok=True, private=private or None)
         api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload of a fine-tuned model")
     except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"--push {repository}: the hub did not take it: {reason}; log in with hf auth login") from None
+        raise ModelError(f"--push {repository}: the upload failed: {reason}; log in with hf auth login") from None
     return str(url)

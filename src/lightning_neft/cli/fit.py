@@ -11,11 +11,11 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.callbacks.signals import StoppedBySignal, ctrl_c_raises
-from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.model_options import checkpoint_of
 from lightning_neft.cli.process import keep_freed_memory, quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.run_block import print_next
-from lightning_neft.cli.summary import last_checkpoint, print_fit, write_predictions
+from lightning_neft.cli.run_block import print_fit
+from lightning_neft.cli.run_folder import last_checkpoint
 from lightning_neft.errors import ConfigError, NEFTError, NonFiniteError
 from lightning_neft.saving.checkpoints import checkpoint_step
 
@@ -51,9 +51,8 @@ def run(verb: str, args: Sequence[str]) -> int:
             return 1
     if verb == "fit":
         print_fit(trainer, program.model, program.datamodule, program.run_folder)
-        print_next(trainer, program.model, program.datamodule, program.run_folder)
     if verb == "predict":
-        write_predictions(trainer, program.datamodule, result, program.run_folder)
+        program.run_folder.write_predictions(program.datamodule, result)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from argparse import Namespace
@@ -9,20 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.cli.keys import check_early
+from lightning_neft.cli.model_options import add_model_options, answerer_of
 from lightning_neft.cli.process import Terminated
-from lightning_neft.common.escaping import visible
+from lightning_neft.common.escaping import is_utf8, visible
 from lightning_neft.common.paths import check_new, check_output
-from lightning_neft.errors import ConfigError
+from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lightning_neft.cli.prompt_file import Prompt
+    from lightning_neft.data.conversation import Message
     from lightning_neft.generation.answering import Answerer
 
 __all__ = ["run"]
+
+_COMMANDS = "/reset starts a new conversation, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
 def run(verb: str, args: Sequence[str]) -> None:
@@ -33,9 +39,9 @@ def run(verb: str, args: Sequence[str]) -> None:
         args: The command line after it.
 
     Raises:
-        KeyboardInterrupt, Terminated: A file was interrupted; the answers so far are kept.
+        KeyboardInterrupt, Terminated: A file was interrupted; the answers so far are stored.
         ConfigError: An option is wrong or missing.
-        ModelError: The model cannot be loaded, or writes no text.
+        ModelError: The model cannot be loaded, or generates no text.
         DataError: The prompts cannot be read, or one leaves no room for an answer.
     """
     parser = VerbParser(verb)
@@ -63,9 +69,7 @@ def run(verb: str, args: Sequence[str]) -> None:
         elif options.prompt is not None:
             _answer_prompt(answerer, options)
         else:
-            from lightning_neft.cli.chat import chat
-
-            chat(answerer, options.max_new_tokens)
+            _chat(answerer, options.max_new_tokens)
 
 
 def _check(options: Namespace, rest: Sequence[str]) -> None:
@@ -74,22 +78,19 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"generate: --{name} must be 1 or more, got {value}")
     if options.prompt is not None and options.input is not None:
-        raise ConfigError("generate: --prompt and --input do not go together; give one of them, or neither for a chat")
+        raise ConfigError("generate: --prompt and --input exclude each other; give one of them, or neither for a chat")
     if options.prompt is not None and not options.prompt.strip():
         raise ConfigError("generate: --prompt is empty; omit it for a chat")
     if options.prompt is None and options.input is None and (sys.stdin is None or sys.stdin.closed):
         raise ConfigError(
-            "generate: the standard input is closed, so nobody can chat; give --prompt, or --input with --output"
+            "generate: the standard input is closed, so a chat is not possible; give --prompt, or --input with --output"
         )
     if (options.input is None) != (options.output is None):
-        there, missing = ("--input", "--output") if options.output is None else ("--output", "--input")
-        raise ConfigError(f"generate: {there} needs {missing} too: a file of prompts, and one for the answers")
-    if options.output is not None:
-        _check_output(options, rest)
-
-
-def _check_output(options: Namespace, rest: Sequence[str]) -> None:
-    from lightning_neft.cli.answer_journal import journal_path
+        given, missing = ("--input", "--output") if options.output is None else ("--output", "--input")
+        raise ConfigError(f"generate: {given} needs {missing}: --input reads the prompts, --output gets the answers")
+    if options.output is None:
+        return
+    from lightning_neft.cli.prompt_file import journal_path
     from lightning_neft.data.sources.source import local_files
 
     inputs = [*resolve_configs(rest)[1], *local_files(options.input)]
@@ -121,7 +122,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lightning_neft.cli.answer_journal import AnswerJournal, fingerprint
+    from lightning_neft.cli.prompt_file import AnswerJournal, fingerprint
     from lightning_neft.common.files import write_text
 
     conversations = [prompt.conversation for prompt in prompts]
@@ -137,7 +138,7 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     journal = AnswerJournal(options.output, identity, start_anew=options.overwrite)
     missing = [index for index in range(len(prompts)) if index not in journal.answers]
     if journal.answers:
-        print(f"{len(journal.answers)} of {len(prompts)} answers are there already", file=sys.stderr)
+        print(f"resuming: {len(journal.answers)} of {len(prompts)} answers are in {journal.path}", file=sys.stderr)
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     try:
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
@@ -158,8 +159,8 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
             )
     except (KeyboardInterrupt, Terminated) as stop:
         raise type(stop)(
-            f"stopped; {len(journal.answers)} of {len(prompts)} answers are kept in {journal.path}, "
-            "repeat the command to resume"
+            f"stopped; {len(journal.answers)} of {len(prompts)} answers are in {journal.path}, repeat the command to "
+            "resume"
         ) from None
     finally:
         journal.close()
@@ -167,3 +168,81 @@ def _answer_file(answerer: Answerer, prompts: Sequence[Prompt], options: Namespa
     write_text(options.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     journal.remove()
     print(f"{len(rows)} answers: {options.output}", file=sys.stderr)
+
+
+def _chat(answerer: Answerer, max_new_tokens: int | None) -> None:
+    """Answer the messages of the standard input, a terminal or a pipe, each with the conversation so far."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from lightning_neft.data.conversation import Message
+
+    console = Console(highlight=False)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A message that is not UTF-8 is refused, without ending the chat.
+        sys.stdin.reconfigure(errors="surrogateescape")
+    console.print(Text(_COMMANDS, style="dim"))
+    said: list[Message] = []
+    while (line := _read(console)) is not None:
+        if line in ("/quit", "/exit"):
+            return
+        if line == "/reset":
+            said = []
+            console.print(Text("a new conversation", style="dim"))
+        elif not is_utf8(line):
+            console.print(Text("this message is not UTF-8; send it in UTF-8", style="yellow"), soft_wrap=True)
+        elif line.startswith("/"):
+            console.print(Text(f"there is no {line.split()[0]}; {_COMMANDS}", style="dim"), soft_wrap=True)
+        elif line:
+            said = _answer(answerer, console, [*said, Message("user", line)], max_new_tokens)
+
+
+def _read(console: Console) -> str | None:
+    """Return the next message; None at the end of the input."""
+    while True:
+        try:
+            is_terminal = sys.stdin.isatty()
+            line = input("you> " if is_terminal else "").strip()
+        except EOFError:
+            console.print()
+            return None
+        except KeyboardInterrupt:
+            console.print(f"\n{_COMMANDS}", style="dim")
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"generate: the standard input cannot be read: {error.strerror}; give --prompt, or --input with "
+                "--output"
+            ) from error
+        if line and not is_terminal:
+            # A terminal has echoed it.
+            console.print(f"you> {visible(line)}", markup=False, soft_wrap=True)
+        return line
+
+
+def _answer(answerer: Answerer, console: Console, said: list[Message], max_new_tokens: int | None) -> list[Message]:
+    """Print the answer to the last message; return the conversation with both, or without both if there is none."""
+    from rich.text import Text
+
+    from lightning_neft.data.conversation import Conversation, Message
+
+    pieces: list[str] = []
+
+    def show(piece: str) -> None:
+        shown = visible(piece if pieces else piece.lstrip())
+        pieces.append(piece)
+        console.print(Text(shown, style="green"), end="", soft_wrap=True)
+
+    try:
+        answer = answerer.stream(Conversation(tuple(said)), show, max_new_tokens=max_new_tokens)
+    except KeyboardInterrupt:
+        # The conversation continues with the part that was printed.
+        answer = "".join(pieces)
+        console.print(Text(" (stopped)", style="dim"), end="")
+    except DataError as error:
+        console.print(Text(f"{error}; /reset starts a new conversation", style="yellow"), soft_wrap=True)
+        return said[:-1]
+    if not answer.strip():
+        console.print(Text("(an empty answer)", style="dim"), end="")
+    console.print()
+    return [*said, Message("assistant", answer)]

@@ -17,8 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from typing_extensions import override
 
-from lightning_neft.callbacks.clean_loss import CleanLoss
-from lightning_neft.callbacks.finite_loss import FiniteLoss
+from lightning_neft.callbacks.losses import CleanLoss, FiniteLoss
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.sample_answers import SampleAnswers
 from lightning_neft.callbacks.signals import StopOnSignal

@@ -1,4 +1,4 @@
-"""What a fit is about to train, printed before it starts, and the commands to use its run, printed afterwards."""
+"""What a fit prints: before it starts, what it will train; afterwards losses, answers, files and the next commands."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 from lightning_neft.callback import NEFTune
+from lightning_neft.callbacks.sample_answers import (
+    SampleAnswers,
+    SamplePrompt,
+    answers_table,
+    answers_to,
+    can_generate,
+)
 from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.common.trainer import replicas
 from lightning_neft.models.language_models import LanguageModel
@@ -26,13 +32,15 @@ if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
-__all__ = ["RunBlock", "optimizer_steps", "print_next"]
+__all__ = ["RunBlock", "optimizer_steps", "print_fit"]
 
 _INDENT = "  "
+# Of the answers that a fit ends with.
+_SAMPLES, _MAX_NEW_TOKENS = 3, 64
 
 
 class RunBlock(L.Callback):
-    """Prints at the start of a fit what it trains; on the first process.
+    """Prints what a fit will train, on rank 0.
 
     Args:
         run_folder: The folder of the run.
@@ -48,16 +56,16 @@ class RunBlock(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = dict(_rows(trainer, pl_module, data, self._run_folder))
         console = Console()
-        if console.is_terminal:
-            table = Table.grid(padding=(0, 2))
-            table.add_column()
-            table.add_column(overflow="fold")  # paths have no spaces to break them at
-            for name, text in rows.items():
-                table.add_row(name, Text(text))
-            console.print(table)
-        else:
+        if not console.is_terminal:
             for name, text in rows.items():
                 print(f"{name}: {text}")
+            return
+        table = Table.grid(padding=(0, 2))
+        table.add_column()
+        table.add_column(overflow="fold")  # a path has no spaces to break it at
+        for name, text in rows.items():
+            table.add_row(name, Text(text))
+        console.print(table)
 
 
 def _rows(trainer: L.Trainer, model: Any, data: TextData, run_folder: RunFolder) -> Iterator[tuple[str, str]]:
@@ -96,11 +104,11 @@ def _steps(trainer: L.Trainer, data: TextData) -> str:
 
 
 def optimizer_steps(trainer: L.Trainer, data: TextData) -> int | None:
-    """Return how many optimiser steps a fit has at most; None where only its epochs or its time end it.
+    """Return the maximum number of optimiser steps of a fit; None if only its epochs or its time end it.
 
     Args:
-        trainer: Whose fit it is.
-        data: After `setup`.
+        trainer: Trainer of the fit.
+        data: The data, after `setup`.
     """
     most = math.inf if trainer.max_steps == -1 else trainer.max_steps
     if not data.options.streaming:
@@ -127,20 +135,62 @@ def _device(trainer: L.Trainer) -> str:
     return f"{count} x {name}" if count > 1 else name
 
 
-def print_next(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
-    """Print the commands that use what a fit has saved; nothing where it saved none; on the first process."""
-    if not run_folder.is_made or not trainer.is_global_zero:
-        return
-    commands = list(_commands(trainer, model, data, run_folder.path))
-    if not commands:
+def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
+    """Print losses, sample answers, the files of a fit, and commands that use them, on rank 0."""
+    if not trainer.is_global_zero:
         return
     console = Console()
-    console.print("next:")
+    losses = _losses(trainer, model)
+    if losses.row_count:
+        console.print(losses)
+    if (
+        isinstance(model, LanguageModel)
+        and data.prepared.held_out
+        and can_generate(trainer)
+        and _wants_answers(trainer)
+    ):
+        model.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after the fit
+        prompts = [SamplePrompt(*prompt) for prompt in data.sample_prompts(_SAMPLES)]
+        rows = answers_to(prompts, model, max_new_tokens=_MAX_NEW_TOKENS, stop_ids=data.stop_ids)
+        console.print(answers_table("answers to prompts of the validation set", rows))
+    for name, path in run_folder.files(trainer):
+        console.print(Text(f"{name}: {path}"), soft_wrap=True)
+    if commands := list(_commands(trainer, model, data, run_folder)):
+        console.print("next:")
     for words in commands:
         console.print(Text(_command(words, console.width if console.is_terminal else None)), soft_wrap=True)
 
 
-def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, folder: Path) -> Iterator[list[str]]:
+def _wants_answers(trainer: L.Trainer) -> bool:
+    """Return whether the last validation did not show the same answers."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    shown = [callback.shown_at for callback in callbacks if isinstance(callback, SampleAnswers)]
+    return trainer.global_step not in shown
+
+
+def _losses(trainer: L.Trainer, model: FineTuner) -> Table:
+    measured = [name.removeprefix("val/") for name in trainer.callback_metrics if name.startswith("val/")]
+    others = [name for name in measured if name not in ("loss", "perplexity")]
+    is_text = isinstance(model, LanguageModel)
+    table = Table("", "loss", *(["perplexity"] if is_text else []), *others, title="validation set")
+    rows = [] if model.loss_before_fit is None else [("before fine-tuning", model.loss_before_fit, False)]
+    if model.last_validation is not None:
+        step, loss = model.last_validation
+        rows.append((f"after step {step}", loss, True))
+    for name, loss, is_last in rows:
+        # Above 700 the exponential of a float overflows.
+        perplexity = [f"{math.exp(min(loss, 700)):.4g}"] if is_text else []
+        # For the base model only the loss is known.
+        further = [f"{trainer.callback_metrics[f'val/{other}'].item():.4f}" if is_last else "" for other in others]
+        table.add_row(name, f"{loss:.4f}", *perplexity, *further)
+    return table
+
+
+def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> Iterator[list[str]]:
+    """Yield the commands that use what a fit saved, each as its verb and its options."""
+    if not run_folder.is_made:
+        return
+    folder = run_folder.path
     model_folder, config = folder / "model", folder / "config.yaml"
     if model_folder.is_dir():
         if isinstance(model, LanguageModel):
@@ -148,9 +198,9 @@ def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, folder: Path
         yield ["export", f"--model {_quoted(folder)}", f"--output {_quoted(folder / 'export')}"]
     checkpoint = main_checkpoint(trainer)
     last = "" if checkpoint is None else checkpoint.last_model_path
-    is_whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
     has_samples = data.prepared.held_out is not None and data.prepared.stream is None
-    if last and config.is_file() and is_whole and has_samples:
+    # evaluate reads no sharded checkpoint.
+    if last and config.is_file() and can_generate(trainer) and has_samples:
         result = _quoted(folder / "clean_loss.json")
         of_run = [f"--config {_quoted(config)}", f"--ckpt_path {_quoted(Path(last))}"]
         yield ["evaluate --clean-loss", *of_run, f"--out {result}"]
@@ -162,7 +212,7 @@ def _quoted(path: Path) -> str:
 
 
 def _command(words: Sequence[str], width: int | None) -> str:
-    r"""Return a command, with lines that end in a backslash where it is wider than the terminal.
+    r"""Return a command, broken with backslashes where it is wider than the terminal.
 
     Example:
         >>> print(_command(["export", "--model run", "--output run/export"], 40))

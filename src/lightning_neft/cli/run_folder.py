@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import re
 import shutil
 from argparse import Namespace as PlainNamespace
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 from jsonargparse import Namespace
@@ -18,11 +20,18 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from typing_extensions import override
 
 from lightning_neft.callbacks.model_folder import ModelFolder
+from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.cli.errors import explain
+from lightning_neft.common.files import write_text
 from lightning_neft.common.secrets import MASK, is_masked, is_secret, mask_addresses
-from lightning_neft.errors import ConfigError
+from lightning_neft.data.module import asked
+from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.saving.checkpoints import checkpoint_step
 
-__all__ = ["RunFolder", "SaveConfig", "check_not_masked"]
+if TYPE_CHECKING:
+    from lightning_neft.data.module import TextData
+
+__all__ = ["RunFolder", "SaveConfig", "check_not_masked", "last_checkpoint"]
 
 _NUMBER = re.compile(r"version_(\d+)")
 # The section with keys of third-party classes: a logger has the API key of its server.
@@ -30,43 +39,43 @@ _OF_CLASSES = "trainer"
 
 
 class RunFolder:
-    """Where a run writes its config, checkpoints, model and, unless the user has chosen loggers, its logs.
+    """The folder for config, checkpoints and model folder of a run and, unless the user has chosen loggers, its logs.
 
     Args:
         root: Folder of all runs.
-        name: Of the run's folder in it, in which each run has one `version_N`.
+        name: Name of the run, whose folder in `root` has a `version_N` for each run of this name.
     """
 
     def __init__(self, root: str, name: str) -> None:
         self._root, self._name = root, name
         self.has_usual_loggers = False
-        """Whether the logs are in it too."""
+        """Whether the logs are in it, too."""
         self._number = self._free_number()
         self.is_made = False
-        """Whether the folder is there and is this run's."""
+        """Whether the folder exists and is this run's."""
 
     @property
     def path(self) -> Path:
-        """The folder; until it is made, the one that is free now."""
+        """The folder; before it is made, the first free one."""
         return Path(self._root, self._name, f"version_{self._number}")
 
     def usual_loggers(self) -> list[CSVLogger | TensorBoardLogger]:
-        """Return the loggers of a run for which the user has not chosen any."""
+        """Return the loggers of a run if the user has not chosen any."""
         self.has_usual_loggers = True
         kinds = (CSVLogger, TensorBoardLogger)
         return [kind(self._root, name=self._name, version=self._number) for kind in kinds]
 
     @contextmanager
     def made(self, trainer: L.Trainer) -> Iterator[None]:
-        """Make the folder, and remove it if a mistake of the user ends the run before its first step.
+        """Make the folder, and remove it if an error that the user can fix ends the run before its first step.
 
-        Runs that start at the same moment find the same number free. One of them can make the folder; the others take
-        the next number. Folders of the user's own loggers are removed with it if they are new.
+        Runs that start at the same moment find the same number free. One of them makes the folder; the others take the
+        next number. New folders of the user's own loggers are removed with it.
 
-        Nothing is made with `fast_dev_run`, which keeps nothing, or for a root with a protocol, such as s3://.
+        Nothing is made with `fast_dev_run`, which saves nothing, or for a root with a protocol, such as s3://.
 
         Args:
-            trainer: Trainer of the run inside the block; its callbacks are given their places in the folder.
+            trainer: Trainer of the run inside the block; its callbacks get their paths in the folder.
         """
         keeps_nothing: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
         if keeps_nothing or not trainer.is_global_zero or "://" in self._root:
@@ -80,13 +89,15 @@ class RunFolder:
             new = [self._claim(trainer), *(() if self.has_usual_loggers else new)]
             yield
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and self.has_usual_loggers:
+                error.filename = error.filename or str(self.path)  # loggers report no file
             if trainer.global_step == 0 and explain(error) is not None:
                 for folder in new:
-                    # Of a logger that the user has chosen another run may have taken it meanwhile, and be further.
+                    # Another run with the user's logger may have taken this folder meanwhile.
                     if not (folder / "checkpoints").exists():
                         shutil.rmtree(folder, ignore_errors=True)
                 for path in above:
-                    with suppress(OSError):  # not empty: not ours alone
+                    with suppress(OSError):  # not empty: others use it
                         path.rmdir()
             raise
 
@@ -105,7 +116,7 @@ class RunFolder:
         return self.path
 
     def _make(self) -> bool:
-        """Make the folder; returns False if it is there already."""
+        """Make the folder; return False if it exists."""
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:
@@ -118,6 +129,62 @@ class RunFolder:
         folder = Path(self._root, self._name)
         found = [_NUMBER.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
         return max((int(match[1]) for match in found if match), default=-1) + 1
+
+    def files(self, trainer: L.Trainer) -> Iterator[tuple[str, str]]:
+        """Yield name and path of what a fit saved: checkpoints and model folder with their steps, logs and config.
+
+        Args:
+            trainer: The Trainer, on rank 0.
+        """
+        checkpoint = main_checkpoint(trainer)
+        if checkpoint is not None:
+            # Without a monitor Lightning's best checkpoint is the newest.
+            best = checkpoint.best_model_path if checkpoint.monitor else ""
+            for name, path in (("best checkpoint", best), ("last checkpoint", checkpoint.last_model_path)):
+                if path and Path(path).exists():
+                    yield f"{name}{_of_step(path)}", path
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, ModelFolder) and callback.written is not None:
+                yield f"model folder (step {callback.step})", str(callback.written)
+        if self.is_made:
+            yield "log and config" if self.has_usual_loggers else "config", str(self.path)
+
+    def write_predictions(self, data: TextData, batches: list[list[str]]) -> None:
+        """Write the answers to the validation set to `predictions.jsonl`, if the folder was made.
+
+        Each line is an object with prompt (the last question, or the text), reference and answer.
+
+        Args:
+            data: The data.
+            batches: The output of `Trainer.predict`.
+        """
+        if not self.is_made:
+            return
+        answers = [answer for batch in batches for answer in batch]
+        assert data.prepared.held_out is not None  # predict_dataloader refuses that
+        # Shorter than the data under trainer.limit_predict_batches.
+        pairs = zip(map(asked, data.prepared.held_out.samples), answers, strict=False)
+        lines = [{"prompt": prompt, "reference": reference, "answer": answer} for (prompt, reference), answer in pairs]
+        path = self.path / "predictions.jsonl"
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        print(f"{len(lines)} answers: {path}")
+
+
+def last_checkpoint(trainer: L.Trainer) -> str:
+    """Return a clause about the checkpoint that an interrupted run has left."""
+    checkpoint = main_checkpoint(trainer)
+    path = "" if checkpoint is None else checkpoint.last_model_path
+    if not path or not Path(path).exists():
+        return "there is no earlier checkpoint"
+    return f"the last checkpoint is from before{_of_step(path)}: {path}"
+
+
+def _of_step(path: str) -> str:
+    try:
+        return f" (step {checkpoint_step(Path(path))})"
+    except ModelError:
+        return ""
 
 
 class SaveConfig(SaveConfigCallback):

@@ -275,11 +275,16 @@ def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         if _is_locked_now(number) and _is_there(temporary, number):
             break
         os.close(number)
-    with os.fdopen(number, "wb") as file:
-        try:
+    try:
+        with os.fdopen(number, "wb") as file:
             yield file, temporary
-        finally:
-            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # A full disk is reported without a name; the temporary one is not the user's.
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path, ending: str) -> Path:

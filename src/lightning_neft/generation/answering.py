@@ -1,4 +1,4 @@
-"""`Answerer`: answers to conversations, worded as in training, with pinned decoding, in batches of similar length."""
+"""`Answerer`: answers to conversations, rendered as in training, with pinned decoding, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_TOKENS", "Answerer"]
 
-# The paper's: prompt and answer together (arXiv 2310.05914, section 4).
+# The paper's limit for prompt and answer together (arXiv 2310.05914, section 4).
 MOST_TOKENS = 2048
 
 
 class Answerer:
-    """A model that answers: greedy, repetition penalty 1.2. An answer does not depend on the batch that it is made in.
+    """A model that answers: greedy, repetition penalty 1.2. An answer does not depend on its batch.
 
     Args:
         model: A causal or sequence-to-sequence model of transformers, bare or inside peft.
         tokenizer: Its tokenizer, with the template's tokens.
-        template: Words the conversations, as in training.
-        name: What to call the model.
+        template: Template that renders the conversations, as in training.
+        name: Name of the model, for messages and results.
 
     Example:
         >>> from lightning_neft.data.templates.bundled import BundledTemplate
@@ -56,16 +56,16 @@ class Answerer:
         self.ends = end_ids(tokenizer, template.stop)
         """Ids that end an answer."""
         self.stop_texts = stops(tokenizer, template.stop)[1]
-        """Texts that end an answer and are no control tokens."""
+        """Texts that end an answer and are not control tokens."""
 
     @property
     def positions(self) -> int:
-        """How many positions the model has; 0 where there is no limit."""
+        """Number of positions of the model; 0 if it has no limit."""
         return max(0, getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the answers besides the weights, as plain values."""
+        """Everything besides the weights that determines the answers, as plain values."""
         parameter = next(self.model.parameters())
         return {
             "decoding": "greedy",
@@ -87,17 +87,17 @@ class Answerer:
         """Return the answer to each conversation, in their order.
 
         Args:
-            conversations: Each with or without its last answer, which is not looked at.
-            max_new_tokens: The most tokens of an answer, within the positions that the model has; by default as many as
-                make 2048 with the prompt.
-            min_new_tokens: How many tokens an answer has to have before a token may end it; a stop text of the template
-                that is several tokens still may.
-            batch_size: Prompts in one forward pass: those of similar length together, the longest first.
-            on_done: Called with the number of a conversation and its answer as soon as the batch of it is done.
+            conversations: Each with or without its last answer, which is ignored.
+            max_new_tokens: Maximum number of tokens in an answer, within the positions of the model; by default 2048
+                tokens minus the prompt.
+            min_new_tokens: Minimum number of tokens before a token may end an answer; a stop text of several tokens
+                still may.
+            batch_size: Prompts in one forward pass; those of similar length go together, the longest first.
+            on_done: Called with the index of a conversation and its answer as soon as its batch is done.
 
         Raises:
-            ConfigError: If a number is less than 1, min_new_tokens less than 0.
-            DataError: If the template has no words for a conversation, or a prompt leaves no room for an answer.
+            ConfigError: If a number is less than 1, or min_new_tokens less than 0.
+            DataError: If the template cannot render a conversation, or a prompt leaves no room for an answer.
         """
         for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -120,15 +120,15 @@ class Answerer:
     def stream(
         self, conversation: Conversation, show: Callable[[str], None], *, max_new_tokens: int | None = None
     ) -> str:
-        """Return the answer to one conversation, the same as `answers`, and show its pieces as they are written.
+        """Return the answer that `answers` gives to one conversation, and show its pieces as they are generated.
 
         Args:
-            conversation: With or without its last answer, which is not looked at.
+            conversation: With or without its last answer, which is ignored.
             show: Called with each piece of text.
             max_new_tokens: See `answers`.
 
         Raises:
-            DataError: If the template has no words for the conversation, or it leaves no room for an answer.
+            DataError: If the template cannot render the conversation, or it leaves no room for an answer.
         """
         (prompt,) = self.prompt_ids([conversation])
         text = AnswerText(self.tokenizer, self.template, show)
@@ -138,11 +138,11 @@ class Answerer:
     def rooms(
         self, conversations: Sequence[Conversation], prompts: Sequence[list[int]], max_new_tokens: int | None = None
     ) -> list[int]:
-        """Return how many tokens the answer to each conversation may have.
+        """Return the maximum number of tokens in the answer to each conversation.
 
         Args:
             conversations: The conversations.
-            prompts: What `prompt_ids` returns for them.
+            prompts: Their `prompt_ids`.
             max_new_tokens: See `answers`.
 
         Raises:
@@ -151,7 +151,7 @@ class Answerer:
         return [self._room(*pair, max_new_tokens) for pair in zip(conversations, prompts, strict=True)]
 
     def prompt_ids(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Return the ids that the model reads for each conversation: those of training."""
+        """Return the ids that the model reads for each conversation, the same as in training."""
         if not self.model.config.is_encoder_decoder:
             ids = encode_prompts(self.tokenizer, self.template, conversations)
             return [prompt or empty_prompt(self.tokenizer) for prompt in ids]
@@ -160,14 +160,14 @@ class Answerer:
         return [ids.tolist() for ids, _ in with_special_tokens(texts, self.tokenizer)]
 
     def _batch(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int], least: int) -> list[str]:
-        """Return the answers of one batch; those that have more room than the others go on alone."""
+        """Return the answers of one batch; those with more room than the others continue without them."""
         written: list[list[int]] = [[] for _ in prompts]
         texts = [""] * len(prompts)
         unfinished = list(range(len(prompts)))
         while unfinished:
             most = min(rooms[row] - len(written[row]) for row in unfinished)
             read = [[*prompts[row], *written[row]] for row in unfinished]
-            # Those that go on have all written the same number of tokens.
+            # Unfinished answers all have the same number of tokens.
             lacking = min(most, max(0, least - len(written[unfinished[0]])))
             still = []
             for row, ids in zip(unfinished, self._write(read, most, least=lacking), strict=True):
@@ -187,9 +187,9 @@ class Answerer:
         return write_tokens(self.model, prompts, decoding(self.tokenizer, self.ends, most, least or None), **options)
 
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:
-        """Return the most tokens that the answer may have."""
+        """Return the maximum number of tokens in the answer."""
         config, positions = self.model.config, self.positions
-        # A decoder of its own begins with one token, and reads nothing of the prompt.
+        # The decoder of an encoder-decoder starts with one token, and does not read the prompt.
         used = 1 if config.is_encoder_decoder else len(prompt)
         wanted = MOST_TOKENS - used if max_new_tokens is None else max_new_tokens
         room = min(wanted, positions - used) if positions > 0 else wanted

@@ -1,4 +1,4 @@
-"""The text of an answer while it is written: without what ends it, and piece by piece for a person."""
+"""The text of an answer: cut at its stop text, and streamed piece by piece."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerText", "StopTexts", "before_stop"]
 
-# What a decoder shows for the first bytes of a character that is not whole yet.
+# Decoders write this for an incomplete character.
 _PART = "\N{REPLACEMENT CHARACTER}"
 
 
 def before_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """Return the text in front of the first one that ends an answer, and whether there is any.
+    """Return the text before the first stop text, and whether there is one.
 
     Example:
         >>> before_stop("Yes. [END]", ["[END]"])
@@ -33,21 +33,21 @@ def before_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 
 
 class StopTexts:
-    """A stopping criterion for `generate` of transformers: ends each row that has written one of the texts.
+    """A stopping criterion for transformers' `generate`: ends each row that contains a stop text.
 
-    That of transformers looks for them among the pieces of the vocabulary, and fails with those of some tokenizers.
+    The criterion of transformers matches the pieces of the vocabulary, and fails with some tokenizers.
 
     Args:
-        tokenizer: Of the model.
-        stop: The texts.
-        start: Where in a row the answer begins.
+        tokenizer: The tokenizer of the model.
+        stop: The stop texts.
+        start: Index of the answer's first token in a row.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], start: int) -> None:
         self._tokenizer = tokenizer
         self._stop = stop
         self._start = start
-        # A text has no more tokens than bytes; the last token may hold its end and more.
+        # A text has at most one token per byte, and its last token may be longer than its end.
         self._window = max(len(text.encode()) for text in stop) + 1
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
@@ -58,11 +58,11 @@ class StopTexts:
 
 
 class AnswerText:
-    """A streamer for `generate` of transformers that keeps the answer so far, and shows it as far as it is sure.
+    """A streamer for transformers' `generate` that keeps the answer so far, and shows the part that is final.
 
     Args:
-        tokenizer: Of the model.
-        template: Its template: what stands before the content of an answer is left out, and what ends one.
+        tokenizer: The tokenizer of the model.
+        template: Its template, which says what precedes the content of an answer and what ends it.
         show: Called with each new piece of text.
     """
 
@@ -79,7 +79,7 @@ class AnswerText:
         self._shown = ""
 
     def put(self, value: Tensor) -> None:
-        """Take the ids of the prompt, int64 (1, length), and after it each new id, int64 (1,)."""
+        """Take the ids of the prompt, int64 (1, length), then each new id, int64 (1,)."""
         if self._is_prompt:
             self._is_prompt = False
             return
@@ -91,7 +91,7 @@ class AnswerText:
             self._show_up_to(len(self.whole) - self._unsure())
 
     def end(self) -> None:
-        """Show what was held back."""
+        """Show the rest."""
         self._show_up_to(len(self.whole))
 
     def _show_up_to(self, length: int) -> None:
@@ -101,7 +101,7 @@ class AnswerText:
             self._shown = sure
 
     def _unsure(self) -> int:
-        """Return how many of the last characters may be part of another one, of a lead, or of a text that ends it."""
+        """Return how many of the last characters may belong to an incomplete character, a lead or a stop text."""
         if self._template.lead.startswith(self.whole):
             return len(self.whole)
         parts = [end[:length] for end in (*self._stop, _PART) for length in range(1, len(end) + 1)]

@@ -108,8 +108,13 @@ def loading(what: str, base: str) -> Iterator[None]:
         with cache_without_hub(base):
             yield
     # These have messages of their own.
-    except (MemoryError, NEFTError, UnpicklingError):
+    except (MemoryError, NEFTError):
         raise
+    except UnpicklingError as error:
+        raise ModelError(
+            f"the {what} of model base {base!r} hold more than tensors and plain values; they were refused, because "
+            "loading them could run code; give weights in safetensors"
+        ) from error
     # Only libraries run here, on files that the user named. On a broken file they may raise any class; tokenizers
     # raises Exception itself.
     except Exception as error:

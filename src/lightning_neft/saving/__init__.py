@@ -8,16 +8,10 @@ from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lightning_neft.saving.checkpoints import AtomicCheckpointIO
-    from lightning_neft.saving.export import export_model
-    from lightning_neft.saving.folder import save_model
+    from lightning_neft.saving.folder import export_model, save_model
 
 __all__ = ["AtomicCheckpointIO", "export_model", "save_model"]
 
 __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "AtomicCheckpointIO": "checkpoints",
-        "export_model": "export",
-        "save_model": "folder",
-    },
+    __name__, {"AtomicCheckpointIO": "checkpoints", "export_model": "folder", "save_model": "folder"}
 )

@@ -1,11 +1,13 @@
-"""Checkpoints: written whole or not at all, read for their weights and what they say of their model."""
+"""Checkpoints: written whole or not at all, and read without running code."""
 
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -22,13 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AtomicCheckpointIO", "checkpoint_entries", "checkpoint_facts", "checkpoint_step", "checkpoint_weights"]
 
+# Prefix of a LightningModule's weights, before the model's own names.
+_PREFIX = "model."
+# Lightning's file for everything but the weights of a sharded checkpoint.
+_META = "meta.pt"
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, waits until it is on the disk, then moves it there.
+    """Writes a checkpoint next to its path, waits until it is on disk, then renames it.
 
-    Lightning's own writes a second copy in memory first, and then a file in the system's folder for temporary files:
-    moved from there to another file system it is copied, and a run that is stopped in that moment leaves a part of a
-    checkpoint under the name of a whole one. Paths with a protocol, such as s3://, are left to Lightning.
+    Lightning's own plugin keeps a second copy in memory and writes to the system's temporary folder. If that is on
+    another file system, the file is copied to its path, and a process killed meanwhile leaves a truncated checkpoint
+    there. Paths with a protocol, such as s3://, are left to Lightning.
 
     >>> import lightning as L
     >>> options = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
@@ -40,54 +47,43 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
-        try:
-            with replacing_file(path, durable=True) as file:
-                _save(checkpoint, file)
-        except OSError as error:
-            # On a full disk neither says which file it was.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    """Write a checkpoint; an error of the disk is raised as what it is.
-
-    `torch.save` says of it only that the place in the file is not the one that it expected.
-    """
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-
-
-# Of the LightningModule's weights, in front of the names of the model's own.
-_PREFIX = "model."
-# Where Lightning puts what is no tensor of a checkpoint in parts.
-_META = "meta.pt"
+        with replacing_file(Path(path), durable=True) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # On a full disk torch.save reports an unexpected position in the file.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
 
 def checkpoint_entries(path: Path) -> Mapping[str, Any]:
-    """Return what a checkpoint holds besides the parts of its ranks; weights of one file are not read but mapped.
+    """Return the entries of a checkpoint; its weights are memory-mapped, not read.
 
     Args:
-        path: A `.ckpt` file, or the folder of one whose parts the ranks wrote.
+        path: A `.ckpt` file, or the folder of a sharded checkpoint, whose weights are omitted.
 
     Raises:
-        ModelError: If it cannot be read.
+        ModelError: If it cannot be read, or holds more than tensors and plain values.
     """
+    file = path / _META if path.is_dir() else path
     try:
-        entries: Mapping[str, Any] = torch.load(
-            path / _META if path.is_dir() else path, map_location="cpu", weights_only=True, mmap=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"the checkpoint {path} cannot be read: {' '.join(str(error).split())}") from error
-    return entries
+        # Reads the directory at the end, which a truncated file lacks.
+        zipfile.ZipFile(file).close()
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds more than tensors and plain values; it was refused, because loading it could run code"
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is not a checkpoint, or only a part of one: {_one_line(error)}") from error
+    if not isinstance(found, Mapping):
+        raise ModelError(f"{path} is not a checkpoint: it holds a {type(found).__name__}")
+    return found
 
 
 def checkpoint_step(path: Path) -> int | None:
-    """Return the optimiser step that a checkpoint is of, or None where it does not say.
+    """Return the optimiser step of a checkpoint; None if it does not record one.
 
     Raises:
         ModelError: If it cannot be read.
@@ -96,59 +92,62 @@ def checkpoint_step(path: Path) -> int | None:
 
 
 def checkpoint_facts(path: Path) -> ModelFacts | None:
-    """Return what a checkpoint says of its training, or None where it says nothing.
+    """Return what a checkpoint records about its training; None if it records nothing.
 
     Args:
-        path: A `.ckpt` file, or the folder of one whose parts the ranks wrote.
+        path: A `.ckpt` file, or the folder of a sharded checkpoint.
 
     Raises:
         ModelError: If it cannot be read.
     """
-    file = path / _META if path.is_dir() else path
-    if not file.is_file():
+    if not (path / _META if path.is_dir() else path).is_file():
         return None
-    entries = checkpoint_entries(path)
     try:
-        return ModelFacts.of(entries[DESCRIPTION])
-    except KeyError:  # of another program, or of a version that said less
+        return ModelFacts.of(checkpoint_entries(path)[DESCRIPTION])
+    except KeyError:  # of another program, or of an earlier version
         return None
     except ValueError as error:
-        raise ModelError(f"the checkpoint {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise ModelError(f"the checkpoint {path} cannot be read: {_one_line(error)}") from error
 
 
 def checkpoint_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint under the names that they have in the model itself.
+    """Return the weights of a checkpoint by their names in the model.
 
     Args:
         module: The module, with its model built.
-        path: A `.ckpt` file, or the folder of one whose parts the ranks wrote.
+        path: A `.ckpt` file, or the folder of a sharded checkpoint.
 
     Raises:
-        ModelError: If the checkpoint is none of this model, or cannot be read.
+        ModelError: If the checkpoint is of another model, or cannot be read.
     """
     if path.is_dir():
-        return _sharded_weights(module, path)
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    check_description(checkpoint.get(DESCRIPTION), module.description())
-    own = module.state_dict()
-    check_weights(checkpoint["state_dict"], own, own if module.lora is None else module.trained)
-    return {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
+        weights = _sharded_weights(module, path)
+    else:
+        checkpoint = checkpoint_entries(path)
+        weights = checkpoint["state_dict"]
+        check_description(checkpoint.get(DESCRIPTION), module.description())
+        own = module.state_dict()
+        check_weights(weights, own, own if module.lora is None else module.trained)
+    return {name.removeprefix(_PREFIX): value for name, value in weights.items()}
 
 
 def _sharded_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint that each rank wrote its part of."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    # With the shapes of the whole: those of the model may be of this rank's shard.
+    # In full shape: the model may hold only the shard of this rank.
     weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
     try:
         with warnings.catch_warnings():
-            # That one process reads is what is meant here.
+            # A single process reads it on purpose.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
             load({"state_dict": weights}, checkpoint_id=path, no_dist=True)
     except (CheckpointException, OSError, RuntimeError) as error:
-        # The exception holds the tracebacks of the ranks: their last line says what went wrong.
+        # The message holds the tracebacks of all ranks; its last line is the reason.
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"the weights of the checkpoint {path} cannot be read: {reason}") from error
-    return {name.removeprefix(_PREFIX): value for name, value in weights.items()}
+    return weights
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The model card of an exported model: where it comes from, how it was trained, what was measured."""
+"""The model card of an exported model: its base, its training, and the results measured on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lightning_neft.models.description import ModelFacts
 __all__ = ["model_card"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-# The hub's words for licences, by what this package's lists call them.
+_UNKNOWN = "not known"
+# The hub's identifiers of licences, by the names in this package's tables.
 _LICENCES = {
     "apache-2.0": "apache-2.0",
     "mit": "mit",
@@ -29,48 +30,58 @@ _PIPELINES = {
     "seq2seq_lm": "text2text-generation",
     "sequence_classification": "text-classification",
 }
-_EXAMPLE = """
+_TEMPLATE = """\
+---
+{{ card_data }}
+---
+
+# {{ name }}
+
+{{ base }}, fine-tuned {{ noise }}, with lightning_neft.
+
+## Use
+
+{% if template is none -%}
+The classes are in `config.json`; `AutoModelForSequenceClassification` loads the model.
+{%- else -%}
+Prompts are rendered with the template `{{ template }}`
+{%- if has_chat_template %}, which is the tokenizer's chat template: `apply_chat_template(messages, \
+add_generation_prompt=True)`{% endif %}. `generation_config.json` has the decoding of the paper: greedy, repetition \
+penalty 1.2.
+{%- if has_chat_template and task == "causal_lm" %}
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model, tokenizer = AutoModelForCausalLM.from_pretrained({name!r}), AutoTokenizer.from_pretrained({name!r})
-messages = [{{"role": "user", "content": "Which day comes after Monday?"}}]
+model, tokenizer = AutoModelForCausalLM.from_pretrained({{ quoted }}), AutoTokenizer.from_pretrained({{ quoted }})
+messages = [{"role": "user", "content": "Which day comes after Monday?"}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=256)[0, prompt["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
-```"""
-# What of a config decides the weights; what is null or off there is left out.
-_OPTIONS = (
-    "model.learning_rate",
-    "model.weight_decay",
-    "model.warmup_ratio",
-    "model.quantization",
-    "model.freeze",
-    "model.lora.r",
-    "model.lora.alpha",
-    "model.lora.dropout",
-    "model.lora.dora",
-    "model.lora.target_modules",
-    "data.batch_size",
-    "data.batching",
-    "data.prompt_loss",
-    "global_batch_size",
-    "neftune.distribution",
-    "neftune.length",
-    "neftune.scope",
-    "neftune.scale",
-    "neftune.antithetic",
-    "neftune.schedule",
-    "neftune.warmup",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
-    "trainer.precision",
-    "seed_everything",
-)
+```
+{%- endif %}{% endif %}
+
+## Training
+
+{{ training }}
+{%- if results %}
+
+## Results
+
+{{ results | join("\n\n") }}
+{%- endif %}
+"""
+# The options that decide the weights, by section; those that are null or off are omitted.
+_OPTIONS = {
+    "model": ("learning_rate", "weight_decay", "warmup_ratio", "quantization", "freeze"),
+    "model.lora": ("r", "alpha", "dropout", "dora", "target_modules"),
+    "data": ("batch_size", "batching", "prompt_loss"),
+    "": ("global_batch_size", "seed_everything"),
+    "neftune": ("distribution", "length", "scope", "scale", "antithetic", "schedule", "warmup"),
+    "trainer": ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision"),
+}
 _MEASURED = ("val/loss", "val/perplexity", "val/token_accuracy", "val/accuracy", "val/f1")
+_PAPER = "NEFTune, [arXiv 2310.05914](https://arxiv.org/abs/2310.05914)"
 
 
 def model_card(
@@ -86,89 +97,57 @@ def model_card(
 
     Args:
         facts: How the model was trained.
-        name: What to call it.
-        config: The config of the run; empty if it is not known.
-        run: The folder of the run, whose metrics are taken; None if it is not known.
-        results: Results of `lightning_neft evaluate` on the model, by the names of their files.
-        has_chat_template: Whether the tokenizer's chat template words prompts as the training did.
+        name: Name of the model.
+        config: Config of the run; empty if unknown.
+        run: Folder of the run, which may hold its metrics; None if unknown.
+        results: Results of `lightning_neft evaluate` on the model, by file name.
+        has_chat_template: Whether the tokenizer's chat template renders prompts as in training.
     """
-    parts = [
-        f"---\n{_front_matter(facts)}\n---",
-        f"# {name}\n\n{_what(facts)}",
-        _use(facts, name, has_chat_template),
-        "## Training\n\n" + _table(("", ""), [*_of_training(facts), *_options(config)]),
-    ]
-    if measured := [*_metrics(run), *_results(results)]:
-        parts.append("## Results\n\n" + "\n\n".join(measured))
-    return "\n\n".join(parts) + "\n"
+    from huggingface_hub import ModelCard, ModelCardData
 
-
-def _front_matter(facts: ModelFacts) -> str:
-    from huggingface_hub import ModelCardData
-
-    licence = _base_licence(facts)
-    known = None if licence is None else _LICENCES.get(licence.lower(), "other")
-    data = ModelCardData(
-        base_model=facts.base if _HUB_ID.fullmatch(facts.base) else None,
-        datasets=[dataset] if (dataset := _dataset(facts)) else None,
-        library_name="transformers",
-        license=known,
-        license_name=re.sub(r"[^a-z0-9.]+", "-", licence.lower()) if licence and known == "other" else None,
-        pipeline_tag=_PIPELINES[facts.task],
-        tags=["lightning-neft", *(["neftune"] if facts.alpha else [])],
-    )
-    return str(data.to_yaml()).rstrip()
-
-
-def _base_licence(facts: ModelFacts) -> str | None:
-    return next((model.licence for model in base_models().values() if model.hub_id == facts.base), None)
-
-
-def _dataset(facts: ModelFacts) -> str | None:
-    """Return the id on the hub of the training data."""
     entry = find_entry(facts.data or "")
     source = facts.data if entry is None else entry.source
-    return source if source and _HUB_ID.fullmatch(source) else None
-
-
-def _what(facts: ModelFacts) -> str:
-    noise = (
-        f"with noise on its embeddings (NEFTune, [arXiv 2310.05914](https://arxiv.org/abs/2310.05914)), "
-        f"alpha {facts.alpha:g}"
-        if facts.alpha
-        else "without noise on its embeddings"
+    licence = next((model.licence for model in base_models().values() if model.hub_id == facts.base), None)
+    known = None if licence is None else _LICENCES.get(licence.lower(), "other")
+    training = {
+        "base model": _code(facts.base),
+        "licence of the base model": licence or "not known to lightning_neft",
+        "alpha": "no noise" if facts.alpha is None else f"{facts.alpha:g}",
+        "recipe": _code(facts.recipe),
+        "data": _code(facts.data) + (f" ({entry.source})" if entry else ""),
+        **({"licence of the data": entry.licence} if entry and entry.licence else {}),
+        "task, template": f"{facts.task}, {facts.template or 'none'}",
+        "longest sample": _UNKNOWN if facts.max_length is None else f"{facts.max_length} tokens",
+        "weights": facts.dtype or _UNKNOWN,
+        "versions": ", ".join(f"{package} {number}" for package, number in facts.versions.items()) or _UNKNOWN,
+        **dict(_options(config)),
+    }
+    card = ModelCard.from_template(
+        ModelCardData(
+            base_model=facts.base if _HUB_ID.fullmatch(facts.base) else None,
+            datasets=[source] if source and _HUB_ID.fullmatch(source) else None,
+            library_name="transformers",
+            license=known,
+            license_name=re.sub(r"[^a-z0-9.]+", "-", licence.lower()) if licence and known == "other" else None,
+            pipeline_tag=_PIPELINES[facts.task],
+            tags=["lightning-neft", *(["neftune"] if facts.alpha else [])],
+        ),
+        template_str=_TEMPLATE,
+        name=name,
+        quoted=repr(name),
+        base=_code(facts.base),
+        noise=f"with noise on its embeddings ({_PAPER}), alpha {facts.alpha:g}" if facts.alpha else "without noise",
+        task=facts.task,
+        template=facts.template,
+        has_chat_template=has_chat_template,
+        training=_table(("", ""), [*training.items()]),
+        results=[*_metrics(run), *_results(results)],
     )
-    return f"{_code(facts.base)}, fine-tuned {noise}, with lightning_neft."
-
-
-def _use(facts: ModelFacts, name: str, has_chat_template: bool) -> str:
-    if facts.template is None:
-        return "## Use\n\nThe classes are in `config.json`; `AutoModelForSequenceClassification` loads the model."
-    words = f"Prompts were worded with the template `{facts.template}`"
-    if has_chat_template:
-        words += ", which is the tokenizer's chat template: `apply_chat_template(messages, add_generation_prompt=True)`"
-    decoding = "`generation_config.json` has the decoding of the paper: greedy, repetition penalty 1.2."
-    text = f"## Use\n\n{words}. {decoding}"
-    return text + _EXAMPLE.format(name=name) if has_chat_template and facts.task == "causal_lm" else text
-
-
-def _of_training(facts: ModelFacts) -> Iterator[tuple[str, str]]:
-    entry = find_entry(facts.data or "")
-    yield "base model", _code(facts.base)
-    yield "licence of the base model", _base_licence(facts) or "not known to lightning_neft"
-    yield "alpha", "no noise" if facts.alpha is None else f"{facts.alpha:g}"
-    yield "recipe", _code(facts.recipe)
-    yield "data", _code(facts.data) + (f" ({entry.source})" if entry else "")
-    if entry is not None and entry.licence:
-        yield "licence of the data", entry.licence
-    yield "task, template", f"{facts.task}, {facts.template or 'none'}"
-    yield "longest sample", "not known" if facts.max_length is None else f"{facts.max_length} tokens"
-    yield "weights", facts.dtype or "not known"
-    yield "versions", ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "not known"
+    return f"{card}\n"
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in _OPTIONS:
+    for key in (f"{section}.{name}".lstrip(".") for section, names in _OPTIONS.items() for name in names):
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -177,7 +156,7 @@ def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _metrics(run: Path | None) -> Iterator[str]:
-    """Yield a table of what was measured on held-out data: the lowest loss, which is that of the best checkpoint."""
+    """Yield a table of the validation metrics: at the lowest loss, as in the best checkpoint, and at the end."""
     path = None if run is None else run / "metrics.csv"
     if path is None or not path.is_file():
         return
@@ -188,7 +167,7 @@ def _metrics(run: Path | None) -> Iterator[str]:
     chosen = {"lowest loss": min(rows, key=lambda row: float(row["val/loss"])), "last": rows[-1]}
     names = [name for name in _MEASURED if rows[-1].get(name)]
     lines = [(which, row["step"], *(f"{float(row[name]):.4g}" for name in names)) for which, row in chosen.items()]
-    yield "Held-out data, without noise:\n\n" + _table(("", "step", *names), lines)
+    yield "Validation set, without noise:\n\n" + _table(("", "step", *names), lines)
 
 
 def _results(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -209,8 +188,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _code(value: object) -> str:
-    """Return a value as code, so that nothing in it is taken for Markdown."""
+    """Return a value as code, so that nothing in it is read as Markdown."""
     if value is None:
-        return "not known"
-    text = " ".join(str(value).split()).replace("`", "'")
-    return f"`{text}`"
+        return _UNKNOWN
+    return f"`{' '.join(str(value).split()).replace('`', chr(39))}`"

@@ -12,9 +12,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from lightning_neft.cli.answering_model import add_model_options, answerer_of
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate.files import check_not_read, results_folder, write_records
+from lightning_neft.cli.model_options import add_model_options, answerer_of
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 

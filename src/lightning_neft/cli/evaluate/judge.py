@@ -144,11 +144,12 @@ def _check(options: Namespace) -> None:
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name.replace('_', '-')} must be greater than 0, got {value!r}")
     for start in ("", "final_"):
+        option = f"--{start}price".replace("_", "-")
         prices = [getattr(options, f"{start}price_{side}") for side in ("input", "output")]
-        if any(price is not None and not 0 <= price < math.inf for price in prices):
-            raise ConfigError("a price must be 0 or more, per million tokens")
+        for side, price in zip(("input", "output"), prices, strict=True):
+            if price is not None and not 0 <= price < math.inf:
+                raise ConfigError(f"{option}-{side} must be 0 or more, per million tokens, got {price!r}")
         if prices.count(None) == 1:
-            option = f"--{start}price".replace("_", "-")
             raise ConfigError(f"give both {option}-input and {option}-output, or neither")
     count = len(options.outputs) + bool(options.final_judge)
     if count > 1 and options.out is not None and options.out.suffix == ".json":

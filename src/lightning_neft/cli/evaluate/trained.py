@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_neft.callbacks.signals import ctrl_c_raises
-from lightning_neft.cli.checkpoint_option import checkpoint_of
+from lightning_neft.cli.model_options import checkpoint_of
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import ONLY_LOOKING, Program
 from lightning_neft.data.batching.collate import Collator
