@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
@@ -18,10 +18,11 @@ from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError
 from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target
 from lightning_neft.noise.functional import Distribution
-from lightning_neft.noise.hook import Strength
 from lightning_neft.noise.injector import EmbeddingNoise, Scale
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope
+from lightning_neft.noise.options import check_choice
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
+from lightning_neft.noise.strength import Strength
 
 __all__ = ["NEFTune", "Required"]
 
@@ -113,9 +114,7 @@ class NEFTune(pl.Callback):
             seed=0 if seed is None else seed,
             batch_to_mask=batch_to_mask,
         )
-        if required not in get_args(Required):
-            raise ConfigError(f"required={required!r}: use one of {', '.join(get_args(Required))}.")
-        self.required: Required = required
+        self.required = check_choice("required", required, Required)
         self.noise.way_out = (
             "If some batches train another part of the module: required='first', or 'epoch' for one batch in each."
         )

@@ -17,8 +17,8 @@ from lightning_neft.noise.functional import (
     mix_seed,
     noise,
     scale_from_lengths,
-    strength_sums,
 )
+from lightning_neft.noise.strength import strength_sums
 
 SEED = torch.tensor(3)
 

@@ -172,12 +172,12 @@ def document_lengths(documents: Tensor) -> Tensor:
     >>> document_lengths(torch.tensor([[1, 1, 2, 0]])).tolist()
     [[2, 2, 1, 0]]
     """
-    rows = documents.reshape(-1, documents.shape[-1])
     # Values never exceed the width where they number documents; a mask with other numbers must not index out of bounds.
-    rows = rows.clamp(0, rows.shape[-1])
+    rows = documents.reshape(-1, documents.shape[-1]).clamp(0, documents.shape[-1])
     counts = rows.new_zeros(rows.shape[0], rows.shape[1] + 1)
-    counts.scatter_add_(1, rows, torch.ones_like(rows))
-    return (counts.gather(1, rows) * (rows > 0)).reshape(documents.shape)
+    # The sign is 1 for a token and 0 for padding, whose count stays 0.
+    counts.scatter_add_(1, rows, rows.sign())
+    return counts.gather(1, rows).reshape(documents.shape)
 
 
 def documents_of_packed_sequence(batch_sizes: Tensor) -> Tensor:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
+from lightning_neft.noise.contents import Contents
 from lightning_neft.noise.documents import (
     PaddingId,
     document_lengths,
@@ -27,9 +29,19 @@ from lightning_neft.noise.documents import (
     documents_from_position_ids,
     documents_from_sequence_ids,
 )
-from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups, parts, tensors
+from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups
 
-__all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows", "is_integer", "padding_or_tokens"]
+__all__ = [
+    "GIVEN",
+    "BatchToMask",
+    "Length",
+    "Scope",
+    "TokenRows",
+    "clean_lookup",
+    "find_token_rows",
+    "is_integer",
+    "padding_or_tokens",
+]
 
 Length = Literal["true", "padded"] | int
 Scope = Literal["all", "prompt", "response"]
@@ -80,10 +92,11 @@ class TokenRows:
     order: int | None = None
     alike: Sequence[Tensor] = ()
     shifted: Tensor | None = None
-    weight: Tensor = dataclasses.field(init=False)
 
-    def __post_init__(self) -> None:
-        self.weight = _weight(self.documents, self.covered, self.slots, self.length)
+    @cached_property
+    def weight(self) -> Tensor:
+        """1 / sqrt(length) for tokens that get noise, else 0: float32 of the documents' shape."""
+        return _weight(self.documents, self.covered, self.slots, self.length)
 
     def window(self, rows: slice, columns: slice) -> TokenRows:
         """A part of these rows, as when training_step feeds micro-batches or drops the last token.
@@ -106,16 +119,13 @@ class TokenRows:
 def _weight(documents: Tensor, covered: Tensor | None, slots: Tensor | None, length: Length) -> Tensor:
     if length == "padded":
         # The transformers form: one length for all and noise on padding too.
-        tokens = torch.ones_like(documents, dtype=torch.bool)
-        lengths = torch.full_like(documents, documents.shape[-1])
+        weight = torch.full_like(documents, documents.shape[-1], dtype=torch.float32).rsqrt()
     else:
         if slots is not None:
             documents = documents.masked_fill(slots, 0)
-        tokens = documents > 0
         lengths = document_lengths(documents) if length == "true" else torch.full_like(documents, length)
-    if covered is not None:
-        tokens = tokens & covered
-    return torch.where(tokens, lengths.to(torch.float32).clamp(min=1).rsqrt(), 0.0)
+        weight = lengths.to(torch.float32).rsqrt().masked_fill_(documents <= 0, 0)
+    return weight if covered is None else weight * covered
 
 
 def find_token_rows(
@@ -132,7 +142,7 @@ def find_token_rows(
     """Find the rows of tokens that a batch holds, one entry for each set of token ids in it.
 
     Args:
-        batch: What the data loader gave, on its device.
+        batch: The batch from the data loader on its device, or its `Contents`.
         length: `true`, `padded` or a fixed number of tokens.
         scope: `all`, `prompt` (labels of -100) or `response` (other labels); for an encoder-decoder the encoder's and
             the decoder's tokens. L stays the length of the whole document.
@@ -150,21 +160,19 @@ def find_token_rows(
     Raises:
         LengthsError: A field has a shape that cannot be read, or the scope needs labels and there are none.
     """
-    if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
-        # Fields of no use, which may be unreadable, are left alone.
-        rows = _given(answer, batch, [] if scope == "all" else field_groups(batch, seq2seq), length, scope, seq2seq)
-        return rows
+    contents = batch if isinstance(batch, Contents) else Contents(batch)
+    # The function may change the batch, so nothing is walked before it.
+    if batch_to_mask is not None and (answer := batch_to_mask(contents.batch)) is not None:
+        return _given(answer, contents, length, scope, seq2seq)
     rows = []
-    for group in field_groups(batch, seq2seq):
+    for group in field_groups(contents, seq2seq):
         found = _rows_of(group, length, scope, seq2seq, slots, padding)
         if found is not None and (found.is_told or untold):
             rows.append(found)
     return rows
 
 
-def _given(
-    answer: Any, batch: Any, found: list[FieldGroup], length: Length, scope: Scope, seq2seq: bool
-) -> list[TokenRows]:
+def _given(answer: Any, contents: Contents, length: Length, scope: Scope, seq2seq: bool) -> list[TokenRows]:
     """Rows of the user's masks, with those labels of the batch that have their shape."""
     is_one = isinstance(answer, Tensor)
     masks = [answer] if is_one else answer
@@ -174,7 +182,9 @@ def _given(
             f"batch_to_mask gave {got}: return a mask of shape (B, L), a list of such masks in the order of the "
             "forward passes, or None to read the batch's own fields."
         )
-    others = [part.value for part in tensors(parts(batch))]
+    # Fields that are not needed may be unreadable.
+    found = [] if scope == "all" else field_groups(contents, seq2seq)
+    others = [part.value for part in contents.tensors]
     rows = []
     for order, mask in enumerate(masks):
         if not isinstance(mask, Tensor) or mask.dim() < 2:
@@ -211,7 +221,7 @@ def _rows_of(
     documents, source, doubt = _documents_of(group, padding)
     is_told = documents is not None
     if documents is None and ids is not None and (slots or (ids.dim() == 2 and is_integer(ids))):
-        documents, source = torch.ones_like(ids), group.keys["ids"]
+        documents, source = torch.ones_like(ids, dtype=torch.int64), group.keys["ids"]
         if padding is not None and ids.dim() == 2:
             documents, doubt = _without_padding(ids, padding)
         is_told = bool(slots) or scope != "all"
@@ -299,6 +309,11 @@ def padding_or_tokens(padding: PaddingId) -> str:
         "for the end (or beginning) of a sequence, so that it is unclear which are padding. Add attention_mask, or "
         "give the mask (B, L) with batch_to_mask (1 on tokens, everywhere if none is padding)."
     )
+
+
+def clean_lookup(name: str) -> str:
+    """How to embed ids that are not a sequence, for messages."""
+    return f"Embed other ids (a whole table, candidates) with F.embedding(ids, {name}.weight), which gets no noise."
 
 
 def _from_mask(mask: Tensor, key: str, ids: Tensor | None) -> Tensor:

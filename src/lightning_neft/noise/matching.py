@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.documents import PaddingId, documents_from_ids
 from lightning_neft.noise.embedding import Side
 from lightning_neft.noise.lengths import GIVEN, TokenRows
 
-__all__ = ["Layout", "Passes", "match_weight", "rows_of_side", "untold_weight"]
+__all__ = ["Layout", "Passes", "match_weight", "rows_of_side"]
 
 
 @dataclass
@@ -62,31 +61,6 @@ def rows_of_side(rows: Sequence[TokenRows], side: Side | None) -> list[TokenRows
             row.ids, row.shifted = None, row.ids
         return own
     return list(rows)
-
-
-def untold_weight(
-    output: Tensor, ids: Tensor | None, length: int | str, padding: PaddingId | None
-) -> tuple[Tensor, Tensor | None]:
-    """Weight of each token of a pass whose batch says nothing of lengths: the ids themselves may show padding.
-
-    Args:
-        output: The embedding's output.
-        ids: What the embedding was called with, if that was a tensor.
-        length: The length rule.
-        padding: The id of padding, if it is known.
-
-    Returns:
-        As `match_weight`, the weight broadcastable to the output's shape without its last dimension. The bool is True
-        if rows end with an id of padding that may be a token.
-    """
-    ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
-    tokens, doubt = ones, None
-    if padding is not None and length != "padded" and ids is not None and ids.shape == ones.shape and ids.dim() > 1:
-        documents, doubt = documents_from_ids(ids.reshape(-1, ids.shape[-1]), padding)
-        tokens = documents.reshape(ids.shape).to(torch.float32)
-    # Counted by a tensor operation: a length in Python would be compiled into the graph.
-    lengths = ones * length if isinstance(length, int) else tokens.sum(-1, keepdim=True)
-    return torch.where(tokens > 0, lengths.clamp(min=1).rsqrt(), 0.0), doubt
 
 
 def match_weight(

@@ -21,7 +21,8 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.noise.embedding import EmbeddingTarget, without_wrappers
 from lightning_neft.noise.injector import EmbeddingNoise
 from lightning_neft.noise.lengths import Length, TokenRows
-from lightning_neft.noise.matching import Passes, match_weight, rows_of_side, untold_weight
+from lightning_neft.noise.matching import Passes, match_weight, rows_of_side
+from lightning_neft.noise.untold import untold_weight
 
 __all__ = ["NoiseStrength", "probe"]
 

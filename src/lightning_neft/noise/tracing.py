@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.lengths import is_integer
+from lightning_neft.noise.lengths import clean_lookup, is_integer
 
 __all__ = ["BatchIds"]
 
@@ -52,11 +52,10 @@ class BatchIds:
         if not self._holds(ids):
             shape = "" if ids is None else f" of shape {tuple(ids.shape)}"
             raise LengthsError(
-                f"{name} was called with ids{shape} that no tensor of the batch holds: training_step makes or pads "
-                "them itself, so that it is unknown which are padding. Pad in the collate function and add "
-                "attention_mask to the batch, give the mask (B, L) with batch_to_mask, or use a number, length=512, "
-                f"or length='padded'. Look up what is no sequence with F.embedding(ids, {name}.weight): it gets no "
-                "noise there."
+                f"{name} was called with ids{shape} that no tensor of the batch holds: training_step creates or pads "
+                "them, so their padding is unknown. Pad in the collate function and add attention_mask to the batch, "
+                "return the mask (B, L) from batch_to_mask, or use a number, length=512, or length='padded'. "
+                f"{clean_lookup(name)}"
             )
 
     def _holds(self, ids: Tensor | None) -> bool:
