@@ -82,7 +82,7 @@ def test_ids_that_are_longer_than_their_mask_are_an_error():
 
 def seq2seq(**fields):
     return find_token_rows(
-        {"input_ids": IDS, "attention_mask": MASK, **fields}, seq2seq=True, padding=PaddingId(0), untold=True
+        {"input_ids": IDS, "attention_mask": MASK, **fields}, seq2seq=True, padding=PaddingId(0), undescribed=True
     )
 
 

@@ -42,7 +42,7 @@ class Calls:
 
     Attributes:
         first_seed: Seed of the batch, int64 scalar on the CPU.
-        seed: Seed of the next call. A tensor of its own after each call, also one inside a compiled graph.
+        seed: Seed of the next call. A new tensor after each call, also inside a compiled graph.
         passes: The passes of the batch, shared by all hooks.
         eager: The calls outside of compiled graphs.
     """

@@ -86,7 +86,7 @@ def mix_seed(*parts: int) -> int:
 
 
 def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
-    """Scaled noise for an activation, a pure function of its arguments. No global random state is read or moved.
+    """Scaled noise for an activation, a pure function of its arguments. Reads and moves no global random state.
 
     Args:
         like: Activation whose shape (..., d) and device the noise takes; its values are not read.
@@ -103,7 +103,7 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
 
 @torch.library.custom_op("lightning_neft::add_noise", mutates_args=(), tags=TAGS)
 def add_noise(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
-    """Activation plus its `noise`, out of place, in the activation's dtype; gradients pass to the activation.
+    """Activation plus its `noise`, out of place, in the activation's dtype; gradients flow to the activation.
 
     The sum is done in float32 (float64 for a float64 activation) and rounded once. Arguments as in `noise`.
     """

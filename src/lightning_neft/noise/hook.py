@@ -21,7 +21,7 @@ from lightning_neft.noise.functional import Distribution, add_noise
 from lightning_neft.noise.lengths import TokenRows
 from lightning_neft.noise.matching import Layout, Passes, match_weight
 from lightning_neft.noise.strength import strength_sums, token_norm
-from lightning_neft.noise.untold import UntoldBatch, padding_doubt, untold_weight
+from lightning_neft.noise.undescribed import UndescribedBatch, padding_doubt, undescribed_weight
 
 __all__ = ["NoiseHook"]
 
@@ -33,7 +33,7 @@ class _State:
     Attributes:
         calls: The calls with noise.
         rows: The rows of tokens of the batch; empty if no field describes them.
-        untold: The batch, if it has no such rows; else None.
+        undescribed: The batch, if it has no such rows; else None.
         alpha: Strength, float32 scalar on the CPU.
         is_measured: Whether the strength is summed up.
         wanted: The same as a bool scalar on the CPU, for the operator.
@@ -47,7 +47,7 @@ class _State:
 
     calls: Calls
     rows: Sequence[TokenRows]
-    untold: UntoldBatch | None
+    undescribed: UndescribedBatch | None
     alpha: Tensor
     is_measured: bool
     wanted: Tensor
@@ -116,7 +116,7 @@ class NoiseHook:
     def arm(
         self,
         rows: Sequence[TokenRows],
-        untold: UntoldBatch | None,
+        undescribed: UndescribedBatch | None,
         alpha: float,
         seed: int,
         measure: bool,
@@ -126,7 +126,7 @@ class NoiseHook:
 
         Args:
             rows: The rows of tokens that the target may be called with; empty if no field of the batch describes them.
-            untold: The batch, if `rows` is empty.
+            undescribed: The batch, if `rows` is empty.
             alpha: Strength of this batch.
             seed: Seed of this batch and target.
             measure: Whether to sum up the strength.
@@ -138,7 +138,7 @@ class NoiseHook:
         _STATES[self._key] = _State(
             calls=Calls(first_seed, first_seed, passes or Passes()),
             rows=rows,
-            untold=untold,
+            undescribed=undescribed,
             alpha=torch.tensor(alpha, dtype=torch.float32),
             is_measured=measure,
             wanted=_BOOLS[measure],
@@ -182,7 +182,7 @@ class NoiseHook:
         if state is None or not state.is_armed:
             return None
         state.is_armed = False
-        state.rows, state.untold = (), None
+        state.rows, state.undescribed = (), None
         return state.sums if state.is_measured and state.calls.has_noise else None
 
     def forget(self) -> None:
@@ -239,11 +239,11 @@ class NoiseHook:
     def _weight(self, state: _State, output: Tensor, ids: Tensor | None, number: int) -> Tensor:
         """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
         shape, name, padding = output.shape[:-1], self.target.name, self.target.padding
-        if state.untold is None:
+        if state.undescribed is None:
             weight, doubt = match_weight(state.rows, shape, ids, name, self.layout, state.calls.passes, number)
         else:
-            state.untold.check(name, shape, ids)
-            weight, doubt = untold_weight(output, ids, state.untold.length, padding)
+            state.undescribed.check(name, shape, ids)
+            weight, doubt = undescribed_weight(output, ids, state.undescribed.length, padding)
             # A graph does not read values, and an error on a device comes later.
             if doubt is not None and padding is not None and doubt.device.type == "cpu" and not is_compiling():
                 if doubt:

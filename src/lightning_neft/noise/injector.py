@@ -34,7 +34,7 @@ from lightning_neft.noise.options import (
     check_reference_norm,
 )
 from lightning_neft.noise.strength import Strength
-from lightning_neft.noise.untold import UntoldBatch
+from lightning_neft.noise.undescribed import UndescribedBatch
 
 __all__ = ["EmbeddingNoise", "Scale"]
 
@@ -54,23 +54,22 @@ class EmbeddingNoise:
             encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
         scale: `paper` as above; `relative` takes alpha in units of the embedding's own size, see below.
         reference_norm: With `relative`, the token norm of the model that alpha is meant for.
-        antithetic: Whether the second half of a batch gets the noise of the first half with the other sign; the batch
-            has to be doubled for it, see `lightning_neft.noise.antithetic.double_rows`.
-        target: The module(s) to put noise on, see `find_embeddings`; None to find the token embedding.
-        seed: Start of the noise; it is a pure function of (seed, rank, step, call in the batch).
-        batch_to_mask: From a batch to its mask (B, L), for batches that are not understood otherwise, or to a list of
-            masks, one for each forward pass. Masks of one shape belong to the passes in their order.
+        antithetic: Whether the second half of a batch gets the noise of the first half with the opposite sign; double
+            the batch first, see `lightning_neft.noise.double_rows`.
+        target: The module(s) that get noise, see `find_embeddings`; None to detect the token embedding.
+        seed: Seed of the noise, a pure function of (seed, rank, step, call in the batch).
+        batch_to_mask: Function from a batch to its mask (B, L), for batches whose fields are not recognised, or to a
+            list of masks, one for each forward pass. Masks of one shape belong to the passes in their order.
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
 
     The relative scale is alpha / sqrt(L d) * (norm / reference_norm), norm being the root mean square, over the batch's
     noised tokens, of the L2 norm of what the embedding returns for a token. The noise-to-signal of a sequence of L
-    tokens is then alpha / sqrt(3 L) / reference_norm (uniform noise) on any model. With a reference_norm of 1 alpha is
-    meant for no model; with the token norm of another model (`lightning_neft doctor` measures it) the noise-to-signal
-    is the one that the paper's scale has there.
+    tokens is then alpha / sqrt(3 L) / reference_norm (uniform noise) on any model. With the token norm of another model
+    as reference_norm (`lightning_neft doctor` measures it), the noise-to-signal is that of the paper's scale there.
 
-    Noise in a loop of your own takes two lines, the first and the `with`:
+    Your own loop needs two more lines, the first and the `with`:
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 1))
@@ -226,19 +225,19 @@ class EmbeddingNoise:
         if self.reads_batch:
             self._kinds.check(contents, rows)
         names_ids = bool(rows)
-        if not any(row.is_told for row in rows):
-            # Each call has the length of its own ids.
+        if not any(row.is_described for row in rows):
+            # The ids of each call show its length.
             rows = []
         self.found_in = ", ".join(dict.fromkeys([row.source for row in rows])) or "the width of the embedding's output"
         self._passes = Passes(are_in_order=self._passes.are_in_order)
-        untold = None
+        undescribed = None
         for index, hook in enumerate(self._hooks):
             own = rows_of_side(rows, hook.target.side)
-            if not own and untold is None:
+            if not own and undescribed is None:
                 ids = self._kinds.ids(contents) if self.reads_batch else None
-                untold = UntoldBatch(self.length, self.scope == "all", names_ids, ids)
+                undescribed = UndescribedBatch(self.length, self.scope == "all", names_ids, ids)
             seed = mix_seed(self.seed, rank, step, index)
-            hook.arm(own, None if own else untold, alpha, seed, measure, self._passes)
+            hook.arm(own, None if own else undescribed, alpha, seed, measure, self._passes)
         self._flags = flags_of(rows, self.found_in, self.scope, step)
 
     def rows_of(self, batch: Any) -> list[TokenRows]:
@@ -260,7 +259,7 @@ class EmbeddingNoise:
             seq2seq=any(hook.target.is_seq2seq for hook in self._hooks),
             slots=[slot for hook in self._hooks for slot in hook.target.slots],
             padding=self._padding,
-            untold=True,
+            undescribed=True,
         )
 
     def disarm(self, *, verify: bool = True, required: bool = True) -> Strength | None:

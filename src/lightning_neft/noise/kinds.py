@@ -34,7 +34,7 @@ class BatchKinds:
         self._has_padding = has_padding
         self._seen: dict[frozenset[tuple[str, int]], set[object]] = {}
         self._known: set[object] = set()
-        self._untold: list[Tensor] = []
+        self._undescribed: list[Tensor] = []
         self._unread: Callable[[], None] | None = None
         self.is_new = True
         """Whether the last batch was the first of its kind."""
@@ -54,10 +54,10 @@ class BatchKinds:
         )
         self.is_new = kind not in self._seen and len(self._seen) < _MOST_KINDS
         self._known = self._seen.setdefault(kind if self.is_new or kind in self._seen else frozenset(), set())
-        self._untold = [row.ids for row in rows if not row.is_told and row.ids is not None]
+        self._undescribed = [row.ids for row in rows if not row.is_described and row.ids is not None]
         self._unread = None
-        if self.is_new and (self._untold or not rows):
-            self._unread = partial(check_unread, contents, self._untold, self._has_padding)
+        if self.is_new and (self._undescribed or not rows):
+            self._unread = partial(check_unread, contents, self._undescribed, self._has_padding)
             if len(self._seen) == 1:
                 self.settle()
         if self._sequence_first and not self._is_certain(rows):
@@ -68,7 +68,7 @@ class BatchKinds:
 
     def ids(self, contents: Contents) -> BatchIds:
         """The ids of the batch that was checked last."""
-        return BatchIds([part.value for part in contents.tensors], self._untold, self.is_new, self._known)
+        return BatchIds([part.value for part in contents.tensors], self._undescribed, self.is_new, self._known)
 
     def settle(self) -> None:
         """Refuse the batch if something in it that nothing reads may say which tokens are padding.

@@ -18,7 +18,7 @@ _OTHER = {"global_attention_mask", "special_tokens_mask", "loss_mask", "completi
 _LENGTHS = {"length", "lengths", "lens", "seq_len", "seq_lens", "seq_lengths", "input_lengths", "sequence_lengths"}
 
 
-def check_unread(contents: Contents, untold: Sequence[Tensor], has_padding: bool) -> None:
+def check_unread(contents: Contents, undescribed: Sequence[Tensor], has_padding: bool) -> None:
     """Refuse a batch whose padding may be described by something whose name is unknown. Reads values: for one batch.
 
     Such are tensors of the token ids' shape with `mask` or `pad` in their name, or without a name and with only 0 and
@@ -26,7 +26,7 @@ def check_unread(contents: Contents, untold: Sequence[Tensor], has_padding: bool
 
     Args:
         contents: The batch.
-        untold: Its ids beside which no field says which tokens are padding; empty if no ids are known.
+        undescribed: Its ids beside which no field says which tokens are padding; empty if no ids are known.
         has_padding: Whether a padding id is known, so that a list without a name need not be understood.
 
     Raises:
@@ -34,8 +34,8 @@ def check_unread(contents: Contents, untold: Sequence[Tensor], has_padding: bool
     """
     leaves = contents.tensors
     tables = [leaf for leaf in leaves if leaf.value.dim() >= 2 and _is_whole(leaf.value) and not _is_binary(leaf.value)]
-    if untold:
-        tables = [leaf for leaf in tables if any(leaf.value.data_ptr() == ids.data_ptr() for ids in untold)]
+    if undescribed:
+        tables = [leaf for leaf in tables if any(leaf.value.data_ptr() == ids.data_ptr() for ids in undescribed)]
     lists = _lists(contents.leaves)
     for ids in tables:
         for leaf in leaves:

@@ -13,11 +13,11 @@ from lightning_neft.noise.documents import PaddingId, documents_from_ids
 from lightning_neft.noise.lengths import Length, clean_lookup, padding_or_tokens
 from lightning_neft.noise.tracing import BatchIds
 
-__all__ = ["UntoldBatch", "padding_doubt", "untold_weight"]
+__all__ = ["UndescribedBatch", "padding_doubt", "undescribed_weight"]
 
 
 @dataclass(frozen=True)
-class UntoldBatch:
+class UndescribedBatch:
     """A batch without a field that describes padding.
 
     Attributes:
@@ -66,7 +66,7 @@ class UntoldBatch:
             )
 
 
-def untold_weight(
+def undescribed_weight(
     output: Tensor, ids: Tensor | None, length: Length, padding: PaddingId | None
 ) -> tuple[Tensor, Tensor | None]:
     """Weight of each token of a call; the ids themselves may show padding.
