@@ -115,7 +115,9 @@ class NEFTune(pl.Callback):
             batch_to_mask=batch_to_mask,
         )
         self.required = check_choice("required", required, Required)
-        self.noise.way_out = "If some batches train another part of the module: required='first', or required='epoch' (one batch in each)."
+        self.noise.way_out = (
+            "If some batches train another part of the module: required='first', or required='epoch' for one in each."
+        )
         self.schedule = AlphaSchedule(schedule, warmup)
         self.seed = None if seed is None else self.noise.seed
         self._alpha_now = self.noise.alpha
@@ -160,8 +162,8 @@ class NEFTune(pl.Callback):
         self._total_steps = trainer.estimated_stepping_batches
         if not 0 < self._total_steps < math.inf:
             raise ConfigError(
-                f"schedule={self.schedule.shape!r} with warmup={self.schedule.warmup} needs a known number of steps: set "
-                "max_steps, or max_epochs with a data loader that has a length."
+                f"schedule={self.schedule.shape!r} with warmup={self.schedule.warmup} needs a known number of steps: "
+                "set max_steps, or max_epochs with a data loader that has a length."
             )
 
     @override
@@ -224,7 +226,7 @@ class NEFTune(pl.Callback):
         )
 
     def _log(self, pl_module: pl.LightningModule, strength: Strength) -> None:
-        # Numbers, not tensors: a progress bar reads its values after every step, and would wait for the device each time.
+        # Numbers, not tensors: a progress bar reads its values after every step, and would wait for the device.
         values = {
             "neft/alpha": self._alpha_now,
             "neft/noise_rms": float(strength.noise_rms),

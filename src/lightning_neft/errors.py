@@ -77,8 +77,7 @@ class NoNoiseError(NEFTError, RuntimeError):
 class DuplicateNoiseError(NEFTError):
     """Two NEFTune callbacks, or a callback and a mixin, would both add noise.
 
-    Causes: `NEFTuneMixin` and a callback of the Trainer; a config with a `neftune` section and a NEFTune callback in its
-    list.
+    Causes: `NEFTuneMixin` and a callback of the Trainer; a config with a `neftune` section and a NEFTune callback.
 
     Ways out: keep one of them.
     """
@@ -90,8 +89,8 @@ class DataError(NEFTError):
     Causes: a missing or broken file, columns of another format, labels that are not classes, a file without results or
     answers.
 
-    Ways out: the message names the file and, if it can, the line. `lightning_neft preview` shows the samples as they are
-    trained on; set `data.format` and `data.columns` to match the columns.
+    Ways out: the message names the file and, if it can, the line. `lightning_neft preview` shows the samples for
+    training; set `data.format` and `data.columns` to match the columns.
     """
 
 

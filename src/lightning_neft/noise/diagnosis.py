@@ -19,8 +19,8 @@ def explain_missing_noise(root: nn.Module, hook: NoiseHook) -> str:
         root: The module that was searched for the embedding.
         hook: The hook, before it is disarmed.
     """
-    name, module = hook.target.name or type(hook.target.module).__name__, hook.target.module
-    start = f"NEFTune added no noise in this training batch: {name} "
+    module = hook.target.module
+    start = f"NEFTune added no noise in this training batch: {hook.target.label} "
     if hook.called_without_grad:
         return (
             f"{start}ran only with gradients disabled. Run the training forward pass with gradients enabled. For "
@@ -33,7 +33,7 @@ def explain_missing_noise(root: nn.Module, hook: NoiseHook) -> str:
         )
     if same := _shares_weight(root, module):
         return (
-            f"{start}was never called, but {', '.join(same)} has the same weight, and forward may call it instead. Try "
+            f"{start}was never called. forward may call {' and '.join(same)} instead, with the same weight. Try "
             f"target='{same[0]}'."
         )
     return (
@@ -47,17 +47,17 @@ def no_token(source: str, step: int, scope: str) -> NoNoiseError:
     """The error for a mask that leaves no token."""
     return NoNoiseError(
         f"NEFTune added no noise in training batch {step}: {source} selects no token. Check that the mask is 1 on "
-        f"tokens (and the labels, with scope={scope!r}). For a mask of 0 and -inf use batch_to_mask=lambda batch: "
-        "batch['attention_mask'] == 0."
+        f"tokens{'' if scope == 'all' else f', and the labels, which scope={scope!r} reads'}. For a mask of 0 and -inf "
+        "use batch_to_mask=lambda batch: batch['attention_mask'] == 0."
     )
 
 
 def other_count(passes: Passes) -> LengthsError:
     """The error for masks that only their order distinguishes, and another number of passes."""
     return LengthsError(
-        f"batch_to_mask gave {passes.by_order} masks, some of one shape, for {passes.count} forward passes with "
-        "gradients: only the order distinguishes masks of one shape. Return one mask for each pass, in the order of "
-        "the passes, or masks of different shapes."
+        f"batch_to_mask returned {passes.by_order} masks, some of one shape, but the number of forward passes with "
+        f"gradients is {passes.count}: only the order distinguishes masks of one shape. Return one mask for each pass, "
+        "in the order of the passes, or masks of different shapes."
     )
 
 
@@ -67,7 +67,7 @@ def refuse_transformers_noise(target: EmbeddingTarget) -> None:
         for hook in part._forward_hooks.values():
             if getattr(hook, "__name__", "") == "neftune_post_forward_hook":
                 raise DuplicateNoiseError(
-                    f"{target.name} already has the NEFTune hook of transformers, and the noise of both would add up. "
+                    f"{target.label} already has the NEFTune hook of transformers, and the noise of both would add up. "
                     "Leave neftune_noise_alpha of transformers or TRL unset."
                 )
 

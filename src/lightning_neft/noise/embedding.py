@@ -57,6 +57,11 @@ class EmbeddingTarget:
     is_found: bool = True
 
     @property
+    def label(self) -> str:
+        """Its name for messages: the class, where it is itself the module that was searched."""
+        return self.name or type(self.module).__name__
+
+    @property
     def is_seq2seq(self) -> bool:
         """Whether it belongs to an encoder-decoder, whose labels are the tokens of another row than its input ids."""
         return self.side is not None

@@ -166,7 +166,7 @@ class NoiseHook:
     @property
     def doubt(self) -> tuple[Tensor, LengthsError] | None:
         """Whether a call since `arm` leaves its lengths unknown, bool scalar, and its error; None if none does."""
-        state, name, padding = _STATES[self._key], self.target.name, self.target.padding
+        state, name, padding = _STATES[self._key], self.target.label, self.target.padding
         if state.doubt is state.certain:
             return None
         if not state.rows and padding is not None:
@@ -206,7 +206,7 @@ class NoiseHook:
         state = _STATES.get(self._key)
         if state is None:
             return None
-        name = self.target.name or type(module).__name__
+        name = self.target.label
         given: Any = args[0] if args else next(iter(kwargs.values()), None)
         # Tensor parallelism passes a DTensor, which cannot be compared with the batch's plain one.
         given = given.full_tensor() if hasattr(given, "full_tensor") else given
@@ -238,7 +238,7 @@ class NoiseHook:
 
     def _weight(self, state: _State, output: Tensor, ids: Tensor | None, number: int) -> Tensor:
         """Weight 1 / sqrt(L) of each token of this output: its shape but the last dimension, or broadcastable to it."""
-        shape, name, padding = output.shape[:-1], self.target.name, self.target.padding
+        shape, name, padding = output.shape[:-1], self.target.label, self.target.padding
         if state.undescribed is None:
             weight, doubt = match_weight(state.rows, shape, ids, name, self.layout, state.calls.passes, number)
         else:

@@ -177,9 +177,11 @@ def _given(answer: Any, contents: Contents, length: Length, scope: Scope, seq2se
     is_one = isinstance(answer, Tensor)
     masks = [answer] if is_one else answer
     if not isinstance(masks, list | tuple) or not masks:
-        got = f"an empty {type(answer).__name__}" if isinstance(masks, list | tuple) else f"a {type(answer).__name__}"
+        got = (
+            f"an empty {type(answer).__name__}" if isinstance(masks, list | tuple) else f"type {type(answer).__name__}"
+        )
         raise LengthsError(
-            f"batch_to_mask gave {got}: return a mask of shape (B, L), a list of such masks in the order of the "
+            f"batch_to_mask returned {got}: return a mask of shape (B, L), a list of such masks in the order of the "
             "forward passes, or None to read the batch's own fields."
         )
     # Fields that are not needed may be unreadable.
@@ -188,8 +190,10 @@ def _given(answer: Any, contents: Contents, length: Length, scope: Scope, seq2se
     rows = []
     for order, mask in enumerate(masks):
         if not isinstance(mask, Tensor) or mask.dim() < 2:
-            got = str(tuple(mask.shape)) if isinstance(mask, Tensor) else f"a {type(mask).__name__} in its list"
-            raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a list of such masks.")
+            got = (
+                f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"a list with type {type(mask).__name__}"
+            )
+            raise LengthsError(f"batch_to_mask returned {got}: return a mask of shape (B, L), or a list of such masks.")
         group = FieldGroup({"mask": mask}, {"mask": GIVEN})
         for other in found:
             if "labels" in other.fields and other.fields["labels"].shape == mask.shape:

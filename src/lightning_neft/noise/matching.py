@@ -306,7 +306,7 @@ def _flattened(row: TokenRows, shape: torch.Size, ids: Tensor | None) -> _Found 
     own = [tokens for tokens in own if ids is not None and tokens.device == ids.device]
     if row.source == GIVEN and not own and len(shape) == 1 and weight.dim() > 1 and weight.shape[0] > 1:
         raise LengthsError(
-            f"the embedding was called with {shape[0]} tokens in one row, and batch_to_mask gave a mask of shape "
+            f"the embedding was called with {shape[0]} tokens in one row, and batch_to_mask returned a mask of shape "
             f"{tuple(weight.shape)}: the row of each token is unknown. Return a mask (1, T) with each token's document "
             "number, 1, 2, ..., or use a number, length=512. Or put the PackedSequence into the batch, which needs no "
             "batch_to_mask, or embed the padded ids before you pack them."

@@ -97,4 +97,4 @@ def undescribed_weight(
 
 def padding_doubt(name: str, padding: PaddingId) -> LengthsError:
     """The error of a call whose ids may end with padding or with tokens."""
-    return LengthsError(f"the ids of the call of {name} {padding_or_tokens(padding)}")
+    return LengthsError(f"the input of {name} {padding_or_tokens(padding)}")
