@@ -136,7 +136,7 @@ class FedEmbeddings(nn.Module):
 def test_a_model_fed_inputs_embeds_is_reported():
     report = examined(FedEmbeddings())
     assert not report.lands
-    assert "llama.model.embed_tokens was never called. Either the model is fed inputs_embeds" in report.reason
+    assert "llama.model.embed_tokens was never called. If the model gets inputs_embeds" in report.reason
     assert report.embeddings[0].noise_rms is None
     assert report.embeddings[0].name == "llama.model.embed_tokens"
 
