@@ -125,7 +125,7 @@ def _parts_of(whole: Part) -> Iterator[Part]:
             yield Part(name, f"{path}.{name}", item, None, f"{place}.{name}")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            kept = index if index < _FIRST_SAMPLE else ""
+            kept = str(index) if index < _FIRST_SAMPLE else ""
             yield Part("", f"{path}[{index}]", item, whole.name, f"{place}[{kept}]")
     else:
         for name, item in _attributes(value):
