@@ -1,11 +1,11 @@
-"""`NEFTune`, the Lightning callback that puts the noise on a model's token embedding while it trains."""
+"""`NEFTune`, the Lightning callback that adds noise to a model's token embeddings while it trains."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
@@ -17,16 +17,17 @@ from lightning_neft.errors import ConfigError, DuplicateNoiseError, LengthsError
 from lightning_neft.noise.antithetic import double_rows
 from lightning_neft.noise.embedding import Target
 from lightning_neft.noise.functional import Distribution
-from lightning_neft.noise.hook import Strength
 from lightning_neft.noise.injector import EmbeddingNoise, Scale
 from lightning_neft.noise.lengths import BatchToMask, Length, Scope
+from lightning_neft.noise.options import check_choice
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
+from lightning_neft.noise.strength import Strength
 
 __all__ = ["NEFTune", "Required"]
 
 Required = Literal["always", "first", "epoch"]
 
-# Above this share of elements that rounding leaves as they were, most of the noise does not exist.
+# Above this share of elements that rounding leaves unchanged, most of the noise is lost.
 _UNCHANGED_LIMIT = 0.5
 _FINDERS = (LearningRateFinder, BatchSizeFinder)
 
@@ -35,12 +36,12 @@ class NEFTune(pl.Callback):
     """Noisy-embedding fine-tuning: X' = X + alpha / sqrt(L d) * eps, eps ~ Uniform(-1, 1), in training batches only.
 
     Formula: Jain et al., "NEFTune: Noisy Embeddings Improve Instruction Finetuning", arXiv 2310.05914, Algorithm 1.
-    L is the true length of each sequence (of each document in a packed row), padding gets no noise. The noise is a pure
+    L is the true length of each sequence (of each document in a packed row); padding gets no noise. The noise is a pure
     function of (seed, data-parallel rank, batches completed since the start of training, forward pass within it): a
     resumed run continues the noise of the unbroken one, and no global random state is read or moved.
 
     Logs `neft/alpha`, `neft/noise_rms`, `neft/embedding_rms`, `neft/noise_to_signal` and `neft/unchanged` (share of
-    elements that rounding left as they were) at the trainer's logging steps.
+    elements that rounding left unchanged) at the trainer's logging steps.
 
     Args:
         alpha: Strength: the paper's values are 5, 10 and 15. 0 adds nothing.
@@ -53,30 +54,30 @@ class NEFTune(pl.Callback):
         scale: `paper`, or `relative`: alpha / sqrt(L d) * (norm / reference_norm), norm being the RMS of the L2 norms
             of the batch's embedded tokens, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm on any model.
         reference_norm: With `relative`, the token norm of the model that alpha is meant for, as `lightning_neft doctor`
-            measures it; 1 for an alpha that is meant for none.
-        antithetic: Whether each sample is seen twice in its batch, with a noise and with its opposite (SymNoise, arXiv
-            2312.01523, with `distribution="rademacher"`). A step then takes about twice the time and the memory for
-            activations. The batch has to be a dict with `input_ids`, or the LightningModule has a method
+            measures it.
+        antithetic: Whether each sample is in its batch twice, with a noise and with its negative (SymNoise, arXiv
+            2312.01523, with `distribution="rademacher"`). A step then takes about twice the time and twice the memory
+            for activations. The batch is a dict with `input_ids`, or the LightningModule has a method
             `double_rows(batch)` that doubles it in place.
         target: The module(s) that get noise: a dotted name below the LightningModule, a module, a sequence of these, or
-            a callable from the LightningModule to them. None finds the token embedding.
+            a callable from the LightningModule to them. None detects the token embedding.
         schedule: Alpha over the run: `constant`, `linear` or `cosine` (down to 0), or a callable from progress in
             [0, 1] to a factor.
         warmup: Share of the run over which alpha rises from 0.
-        seed: Start of the noise; None takes the seed of `seed_everything`, or 0 without one.
-        batch_to_mask: From a batch to its attention mask (B, L), for batches that are not understood otherwise; it may
-            return None for those that are. For several forward passes it returns a list of masks: a pass gets the mask
-            of its shape, and masks of one shape belong to the passes in their order, each pass having one.
-        required: Which training batches have to get noise: `always` all; `first` the first of the fit; `epoch` one in
-            each epoch. The last two are for a module that trains another part in some batches (the discriminator of a
-            GAN, another task).
+        seed: Seed of the noise; None uses the seed of `seed_everything`, or 0 without one.
+        batch_to_mask: Function from a batch to its attention mask (B, L), for batches whose fields are not recognised;
+            None for the others. For several forward passes it returns a list of masks: a pass gets the mask of its
+            shape, and masks of one shape belong to the passes in their order, one for each pass.
+        required: Training batches in which noise must be applied: `always` all; `first` the first of the fit; `epoch`
+            one in each epoch. The last two are for a module that trains another part in some batches (the discriminator
+            of a GAN, another task).
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
         EmbeddingNotFoundError: At the start of fit: no token embedding, or none of the target's name.
         AmbiguousEmbeddingError: At the start of fit: several candidates and no target.
         DuplicateNoiseError: At the start of fit: a second NEFTune callback, or the hook of transformers.
-        NoNoiseError: At the end of a training batch, or epoch, that got no noise.
+        NoNoiseError: At the end of a training batch, or epoch, without noise.
         LengthsError: At a batch whose lengths do not fit what the embedding is called with.
 
     >>> import lightning as L
@@ -112,11 +113,9 @@ class NEFTune(pl.Callback):
             seed=0 if seed is None else seed,
             batch_to_mask=batch_to_mask,
         )
-        if required not in get_args(Required):
-            raise ConfigError(f"required={required!r}: use one of {', '.join(get_args(Required))}.")
-        self.required: Required = required
+        self.required = check_choice("required", required, Required)
         self.noise.way_out = (
-            "If some batches train another part of the module: required='first', or 'epoch' for one batch in each."
+            "If some batches train another part of the module: required='first', or required='epoch' for one in each."
         )
         self.schedule = AlphaSchedule(schedule, warmup)
         self.seed = None if seed is None else self.noise.seed
@@ -130,21 +129,21 @@ class NEFTune(pl.Callback):
 
     @property
     def alpha(self) -> float:
-        """Strength before the schedule."""
+        """Alpha before the schedule."""
         return self.noise.alpha
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if sum(isinstance(callback, NEFTune) for callback in _callbacks(trainer)) > 1:
             raise DuplicateNoiseError(
-                "The trainer has more than one NEFTune callback: their noise would add up. Keep one (a Trainer "
-                "callback, the neftune section of a config and NEFTuneMixin each bring one)."
+                "The Trainer has more than one NEFTune callback, and their noise would add up. Keep one: a callback in "
+                "the Trainer's list, the neftune section of a config, or NEFTuneMixin."
             )
         finders = [type(each).__name__ for each in _callbacks(trainer) if isinstance(each, _FINDERS)]
         if finders and stage == "fit" and self.alpha > 0:
             rank_zero_warn(
-                f"NEFTune: {finders[0]} searches without the Trainer's callbacks, hence without noise; the fit after "
-                "it has noise."
+                f"NEFTune: {finders[0]} searches without the Trainer's callbacks, hence without noise; the fit that "
+                "follows has noise."
             )
 
     @override
@@ -162,8 +161,8 @@ class NEFTune(pl.Callback):
         self._total_steps = trainer.estimated_stepping_batches
         if not 0 < self._total_steps < math.inf:
             raise ConfigError(
-                f"schedule={self.schedule.shape!r} with warmup={self.schedule.warmup} needs a run of known length: set "
-                "max_steps, or max_epochs with a data loader that has a length."
+                f"schedule={self.schedule.shape!r} with warmup={self.schedule.warmup} needs a known number of steps: "
+                "set max_steps, or max_epochs with a data loader that has a length."
             )
 
     @override
@@ -177,16 +176,16 @@ class NEFTune(pl.Callback):
         if self._alpha_now == 0:
             return
         if batch is None and self.noise.reads_batch:
-            # Lightning's word for training_step(dataloader_iter): None first, later the batch before.
+            # With training_step(dataloader_iter) Lightning passes None first, later the previous batch.
             raise LengthsError(
-                "training_step(dataloader_iter) takes its batch by itself, so that its lengths are unknown: use "
+                "training_step(dataloader_iter) fetches its batch itself, so the lengths are unknown: use "
                 "training_step(batch), or length='padded'."
             )
         if self.noise.antithetic:
             getattr(pl_module, "double_rows", double_rows)(batch)
         self.noise.arm(
             batch,
-            # Batches that were completed, not begun: one that an exception broke off is begun again by a resumed run.
+            # Completed batches, not started ones: a resumed run repeats the batch that an exception interrupted.
             trainer.fit_loop.epoch_loop.batch_progress.total.completed,
             rank=data_parallel_rank(trainer),
             alpha=self._alpha_now,
@@ -214,7 +213,7 @@ class NEFTune(pl.Callback):
             self._announce(strength)
         self._warn_of_rounding(strength)
         if self._is_logging_step:
-            # The values that are logged wait for the device anyway.
+            # Logging the values waits for the device anyway.
             self.noise.check()
             self._log(pl_module, strength)
 
@@ -226,8 +225,7 @@ class NEFTune(pl.Callback):
         )
 
     def _log(self, pl_module: pl.LightningModule, strength: Strength) -> None:
-        # Numbers, not tensors: what a progress bar shows is asked for its value after every step, and would wait for
-        # the device each time.
+        # Numbers, not tensors: a progress bar reads its values after every step, and would wait for the device.
         values = {
             "neft/alpha": self._alpha_now,
             "neft/noise_rms": float(strength.noise_rms),
@@ -243,8 +241,8 @@ class NEFTune(pl.Callback):
         if unchanged > _UNCHANGED_LIMIT and not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
-                f"NEFTune: rounding to the embedding's dtype leaves {unchanged:.0%} of its elements unchanged, so that "
-                "most of the noise is lost. Keep the embedding in float32 (precision='bf16-mixed'), or raise alpha."
+                f"NEFTune: rounding to the embedding's dtype leaves {unchanged:.0%} of its elements unchanged, so most "
+                "of the noise is lost. Keep the embedding in float32 (precision='bf16-mixed'), or raise alpha."
             )
 
     @override

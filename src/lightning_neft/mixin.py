@@ -1,4 +1,4 @@
-"""`NEFTuneMixin`: a LightningModule that brings its noise along, so that no Trainer needs a callback."""
+"""`NEFTuneMixin`: a LightningModule that adds its noise itself, so that no Trainer needs a callback."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _Configure = Callable[[Any], Sequence[pl.Callback] | pl.Callback]
 
 
 class NEFTuneMixin:
-    """Trains a LightningModule with NEFTune's noise, with the engine and the options of the callback.
+    """Trains a LightningModule with NEFTune's noise and the options of the callback.
 
-    Mix it in beside LightningModule, in any order. It works through `configure_callbacks`, also where a subclass
-    overrides that without calling `super()`.
+    List it among the bases beside LightningModule, in any order. It adds the callback in `configure_callbacks`, even if
+    a subclass overrides that without calling `super()`.
 
     >>> import lightning as L
     >>> class Mine(NEFTuneMixin, L.LightningModule):
@@ -34,14 +34,14 @@ class NEFTuneMixin:
     _neftune: NEFTune | None = None
 
     def configure_neftune(self) -> NEFTune:
-        """Options of the noise; override to return a `NEFTune` of your own."""
+        """The callback with the options of the noise; override to change them."""
         return NEFTune()
 
     def neftune_batch_to_mask(self, batch: Any) -> Tensor | Sequence[Tensor] | None:
         """Attention mask (B, L) of a batch, or a list of masks in the order of its forward passes; override if needed.
 
         Returns:
-            None, the default, to read the batch's own attention_mask, position_ids and the like.
+            None, the default, to read attention_mask, position_ids and the other fields of the batch.
         """
         return None
 
@@ -53,23 +53,23 @@ class NEFTuneMixin:
 
 
 def _with_noise(configure: _Configure) -> _Configure:
-    """Wrap `configure_callbacks` so that what it returns holds the module's NEFTune, once."""
+    """Wrap `configure_callbacks` so that its callbacks include the module's NEFTune, once."""
 
     @functools.wraps(configure)
     def configure_callbacks(self: Any) -> list[pl.Callback]:
         given = configure(self)
-        # By sequence, not by class: a callback may be one of pytorch_lightning, whose Callback is another class.
+        # By sequence, not by class: a callback of pytorch_lightning has another base class.
         callbacks = list(given) if isinstance(given, Sequence) else [given]
         if self._neftune is None:
             self._neftune = self.configure_neftune()
             if self._neftune.noise.batch_to_mask is None:
                 self._neftune.noise.batch_to_mask = self.neftune_batch_to_mask
-        # Lightning would replace the trainer's NEFTune by this one, silently.
+        # Lightning would silently replace the trainer's NEFTune by this one.
         trainer = getattr(self, "_trainer", None)  # `self.trainer` raises while there is none
         trainer_callbacks = [] if trainer is None else trainer.callbacks
         if any(isinstance(callback, NEFTune) and callback is not self._neftune for callback in trainer_callbacks):
             raise DuplicateNoiseError(
-                f"{type(self).__name__} has NEFTuneMixin and the Trainer has a NEFTune callback too: keep one of them."
+                f"{type(self).__name__} has NEFTuneMixin, and the Trainer has a NEFTune callback too: keep one of them."
             )
         return callbacks if self._neftune in callbacks else [*callbacks, self._neftune]
 

@@ -216,7 +216,7 @@ def test_truncated_rows_are_reported(json_of):
         (["--model=tiny", "--alpha", "0"], "it is off (alpha is 0)"),
         (
             ["--config=quickstart", "--neftune.target=model.embed"],
-            "target='model.embed': CausalLM has no module of that name. Near it: ",
+            "target='model.embed': CausalLM has no module of that name. Near names: ",
         ),
         (
             ["--config=quickstart", "--trainer.callbacks+=lightning_neft.NEFTune"],

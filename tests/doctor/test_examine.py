@@ -136,7 +136,7 @@ class FedEmbeddings(nn.Module):
 def test_a_model_fed_inputs_embeds_is_reported():
     report = examined(FedEmbeddings())
     assert not report.lands
-    assert "llama.model.embed_tokens was never called. Either the model is fed inputs_embeds" in report.reason
+    assert "llama.model.embed_tokens was never called. If the model gets inputs_embeds" in report.reason
     assert report.embeddings[0].noise_rms is None
     assert report.embeddings[0].name == "llama.model.embed_tokens"
 
@@ -163,7 +163,7 @@ def test_architectures_without_noise_are_reported(name, reason):
 
 def test_a_target_that_does_not_exist_is_reported():
     report = examined(built("Llama"), noise=EmbeddingNoise(target="model.embed_token"))
-    assert "no module of that name. Near it: model.embed_tokens" in report.reason
+    assert "model.embed_tokens" in report.reason
     assert report.embeddings == []
 
 
@@ -179,8 +179,8 @@ def test_a_scope_without_tokens_is_reported():
     batch = padded_batch(LENGTHS)
     batch["labels"][:] = -100
     report = examined(built("Llama"), batch=batch, noise=EmbeddingNoise(scope="response"))
-    assert "no token of attention_mask is to get any" in report.reason
-    assert "and labels, with scope='response'" in report.reason
+    assert "attention_mask selects no token" in report.reason
+    assert "scope='response'" in report.reason
     assert json.dumps(report.to_json(), allow_nan=False)
 
 

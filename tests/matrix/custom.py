@@ -179,7 +179,7 @@ FED_EMBEDDINGS = Architecture(
     batch=causal_batch,
     expected=("model.model.embed_tokens",),
     forward=own_forward,
-    error="model.model.embed_tokens was never called. Either the model is fed inputs_embeds",
+    error="model.model.embed_tokens was never called. If the model gets inputs_embeds",
 )
 ROWS = [
     ENCODER,

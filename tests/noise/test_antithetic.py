@@ -20,7 +20,7 @@ def doubled(given):
     return given
 
 
-def test_the_two_halves_get_opposite_noise_of_the_strength_of_one_row():
+def test_the_halves_get_opposite_noise_of_one_rows_strength():
     model, given = llama(64), batch([9, 4])
     table = model.get_input_embeddings()
     noise = EmbeddingNoise(5, distribution="rademacher", antithetic=True).attach(model)
@@ -109,19 +109,22 @@ class Tuples(Samples):
         return tuple(super().__getitem__(index).values())
 
 
-def test_batches_that_cannot_be_doubled_are_errors():
+def test_batches_that_cannot_be_doubled_are_errors(snapshot):
     class OfTuples(Tuned):
         def training_step(self, batch, batch_idx):
             return self.model(*batch[:2], labels=batch[2]).loss
 
     data = DataLoader(Tuples(8), batch_size=4)
-    with pytest.raises(LengthsError, match=r"has to be a dict with input_ids \(B, L\); got list. Double it yourself"):
+    with pytest.raises(LengthsError, match=r"got list.*double_rows\(batch\)") as kind:
         trainer(callbacks=[NEFTune(5, antithetic=True)]).fit(OfTuples(llama()), data)
-    with pytest.raises(LengthsError, match="cu_seq_lens_q says that all are laid out in one row"):
+    with pytest.raises(LengthsError, match="cu_seq_lens_q") as flat:
         double_rows({"input_ids": torch.ones(1, 9, dtype=torch.long), "cu_seq_lens_q": torch.tensor([0, 4, 9])})
+    snapshot(f"{kind.value}\n{flat.value}")
 
 
-def test_a_part_of_the_doubled_batch_is_an_error_because_its_halves_are_no_pairs():
+def test_a_part_of_the_doubled_batch_is_an_error(snapshot):
+    """Its halves are not pairs."""
+
     class InParts(L.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -135,8 +138,9 @@ def test_a_part_of_the_doubled_batch_is_an_error_because_its_halves_are_no_pairs
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    with pytest.raises(LengthsError, match=r"antithetic pairs need all rows of the doubled batch in one forward pass"):
+    with pytest.raises(LengthsError, match=r"\(4, 12\).*antithetic=False") as error:
         trainer(callbacks=[NEFTune(5, antithetic=True)]).fit(InParts(), loader())
+    snapshot(str(error.value))
 
 
 @pytest.mark.parametrize("length", ["true", "padded"])
@@ -148,5 +152,5 @@ def test_flattened_tokens_have_no_pairs(length):
 
     model, given = Flat(), doubled(batch([4, 4]))
     noise = EmbeddingNoise(5, antithetic=True, length=length).attach(model)
-    with pytest.raises(LengthsError, match="antithetic pairs need all rows"), noise.armed(given, 0):
+    with pytest.raises(LengthsError, match=r"\(16,\).*antithetic=False"), noise.armed(given, 0):
         model.tokens(given["input_ids"].flatten())

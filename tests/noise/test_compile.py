@@ -21,7 +21,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def test_twenty_batches_of_any_length_and_alpha_need_few_graphs_and_no_break():
+def test_batches_of_any_length_and_alpha_need_few_graphs():
     model = llama()
     # Graphs are counted before any backend: the one that generates no code is the fastest.
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -40,7 +40,7 @@ def test_twenty_batches_of_any_length_and_alpha_need_few_graphs_and_no_break():
     assert graphs[2] == graphs[-1]
 
 
-def test_a_compiled_pass_adds_the_noise_of_an_eager_one_and_none_when_clean():
+def test_a_compiled_pass_adds_the_noise_of_an_eager_one():
     model, given = llama(), batch([4, 9])
     noise = EmbeddingNoise(5).attach(model)
     with noise.armed(given, 3):
@@ -56,7 +56,7 @@ def test_a_compiled_pass_adds_the_noise_of_an_eager_one_and_none_when_clean():
     assert (eager - clean).abs().max() > 0.01
 
 
-def test_several_passes_of_one_batch_have_their_own_draw_in_one_graph():
+def test_passes_of_one_graph_have_their_own_draw():
     model, given = llama(), batch([9, 9])
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     noise = EmbeddingNoise(5).attach(compiled)

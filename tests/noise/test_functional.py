@@ -17,8 +17,8 @@ from lightning_neft.noise.functional import (
     mix_seed,
     noise,
     scale_from_lengths,
-    strength_sums,
 )
+from lightning_neft.noise.strength import strength_sums
 
 SEED = torch.tensor(3)
 
@@ -28,13 +28,13 @@ def draw(shape, scale, distribution="uniform", dtype=torch.float32, seed=SEED):
 
 
 @pytest.mark.parametrize("distribution", get_args(Distribution))
-def test_root_mean_square_is_the_scale_times_that_of_the_distribution(distribution):
+def test_rms_is_the_scale_times_that_of_the_distribution(distribution):
     scale = torch.tensor([[0.5, 2.0]])
     rms = draw((1, 2, 100_000), scale, distribution).square().mean(-1).sqrt()
     torch.testing.assert_close(rms, scale * expected_rms(distribution), rtol=0.02, atol=0)
 
 
-def test_gaussian_has_the_uniforms_variance_and_the_unit_one_has_one():
+def test_gaussian_has_the_uniforms_variance_and_unit_has_one():
     assert expected_rms("gaussian") == expected_rms("uniform") == pytest.approx(1 / math.sqrt(3))
     assert expected_rms("gaussian_unit") == 1
 
@@ -67,7 +67,7 @@ def test_no_global_random_state_is_read_or_moved():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_strength_is_right_where_length_times_width_overflows_fp16(dtype):
+def test_strength_is_right_where_l_times_d_overflows_fp16(dtype):
     """2048 x 2048 is 4.2 million; fp16 ends at 65,504 and would turn the scale into 0."""
     length = width = 2048
     activation = torch.zeros(1, length, width, dtype=dtype)
@@ -149,7 +149,7 @@ def test_what_is_added_is_the_noise_in_blocks_of_any_number(shape, dtype, distri
     assert torch.equal(noisy, (activation.to(drawn.dtype) + drawn).to(dtype))
 
 
-def test_the_draw_on_a_cpu_is_half_of_a_64_bit_number_for_each_element():
+def test_a_draw_on_a_cpu_is_half_of_a_64_bit_number():
     """Stated anew, whole and without blocks: a checkpoint of another version continues the same noise."""
     shape = (3, 501, 97)
     count = math.prod(shape)
@@ -159,14 +159,14 @@ def test_the_draw_on_a_cpu_is_half_of_a_64_bit_number_for_each_element():
     torch.testing.assert_close(drawn, 0.5 * expected, rtol=1e-12, atol=0)
 
 
-def test_the_uniform_draw_passes_a_test_of_its_distribution_and_of_its_neighbours():
+def test_the_uniform_draw_is_uniform_and_independent():
     drawn = draw((1, 1, 400_000), torch.ones(1, 1)).flatten()
     assert kstest(drawn.numpy(), "uniform", args=(-1, 2)).pvalue > 0.01
     for lag in (1, 2, 97):
         assert abs((drawn[lag:] * drawn[:-lag]).mean()) < 4 / 3 / math.sqrt(drawn.numel())
 
 
-def test_other_layouts_get_the_noise_of_their_order_and_gradients_pass():
+def test_other_layouts_get_the_noise_of_their_order():
     activation = torch.randn(5, 2, 8).transpose(0, 1).requires_grad_()
     scale = torch.rand(2, 1)
     noisy = add_noise(activation, scale, SEED, "uniform")

@@ -50,7 +50,7 @@ class Event:
         pass
 
 
-def test_on_a_device_nothing_waits_and_a_batch_is_found_within_two_copies(monkeypatch):
+def test_on_a_device_an_error_comes_within_two_copies(monkeypatch):
     monkeypatch.setattr(late.torch, "Event", Event)
     OnDevice.waits = 0
     errors = LateErrors()
@@ -76,7 +76,7 @@ def test_settling_waits_once_and_forgets():
     errors.settle()
 
 
-def test_the_first_batch_is_waited_for_and_the_later_ones_when_their_noise_is_detached(monkeypatch):
+def test_only_the_first_batch_and_detaching_wait(monkeypatch):
     """As on a device: no flag raises when it is added."""
     asked = []
     monkeypatch.setattr(LateErrors, "add", lambda self, flag, error: asked.append("add"))

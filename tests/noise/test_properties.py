@@ -39,7 +39,7 @@ def added(lengths, more, side, width, alpha, *, seed=0, step=0, rank=0, dtype=to
 
 
 @given(CASES, SEEDS)
-def test_no_element_passes_alpha_over_root_of_length_times_width_and_padding_has_none(case, seed):
+def test_no_element_exceeds_the_bound_and_padding_has_none(case, seed):
     lengths, _, _, width, alpha = case
     delta, mask, _ = added(*case, seed=seed)
     for row, length in enumerate(lengths):
@@ -67,7 +67,7 @@ def test_the_dtype_stays_and_all_is_finite(case, dtype):
 
 
 @given(CASES, st.integers(0, 99), st.integers(0, 9), st.integers(0, 3))
-def test_seed_step_and_rank_decide_the_noise_and_each_of_them_counts(case, seed, step, rank):
+def test_seed_step_and_rank_each_change_the_noise(case, seed, step, rank):
     place = {"seed": seed, "step": step, "rank": rank}
     delta, _, _ = added(*case, **place)
     assert torch.equal(delta, added(*case, **place)[0])
@@ -77,7 +77,7 @@ def test_seed_step_and_rank_decide_the_noise_and_each_of_them_counts(case, seed,
 
 
 @given(LENGTHS, st.integers(1, 12), WIDTHS, SEEDS)
-def test_the_noise_of_a_row_does_not_depend_on_the_lengths_of_the_others(lengths, other, width, seed):
+def test_the_noise_of_a_row_does_not_depend_on_other_lengths(lengths, other, width, seed):
     others = [lengths[0], *(1 + (length + other) % 12 for length in lengths[1:])]
     common = max(*lengths, *others)
     first, _, _ = added(lengths, common - max(lengths), "right", width, 5.0, seed=seed)
@@ -94,7 +94,7 @@ def test_the_draw_does_not_depend_on_alpha(lengths, width, alpha, seed, distribu
 
 
 @given(SEEDS, st.sampled_from(["uniform", "gaussian", "gaussian_unit", "rademacher"]))
-def test_mean_and_size_are_those_of_the_distribution_for_each_seed(seed, distribution):
+def test_mean_and_size_follow_the_distribution_for_each_seed(seed, distribution):
     drawn = noise(torch.empty(64, 64), torch.ones(64), torch.tensor(seed), distribution)
     rms = expected_rms(distribution)
     # Six standard errors of 4096 draws.

@@ -1,8 +1,8 @@
-"""Doubles the rows of a batch, so that each sample can be seen with a noise and with its opposite (SymNoise)."""
+"""Antithetic pairs (SymNoise): each sample is in its batch twice, with a noise and with its negative."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from lightning_neft.errors import LengthsError
 
-__all__ = ["double_rows"]
+__all__ = ["double_rows", "halves"]
 
 
 def double_rows(batch: Any) -> None:
     """Append a copy of each row to a batch, in place: its second half then holds the samples of its first half.
 
-    Every forward and backward pass takes about twice the time and the memory for activations from then on.
+    Forward and backward passes of that batch take about twice the time and twice the memory for activations.
 
     Args:
         batch: A dict (or other mutable mapping) with `input_ids` (B, L). Tensors and lists with B entries are doubled,
-            everything else is left as it is.
+            everything else is unchanged.
 
     Raises:
-        LengthsError: The batch is of another kind, or lays its samples out in one row.
+        LengthsError: The batch is not such a mapping, or has all its samples in one row.
 
     >>> batch = {"input_ids": torch.tensor([[1, 2], [3, 4]]), "step": 7}
     >>> double_rows(batch)
@@ -33,12 +33,13 @@ def double_rows(batch: Any) -> None:
     ids = batch.get("input_ids") if isinstance(batch, MutableMapping) else None
     if not isinstance(ids, Tensor) or ids.dim() < 2:
         raise LengthsError(
-            f"antithetic pairs double the rows of the batch, which has to be a dict with input_ids (B, L); got "
-            f"{type(batch).__name__}. Double it yourself in a method double_rows(batch) of the LightningModule."
+            f"antithetic pairs need a batch that is a dict with input_ids (B, L), got {type(batch).__name__}. Double "
+            "other batches in a method double_rows(batch) of the LightningModule."
         )
     if flat := [key for key in batch if "cu_seq" in str(key)]:
         raise LengthsError(
-            f"antithetic pairs need a row for each sample or pack; {flat[0]} says that all are laid out in one row."
+            f"antithetic pairs need one row for each sample or pack, but {flat[0]} means that all samples are in one "
+            "row. Omit antithetic, or build batches of several rows."
         )
     rows = ids.shape[0]
     for key, value in batch.items():
@@ -46,3 +47,24 @@ def double_rows(batch: Any) -> None:
             batch[key] = torch.cat([value, value])
         elif isinstance(value, list) and len(value) == rows:
             batch[key] = [*value, *value]
+
+
+def halves(output: Tensor, rows_of_batch: Sequence[int], name: str) -> tuple[Tensor, Tensor]:
+    """The two halves of an embedding's output for a doubled batch.
+
+    Args:
+        output: (2 B, L, d).
+        rows_of_batch: Numbers of rows that the batch has; empty if unknown.
+        name: The embedding's name.
+
+    Raises:
+        LengthsError: The output is not that of the whole batch.
+    """
+    rows = output.shape[0]
+    # The halves of a part of the batch are other pairs; a flattened batch has none.
+    if rows % 2 or output.dim() < 3 or (rows_of_batch and rows not in rows_of_batch):
+        raise LengthsError(
+            f"{name} was called with tokens of shape {tuple(output.shape[:-1])}: antithetic pairs need all rows of the "
+            "doubled batch in one forward pass, (2 B, L). Pass the whole batch, or use antithetic=False."
+        )
+    return output[: rows // 2], output[rows // 2 :]

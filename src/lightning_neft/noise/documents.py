@@ -1,4 +1,4 @@
-"""Which document each token belongs to, from any of the forms in which a batch can say it.
+"""Which document each token belongs to, from any of the forms in which a batch can describe it.
 
 A *documents* tensor is int64 of shape (B, L): 0 for padding, k >= 1 for the k-th document of that row. A row
 that is not packed holds one document. Everything here runs on the batch's device without waiting for it.
@@ -22,8 +22,8 @@ __all__ = [
     "documents_of_packed_sequence",
 ]
 
-# An additive mask marks what must not be seen by a large negative number: -inf, the dtype's smallest, or -10,000 in
-# older models. Biases such as ALiBi's stay far above this.
+# An additive mask hides positions by a large negative number: -inf, the dtype's smallest, or -10,000 in older models.
+# Biases such as ALiBi's stay far above this.
 _ADDITIVE_THRESHOLD = -5_000.0
 
 
@@ -43,18 +43,18 @@ class PaddingId:
 
 
 def documents_from_ids(ids: Tensor, padding: PaddingId, only_ends: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Documents of rows that nothing describes but their ids: one in each, without the padding at its two ends.
+    """Documents of rows that only their ids describe: one in each, without the padding at its two ends.
 
     Args:
         ids: Integer (B, L).
         padding: The id of padding. A run of it at an end of a row is padding, unless a row may end (or begin) with it:
             then all of the run counts as tokens.
-        only_ends: Whether to leave the beginnings of rows as they are.
+        only_ends: Whether to keep padding ids at the beginnings of rows.
 
     Returns:
         Documents, int64 (B, L). And a bool scalar, True if half of the rows or more end (or begin) with at least two of
-        an id that may be a token there, so that it is padding for certain and how much of it is unknown; None where the
-        id is never a token.
+        an id that may be a token there: some of it is padding, and how much is unknown; None where the id is never a
+        token.
 
     >>> documents_from_ids(torch.tensor([[5, 0, 6, 0, 0], [0, 0, 5, 6, 7]]), PaddingId(0))[0].tolist()
     [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]]
@@ -97,12 +97,12 @@ def documents_from_mask(mask: Tensor) -> Tensor:
     if visible.shape[1] == 1:
         return visible[:, 0].to(torch.int64)
     # Some mask builders let a fully masked (padding) query see everything, to keep softmax finite. Such a row is
-    # padding unless all rows are like that; the last row of a causal mask rightly sees all.
+    # padding unless all rows are like that; the last row of a causal mask sees everything anyway.
     sees_all = visible.all(-1)
     sees_all[:, -1] = False
     all_rows = sees_all[:, :-1].all(-1, keepdim=True)
     token = visible.diagonal(dim1=1, dim2=2) & (~sees_all | all_rows)
-    # A document goes on where a token sees the token before it. In causal and bidirectional masks it does, however
+    # A document continues where a token sees the token before it. In causal and bidirectional masks it does, however
     # narrow a sliding window is; the first token of another document does not.
     places = torch.arange(token.shape[-1], device=token.device)
     last = torch.where(token, places, -1).cummax(-1).values
@@ -172,12 +172,12 @@ def document_lengths(documents: Tensor) -> Tensor:
     >>> document_lengths(torch.tensor([[1, 1, 2, 0]])).tolist()
     [[2, 2, 1, 0]]
     """
-    rows = documents.reshape(-1, documents.shape[-1])
     # Values never exceed the width where they number documents; a mask with other numbers must not index out of bounds.
-    rows = rows.clamp(0, rows.shape[-1])
+    rows = documents.reshape(-1, documents.shape[-1]).clamp(0, documents.shape[-1])
     counts = rows.new_zeros(rows.shape[0], rows.shape[1] + 1)
-    counts.scatter_add_(1, rows, torch.ones_like(rows))
-    return (counts.gather(1, rows) * (rows > 0)).reshape(documents.shape)
+    # The sign is 1 for a token and 0 for padding, whose count stays 0.
+    counts.scatter_add_(1, rows, rows.sign())
+    return counts.gather(1, rows).reshape(documents.shape)
 
 
 def documents_of_packed_sequence(batch_sizes: Tensor) -> Tensor:

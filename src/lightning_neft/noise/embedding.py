@@ -28,10 +28,10 @@ Target = str | nn.Module | Sequence[str | nn.Module] | Callable[[nn.Module], nn.
 # Wrappers that add a level to the names below them: torch.compile, DDP, FSDP1, activation checkpointing.
 _WRAPPER_LEVELS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
-# Parts of the names of tables that are looked up by something else than a token.
+# Parts of the names of tables that embed something else than tokens.
 _NOT_TOKENS = ("pos", "wpe", "type", "segment", "relative", "bias", "time", "step", "class", "label", "codebook")
 
-# Where a model's config says which token ids only keep places for the features of images, video or sound.
+# The attributes of a model's config for the token ids that are placeholders for features of images, video or sound.
 _SLOTS = tuple(f"{kind}_token_{form}" for kind in ("image", "video", "audio") for form in ("id", "index"))
 
 
@@ -44,9 +44,9 @@ class EmbeddingTarget:
         module: The module.
         side: Which tokens it embeds: those of a decoder-only model or an encoder (`None`), the encoder's or decoder's
             of an encoder-decoder, or `both` if one module serves the two.
-        slots: Token ids whose places the model fills with features of images, video or sound, as its config says.
-        padding: The token id that pads, as the model's config or the table itself says; None if neither does.
-        is_found: Whether it was found as a token embedding; False for a module that was named itself.
+        slots: Token ids that the model replaces by features of images, video or sound, from its config.
+        padding: The padding id, from the model's config or the table; None if neither has one.
+        is_found: Whether it was detected as a token embedding; False for a module that the target names.
     """
 
     name: str
@@ -57,23 +57,28 @@ class EmbeddingTarget:
     is_found: bool = True
 
     @property
+    def label(self) -> str:
+        """Its name for messages: the class, where it is itself the module that was searched."""
+        return self.name or type(self.module).__name__
+
+    @property
     def is_seq2seq(self) -> bool:
-        """Whether it belongs to an encoder-decoder, whose labels are tokens of another row than its input ids."""
+        """Whether it belongs to an encoder-decoder, whose labels are the tokens of another row than its input ids."""
         return self.side is not None
 
 
 def find_embeddings(root: nn.Module, target: Target | None = None) -> list[EmbeddingTarget]:
-    """Find the modules whose output is to get the noise.
+    """Find the modules whose output gets the noise.
 
     Without a target these are the token embeddings of the one model inside `root` that answers
     `get_input_embeddings` (through PEFT, torch.compile, DDP, FSDP and LightningModule attributes; of several models
     the one with trainable parameters), for an encoder-decoder those that its two stacks call; else the one
-    `nn.Embedding` that is no position or type table.
+    `nn.Embedding` that is not a position or type table.
 
     Args:
         root: The module to search, such as a LightningModule.
         target: A dotted name, a module, a sequence of these, or a callable from `root` to one or several modules. A
-            module that has a token embedding of its own (`get_input_embeddings`) stands for that embedding.
+            module with `get_input_embeddings` stands for that embedding.
 
     Returns:
         One target, or two for an encoder-decoder, or as many as `target` names.
@@ -81,13 +86,13 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
     Raises:
         EmbeddingNotFoundError: Nothing found, or no module of the name given.
         AmbiguousEmbeddingError: Several candidates and no target.
-        ConfigError: The target is, or gives, something else than a module.
+        ConfigError: The target is not a module, or its callable does not return one.
 
     >>> find_embeddings(nn.ModuleDict({"tok": nn.Embedding(9, 4), "pos": nn.Embedding(9, 4)}))[0].name
     'tok'
     """
     targets = _search(root) if target is None else _named(root, target)
-    # A module that is named twice, or serves two models, has its noise once.
+    # A module that is named twice, or used by two models, gets its noise once.
     once: dict[nn.Module, EmbeddingTarget] = {}
     for found in targets:
         once.setdefault(found.module, found)
@@ -99,7 +104,7 @@ def find_embeddings(root: nn.Module, target: Target | None = None) -> list[Embed
 
 
 def check_target(target: object) -> None:
-    """Raise ConfigError if a target is nothing that `find_embeddings` takes."""
+    """Raise ConfigError if `find_embeddings` does not take a target."""
     if target is None or isinstance(target, str | nn.Module) or callable(target):
         return
     if not isinstance(target, Sequence) or not all(isinstance(one, str | nn.Module) for one in target):
@@ -139,26 +144,26 @@ def _named(root: nn.Module, target: Target) -> list[EmbeddingTarget]:
             else [EmbeddingTarget(name, module, is_found=False)]
         )
     if not targets:
-        raise EmbeddingNotFoundError(f"target={target!r} gave no module: name at least one.")
+        raise EmbeddingNotFoundError(f"target={target!r} names no module: name at least one.")
     return targets
 
 
 def _listed(named: Any) -> list[str | nn.Module]:
     if not isinstance(named, Sequence) or not all(isinstance(one, str | nn.Module) for one in named):
-        raise ConfigError(f"the callable of target gave {named!r}: return a module, or a sequence of modules.")
+        raise ConfigError(f"the callable of target returned {named!r}: return a module, or a sequence of modules.")
     return list(named)
 
 
 def _search(root: nn.Module) -> list[EmbeddingTarget]:
     models = list(_models(root))
     if len(models) > 1:
-        # A frozen reference or reward model beside the trained one is not what noise is for.
+        # A frozen reference or reward model beside the trained one gets no noise.
         trained = [(name, model) for name, model in models if any(p.requires_grad for p in model.parameters())]
         models = trained or models
     if len(models) > 1:
         raise AmbiguousEmbeddingError(
-            f"{type(root).__name__} holds several models with a token embedding: "
-            f"{', '.join(name for name, _ in models)}. Name the one(s) to train with noise: "
+            f"{type(root).__name__} has several models with a token embedding: "
+            f"{', '.join(name for name, _ in models)}. Name those to train with noise: "
             "target='<name>', or a list of names."
         )
     if models:
@@ -172,17 +177,17 @@ def _search(root: nn.Module) -> list[EmbeddingTarget]:
         listed = ", ".join(f"{name} {_shape(module)}" for name, module in tokens)
         raise AmbiguousEmbeddingError(
             f"{type(root).__name__} has several embeddings that could be for tokens: {listed}. "
-            "Choose with target='<name>'."
+            "Name one: target='<name>'."
         )
     listed = f": only {', '.join(name for name, _ in tables)}" if tables else ""
     raise EmbeddingNotFoundError(
-        f"{type(root).__name__} has no token embedding{listed}. Name the module whose output is to get the noise: "
+        f"{type(root).__name__} has no token embedding{listed}. Name the module whose output gets the noise: "
         "target='<name>'."
     )
 
 
 def _models(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The outermost modules that have a token embedding and say which it is."""
+    """The outermost modules that have a token embedding and `get_input_embeddings`."""
     if hasattr(module, "get_input_embeddings") and _input_embedding(module) is not None:
         yield prefix, module
         return
@@ -205,15 +210,15 @@ def _of_model(model: Any, name: str) -> list[EmbeddingTarget]:
     module = _input_embedding(model)
     if module is None:
         raise EmbeddingNotFoundError(
-            f"{type(model).__name__} ({name or 'the model'}) says that it has no token embedding. Name the module "
-            "whose output is to get the noise: target='<name>'."
+            f"{type(model).__name__} ({name or 'the model'}) has no token embedding. Name the module whose output gets "
+            "the noise: target='<name>'."
         )
     module = _called_by_encoder(model, module)
     return [EmbeddingTarget(_join(name, _name_of(model, module)), module)]
 
 
 def _called_by_encoder(model: Any, module: nn.Module) -> nn.Module:
-    """The table of a model's only stack where that is another module than the model's own with the same weight (T5)."""
+    """The table of a model's only stack, where it shares the weight of the model's own but is another module (T5)."""
     encoder = getattr(model, "encoder", None) if not hasattr(model, "get_encoder") else model.get_encoder()
     own = _input_embedding(encoder) if isinstance(encoder, nn.Module) and encoder is not model else None
     if own is None or own is module or not _is_table(own):
@@ -222,14 +227,14 @@ def _called_by_encoder(model: Any, module: nn.Module) -> nn.Module:
 
 
 def _slots(embedding: nn.Module, models: Sequence[nn.Module]) -> tuple[int, ...]:
-    """Token ids that the model of an embedding replaces by features of something else than text."""
+    """Token ids that the model of an embedding replaces by features of images, video or sound."""
     model = next((model for model in models if any(part is embedding for part in model.modules())), None)
     ids = (getattr(getattr(model, "config", None), name, None) for name in _SLOTS)
     return tuple(dict.fromkeys(slot for slot in ids if isinstance(slot, int)))
 
 
 def _padding(embedding: nn.Module, root: nn.Module) -> PaddingId | None:
-    """The id of padding: that of the innermost model around the embedding whose config has one, else the table's."""
+    """The padding id: that of the innermost model around the embedding whose config has one, else the table's."""
     around = [module for module in root.modules() if any(part is embedding for part in module.modules())]
     configs = [getattr(module, "config", None) for module in reversed(around)]
     named = [getattr(config, "pad_token_id", None) for config in configs]
@@ -253,7 +258,7 @@ def _input_embedding(model: Any) -> nn.Module | None:
     try:
         embedding = model.get_input_embeddings()
     except (NotImplementedError, AttributeError):
-        # What transformers raises for models without a token embedding.
+        # transformers raises these for models without a token embedding.
         return None
     return embedding if isinstance(embedding, nn.Module) else None
 
@@ -307,7 +312,7 @@ def _by_name(root: nn.Module, name: str) -> tuple[str, nn.Module]:
         return name, modules[name]
     near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) if name else []
     tables = [table for table, module in modules.items() if _is_table(module) and not _names_other_table(table)]
-    hint = f"Near it: {', '.join(near)}." if near else f"Embeddings there: {', '.join(tables) or 'none'}."
+    hint = f"Near names: {', '.join(near)}." if near else f"Its embeddings: {', '.join(tables) or 'none'}."
     raise EmbeddingNotFoundError(f"target={name!r}: {type(root).__name__} has no module of that name. {hint}")
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 from lightning_neft.noise.uniform.paths import add_uniform_noise
 
 __all__ = [
+    "TAGS",
     "Distribution",
     "add_noise",
     "expected_rms",
     "mix_seed",
     "noise",
     "scale_from_lengths",
-    "strength_sums",
-    "token_norm",
 ]
 
 Distribution = Literal["uniform", "gaussian", "gaussian_unit", "rademacher"]
@@ -37,8 +36,8 @@ _RMS: dict[str, float] = {
 
 _MASK64 = (1 << 64) - 1
 
-# Both operators read a seed on the CPU when they run: a captured CUDA graph would replay the noise of its capture.
-_TAGS = (torch.Tag.cudagraph_unsafe,)
+# For operators that read a seed on the CPU when they run: a captured CUDA graph would replay its noise.
+TAGS = (torch.Tag.cudagraph_unsafe,)
 
 
 def expected_rms(distribution: Distribution) -> float:
@@ -69,24 +68,6 @@ def scale_from_lengths(lengths: Tensor, alpha: float, dim: int) -> Tensor:
     return torch.where(lengths > 0, inverse_root * (alpha / math.sqrt(dim)), 0.0)
 
 
-def token_norm(activation: Tensor, scale: Tensor) -> Tensor:
-    """Root mean square, over the tokens whose scale is not 0, of the L2 norm of a token's vector.
-
-    Args:
-        activation: (..., d), any floating dtype; no gradient goes through.
-        scale: Scale per token, broadcastable to `activation.shape[:-1]`.
-
-    Returns:
-        float32 scalar on the activation's device; sqrt(d) times the RMS per element. 0 if no token has a scale.
-
-    >>> token_norm(torch.tensor([[3.0, 4.0], [9.0, 9.0]]), torch.tensor([0.1, 0.0]))
-    tensor(5.)
-    """
-    covered = (scale != 0).expand(activation.shape[:-1]).to(torch.float32)
-    squares = activation.detach().to(torch.float32).square().sum(-1) * covered
-    return (squares.sum() / covered.sum().clamp(min=1)).sqrt()
-
-
 def mix_seed(*parts: int) -> int:
     """One well-mixed 63-bit seed from any integers; a pure function, equal on every platform.
 
@@ -105,7 +86,7 @@ def mix_seed(*parts: int) -> int:
 
 
 def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
-    """Scaled noise for an activation, a pure function of its arguments. No global random state is read or moved.
+    """Scaled noise for an activation, a pure function of its arguments. Reads and moves no global random state.
 
     Args:
         like: Activation whose shape (..., d) and device the noise takes; its values are not read.
@@ -120,9 +101,9 @@ def noise(like: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tenso
     return _noisy(nothing, scale, seed, distribution)
 
 
-@torch.library.custom_op("lightning_neft::add_noise", mutates_args=(), tags=_TAGS)
+@torch.library.custom_op("lightning_neft::add_noise", mutates_args=(), tags=TAGS)
 def add_noise(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -> Tensor:
-    """Activation plus its `noise`, out of place, in the activation's dtype; gradients pass to the activation.
+    """Activation plus its `noise`, out of place, in the activation's dtype; gradients flow to the activation.
 
     The sum is done in float32 (float64 for a float64 activation) and rounded once. Arguments as in `noise`.
     """
@@ -153,45 +134,3 @@ def _noisy(activation: Tensor, scale: Tensor, seed: Tensor, distribution: str) -
     else:
         eps.normal_(0, _RMS[distribution], generator=generator)
     return eps.mul_(scale.unsqueeze(-1)).add_(activation).to(activation.dtype)
-
-
-@torch.library.custom_op("lightning_neft::strength_sums", mutates_args=(), tags=_TAGS)
-def strength_sums(
-    clean: Tensor, noisy: Tensor, scale: Tensor, seed: Tensor, distribution: str, wanted: Tensor
-) -> Tensor:
-    """Sums from which the strength of one noisy forward pass is told, over the tokens whose scale is not 0.
-
-    The noise is drawn once more for it. Opaque to the compiler on purpose: whether a step measures or not does not
-    change the compiled graph.
-
-    Args:
-        clean: Activation before the noise, (..., d).
-        noisy: Activation after the noise, same shape.
-        scale: Scale per token that the noise was drawn with, broadcastable to `clean.shape[:-1]`.
-        seed: Seed that it was drawn with.
-        distribution: Distribution that it was drawn from.
-        wanted: Bool tensor of one element **on the CPU**; where False nothing is computed.
-
-    Returns:
-        float32 tensor of shape (4,): sum of squared noise, sum of squared activations, number of elements that the
-        noise left unchanged by rounding, number of elements.
-    """
-    if not wanted.item():
-        return torch.zeros(4, device=clean.device)
-    covered = (scale != 0).expand(clean.shape[:-1])
-    per_token = torch.stack(
-        [
-            noise(clean, scale, seed, distribution).to(torch.float32).square().sum(-1),
-            clean.to(torch.float32).square().sum(-1),
-            (noisy == clean).sum(-1, dtype=torch.float32),
-            torch.full(covered.shape, float(clean.shape[-1]), device=clean.device),
-        ]
-    )
-    return (per_token * covered).flatten(1).sum(1)
-
-
-@strength_sums.register_fake
-def _strength_sums_fake(
-    clean: Tensor, noisy: Tensor, scale: Tensor, seed: Tensor, distribution: str, wanted: Tensor
-) -> Tensor:
-    return clean.new_empty(4, dtype=torch.float32)

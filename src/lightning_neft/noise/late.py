@@ -1,23 +1,27 @@
-"""Errors that a bool on a device tells of, raised without waiting for the device where batches follow each other."""
+"""Errors that depend on a bool on a device, raised without waiting for the device between batches."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from lightning_neft.errors import NEFTError
+from lightning_neft.errors import LengthsError, NEFTError
+from lightning_neft.noise.diagnosis import no_token
+from lightning_neft.noise.lengths import TokenRows
 
-__all__ = ["LateErrors"]
+__all__ = ["LateErrors", "flags_of"]
 
 # Batches between two copies of the bools to the CPU.
 _EVERY = 64
 
 
 class LateErrors:
-    """Bools of several batches, each with the error that it stands for.
+    """Bools of several batches, each with its error.
 
-    On the CPU an error comes at once. On another device the bools of all batches are joined there; every 64 batches
-    they are copied without waiting, and the copy before is read.
+    On the CPU an error is raised at once. On another device the bools of all batches are joined there; every 64 batches
+    they are copied without waiting, and the previous copy is read.
     """
 
     def __init__(self) -> None:
@@ -27,7 +31,7 @@ class LateErrors:
         self._batches = 0
 
     def add(self, flag: Tensor, error: NEFTError) -> None:
-        """Take in a bool scalar.
+        """Add a bool scalar.
 
         Raises:
             NEFTError: `error`, if the bool is True and on the CPU.
@@ -43,7 +47,7 @@ class LateErrors:
         """End a batch.
 
         Raises:
-            NEFTError: That of a batch some time ago.
+            NEFTError: The error of an earlier batch.
         """
         self._batches += 1
         if self._flags and self._batches % _EVERY == 0:
@@ -57,7 +61,7 @@ class LateErrors:
         """Wait for the device.
 
         Raises:
-            NEFTError: That of any batch since the last time.
+            NEFTError: The error of a batch since the last call.
         """
         flags = self._flags
         self.forget()
@@ -66,7 +70,7 @@ class LateErrors:
                 raise error
 
     def forget(self) -> None:
-        """Drop what is not read yet."""
+        """Drop the bools that were not read."""
         self._flags, self._copies, self._copied = {}, [], None
 
     def _raise_copied(self) -> None:
@@ -76,3 +80,25 @@ class LateErrors:
             if flag:
                 self.forget()
                 raise error
+
+
+def flags_of(rows: Sequence[TokenRows], source: str, scope: str, step: int) -> list[tuple[Tensor, NEFTError]]:
+    """What may be wrong with the rows of a batch: bools on their device, each with its error.
+
+    Args:
+        rows: The rows.
+        source: The fields that they were read from, for messages.
+        scope: The tokens that get noise.
+        step: Number of the training batch.
+    """
+    if not rows:
+        return []
+    selects = rows[0].weight.any()
+    for row in rows[1:]:
+        selects = selects | row.weight.any().to(selects.device)
+    flags: list[tuple[Tensor, NEFTError]] = [(~selects, no_token(source, step, scope))]
+    for row in rows:
+        if row.doubt is not None:
+            flag, reason = row.doubt
+            flags.append((flag, LengthsError(f"{row.source} in training batch {step} {reason}")))
+    return flags

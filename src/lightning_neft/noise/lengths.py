@@ -1,23 +1,24 @@
-"""From a training batch to the rows of tokens in it: who is padding, which document is how long, who gets noise.
+"""From a training batch to its rows of tokens: padding, the length of each document, and the tokens that get noise.
 
-Understood without help: mappings (dict, BatchEncoding), dataclasses (with slots too), attrs classes, named tuples and
-other objects with attributes, at any depth, and tuples or lists of these. Recognised fields, by their exact names:
+Recognised fields, at any depth (see `contents`) and by their exact names:
 input_ids, attention_mask, position_ids, labels, cu_seqlens (also cu_seq_lens and both with `_q`), seq_idx, seq_ids,
 sequence_ids, document_ids (negative: padding) and segment_ids (0: padding). Behind `decoder_` they are a decoder's;
-with another prefix or suffix (`chosen_attention_mask`, `attention_mask_b`) they need input_ids of the same. A
-`PackedSequence` says its lengths itself.
+with another prefix or suffix (`chosen_attention_mask`, `attention_mask_b`) they need input_ids with the same one. A
+`PackedSequence` holds its lengths.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
+from lightning_neft.noise.contents import Contents
 from lightning_neft.noise.documents import (
     PaddingId,
     document_lengths,
@@ -27,14 +28,24 @@ from lightning_neft.noise.documents import (
     documents_from_position_ids,
     documents_from_sequence_ids,
 )
-from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups, parts, tensors
+from lightning_neft.noise.fields import IGNORED_LABEL, FieldGroup, field_groups
 
-__all__ = ["GIVEN", "BatchToMask", "Length", "Scope", "TokenRows", "find_token_rows", "is_integer", "padding_or_tokens"]
+__all__ = [
+    "GIVEN",
+    "BatchToMask",
+    "Length",
+    "Scope",
+    "TokenRows",
+    "clean_lookup",
+    "find_token_rows",
+    "is_integer",
+    "padding_or_tokens",
+]
 
 Length = Literal["true", "padded"] | int
 Scope = Literal["all", "prompt", "response"]
-# Its answer is a mask, a sequence of masks or None, which is checked at run time: a LightningCLI refuses a function
-# without annotations where its type says more.
+# It returns a mask, a sequence of masks or None, checked at run time: with a narrower type a LightningCLI refuses a
+# function without annotations.
 BatchToMask = Callable[[Any], Any]
 
 GIVEN = "batch_to_mask"
@@ -42,7 +53,7 @@ GIVEN = "batch_to_mask"
 
 _PAIR_OR_PADDING = (
     "holds only 0 and 1 and begins with 0: the two sentences of a pair, or padding and a document? Add attention_mask, "
-    "or give the mask (B, L) with batch_to_mask."
+    "or return the mask (B, L) from batch_to_mask."
 )
 
 
@@ -53,19 +64,19 @@ class TokenRows:
     Attributes:
         documents: int64, 0 for padding, k for the row's k-th document.
         covered: bool of the same shape, the tokens that get noise; None for all that are not padding.
-        slots: bool of the same shape, the places that features of images, video or sound take: no tokens, neither
-            counted nor noised; None if there are none.
+        slots: bool of the same shape, the placeholders for features of images, video or sound: neither counted nor
+            noised; None if there are none.
         weight: float32 of the same shape, 1 / sqrt(length) for tokens that get noise, else 0.
         length: The length rule that made `weight`.
-        ids: The token ids that these rows belong to, to tell apart two passes of one shape; None if unknown.
+        ids: The token ids of these rows, to distinguish two passes of one shape; None if unknown.
         is_decoder: Whether these are the decoder's tokens of an encoder-decoder.
         source: The fields of the batch that were used, for messages.
-        doubt: Bool scalar on their device, whether the batch can be read in another way, and how, for people; None if
+        doubt: Bool scalar on their device, whether the batch can be read in another way, and how, for messages; None if
             it cannot.
-        is_told: Whether a field says which tokens are padding; else only the ids themselves do.
+        is_described: Whether a field describes the padding; else only the ids themselves do.
         order: Place of the mask in the sequence that batch_to_mask gave; None if it gave one mask, or none.
         alike: Integer tensors of the batch that have the shape of a mask from batch_to_mask, hence may be its ids.
-        shifted: The encoder's ids, where a decoder is taken to read these, shifted.
+        shifted: The encoder's ids, where a decoder is assumed to read these, shifted.
     """
 
     documents: Tensor
@@ -76,14 +87,15 @@ class TokenRows:
     source: str
     slots: Tensor | None = None
     doubt: tuple[Tensor, str] | None = None
-    is_told: bool = True
+    is_described: bool = True
     order: int | None = None
     alike: Sequence[Tensor] = ()
     shifted: Tensor | None = None
-    weight: Tensor = dataclasses.field(init=False)
 
-    def __post_init__(self) -> None:
-        self.weight = _weight(self.documents, self.covered, self.slots, self.length)
+    @cached_property
+    def weight(self) -> Tensor:
+        """1 / sqrt(length) for tokens that get noise, else 0: float32 of the documents' shape."""
+        return _weight(self.documents, self.covered, self.slots, self.length)
 
     def window(self, rows: slice, columns: slice) -> TokenRows:
         """A part of these rows, as when training_step feeds micro-batches or drops the last token.
@@ -106,16 +118,13 @@ class TokenRows:
 def _weight(documents: Tensor, covered: Tensor | None, slots: Tensor | None, length: Length) -> Tensor:
     if length == "padded":
         # The transformers form: one length for all and noise on padding too.
-        tokens = torch.ones_like(documents, dtype=torch.bool)
-        lengths = torch.full_like(documents, documents.shape[-1])
+        weight = torch.full_like(documents, documents.shape[-1], dtype=torch.float32).rsqrt()
     else:
         if slots is not None:
             documents = documents.masked_fill(slots, 0)
-        tokens = documents > 0
         lengths = document_lengths(documents) if length == "true" else torch.full_like(documents, length)
-    if covered is not None:
-        tokens = tokens & covered
-    return torch.where(tokens, lengths.to(torch.float32).clamp(min=1).rsqrt(), 0.0)
+        weight = lengths.to(torch.float32).rsqrt().masked_fill_(documents <= 0, 0)
+    return weight if covered is None else weight * covered
 
 
 def find_token_rows(
@@ -127,59 +136,64 @@ def find_token_rows(
     seq2seq: bool = False,
     slots: Sequence[int] = (),
     padding: PaddingId | None = None,
-    untold: bool = False,
+    undescribed: bool = False,
 ) -> list[TokenRows]:
     """Find the rows of tokens that a batch holds, one entry for each set of token ids in it.
 
     Args:
-        batch: What the data loader gave, on its device.
+        batch: The batch from the data loader on its device, or its `Contents`.
         length: `true`, `padded` or a fixed number of tokens.
         scope: `all`, `prompt` (labels of -100) or `response` (other labels); for an encoder-decoder the encoder's and
             the decoder's tokens. L stays the length of the whole document.
-        batch_to_mask: Used instead of the search if given: from the batch to a mask (B, L), 0 for padding and 1 or a
-            document's number for tokens, or to a sequence of masks for several passes; None to search after all.
-        seq2seq: Whether the model is an encoder-decoder: labels then stand for the decoder's tokens where there is no
-            decoder_attention_mask.
-        slots: Token ids that only keep places for the features of images, video or sound. They do not count as tokens.
-        padding: The id that pads, looked for at the ends of rows that have no mask.
-        untold: Whether to give rows too of ids (B, L) beside which no field says what is padding.
+        batch_to_mask: Function from the batch to a mask (B, L), 0 for padding and 1 or a document's number for tokens,
+            or to a sequence of masks for several passes. Its masks replace the batch's own fields, unless it returns
+            None.
+        seq2seq: Whether the model is an encoder-decoder: without decoder_attention_mask, labels then describe the
+            decoder's tokens.
+        slots: Token ids that are placeholders for features of images, video or sound. They do not count as tokens.
+        padding: The padding id, looked for at the ends of rows without a mask.
+        undescribed: Whether to return rows for ids (B, L) whose padding no field describes, too.
 
     Returns:
-        The rows; without `untold` empty if nothing in the batch says which tokens are padding.
+        The rows; without `undescribed` empty if nothing in the batch describes the padding.
 
     Raises:
         LengthsError: A field has a shape that cannot be read, or the scope needs labels and there are none.
     """
-    if batch_to_mask is not None and (answer := batch_to_mask(batch)) is not None:
-        # Fields of no use, which may be unreadable, are left alone.
-        rows = _given(answer, batch, [] if scope == "all" else field_groups(batch, seq2seq), length, scope, seq2seq)
-        return rows
+    contents = batch if isinstance(batch, Contents) else Contents(batch)
+    # The function may change the batch, so nothing is walked before it.
+    if batch_to_mask is not None and (answer := batch_to_mask(contents.batch)) is not None:
+        return _given(answer, contents, length, scope, seq2seq)
     rows = []
-    for group in field_groups(batch, seq2seq):
+    for group in field_groups(contents, seq2seq):
         found = _rows_of(group, length, scope, seq2seq, slots, padding)
-        if found is not None and (found.is_told or untold):
+        if found is not None and (found.is_described or undescribed):
             rows.append(found)
     return rows
 
 
-def _given(
-    answer: Any, batch: Any, found: list[FieldGroup], length: Length, scope: Scope, seq2seq: bool
-) -> list[TokenRows]:
+def _given(answer: Any, contents: Contents, length: Length, scope: Scope, seq2seq: bool) -> list[TokenRows]:
     """Rows of the user's masks, with those labels of the batch that have their shape."""
     is_one = isinstance(answer, Tensor)
     masks = [answer] if is_one else answer
     if not isinstance(masks, list | tuple) or not masks:
-        got = f"an empty {type(answer).__name__}" if isinstance(masks, list | tuple) else f"a {type(answer).__name__}"
+        got = (
+            f"an empty {type(answer).__name__}" if isinstance(masks, list | tuple) else f"type {type(answer).__name__}"
+        )
         raise LengthsError(
-            f"batch_to_mask gave {got}: return a mask of shape (B, L), a list of such masks in the order of the "
+            f"batch_to_mask returned {got}: return a mask of shape (B, L), a list of such masks in the order of the "
             "forward passes, or None to read the batch's own fields."
         )
-    others = [part.value for part in tensors(parts(batch))]
+    # Fields that are not needed may be unreadable.
+    found = [] if scope == "all" else field_groups(contents, seq2seq)
+    others = [part.value for part in contents.tensors]
     rows = []
     for order, mask in enumerate(masks):
         if not isinstance(mask, Tensor) or mask.dim() < 2:
-            got = str(tuple(mask.shape)) if isinstance(mask, Tensor) else f"a {type(mask).__name__} in its list"
-            raise LengthsError(f"batch_to_mask gave {got}: return a mask of shape (B, L), or a list of such masks.")
+            got = (
+                f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"a list with type {type(mask).__name__}"
+            )
+            raise LengthsError(f"batch_to_mask returned {got}: return a mask of shape (B, L), or a list of such masks.")
         group = FieldGroup({"mask": mask}, {"mask": GIVEN})
         for other in found:
             if "labels" in other.fields and other.fields["labels"].shape == mask.shape:
@@ -209,14 +223,14 @@ def _rows_of(
 ) -> TokenRows | None:
     ids, labels = group.fields.get("ids"), group.fields.get("labels")
     documents, source, doubt = _documents_of(group, padding)
-    is_told = documents is not None
+    is_described = documents is not None
     if documents is None and ids is not None and (slots or (ids.dim() == 2 and is_integer(ids))):
-        documents, source = torch.ones_like(ids), group.keys["ids"]
+        documents, source = torch.ones_like(ids, dtype=torch.int64), group.keys["ids"]
         if padding is not None and ids.dim() == 2:
             documents, doubt = _without_padding(ids, padding)
-        is_told = bool(slots) or scope != "all"
+        is_described = bool(slots) or scope != "all"
     if documents is None and scope != "all" and labels is not None and labels.dim() == 2:
-        documents, source, is_told = torch.ones_like(labels), group.keys["labels"], True
+        documents, source, is_described = torch.ones_like(labels), group.keys["labels"], True
     if documents is None:
         return None
     covered = None
@@ -226,30 +240,30 @@ def _rows_of(
         if labels is None or labels.shape != documents.shape:
             got = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
             raise LengthsError(
-                f"scope={scope!r} needs labels of shape {tuple(documents.shape)} beside {source}, the batch has "
+                f"scope={scope!r} needs labels of shape {tuple(documents.shape)} beside {source}, but the batch has "
                 f"{got}: add labels (-100 on the prompt), or use scope='all'."
             )
         covered = labels == IGNORED_LABEL if scope == "prompt" else labels != IGNORED_LABEL
     places = _slots(ids, documents, slots)
-    return TokenRows(documents, covered, length, ids, group.is_decoder, source, places, doubt, is_told)
+    return TokenRows(documents, covered, length, ids, group.is_decoder, source, places, doubt, is_described)
 
 
 def _slots(ids: Tensor | None, documents: Tensor, slots: Sequence[int]) -> Tensor | None:
-    """Where the token ids keep places for features; None where no ids belong to the documents."""
+    """Where the token ids are placeholders for features; None where no ids belong to the documents."""
     if not slots or ids is None or ids.shape != documents.shape:
         return None
     return torch.stack([ids == slot for slot in slots]).any(0)
 
 
 def _documents_of(group: FieldGroup, padding: PaddingId | None) -> tuple[Tensor | None, str, tuple[Tensor, str] | None]:
-    """Documents from the most telling field, padding from the mask; the keys of the fields used; and the doubt."""
+    """Documents from the most informative field, padding from the mask; the keys of the fields used; and the doubt."""
     fields, keys = group.fields, group.keys
     ids, positions = fields.get("ids"), fields.get("position_ids")
     from_mask, unsure = None, None
     if "mask" in fields:
         from_mask = _from_mask(fields["mask"], keys["mask"], ids)
     if "targets" in fields and padding is not None:
-        # Padded with the model's own id, which training_step may turn to -100.
+        # Padded with the model's padding id, which training_step may replace by -100.
         from_mask, unsure = _without_padding_of_labels(fields["targets"], padding)
     documents, source, doubt = None, "", None
     if "documents" in fields:
@@ -287,25 +301,30 @@ def _without_padding(
 
 def _without_padding_of_labels(labels: Tensor, padding: PaddingId) -> tuple[Tensor, tuple[Tensor, str] | None]:
     """Labels are a decoder's tokens, all but those of -100 and the padding at the ends of rows."""
-    told = labels if padding.ends_rows else labels.masked_fill(labels == IGNORED_LABEL, padding.id)
-    documents, doubt = _without_padding(told, padding, only_ends=True)
+    padded = labels if padding.ends_rows else labels.masked_fill(labels == IGNORED_LABEL, padding.id)
+    documents, doubt = _without_padding(padded, padding, only_ends=True)
     return documents * (labels != IGNORED_LABEL), doubt
 
 
 def padding_or_tokens(padding: PaddingId) -> str:
-    """What is unclear where rows end with an id that pads and may be a token too, for people."""
+    """Why padding is unclear where rows end with an id that may be a token too, for messages."""
     return (
-        f"ends (or begins) many rows with several of id {padding.id}, which the model's config names for padding and "
-        "for the end (or beginning) of a sequence, so that it is unclear which are padding. Add attention_mask, or "
-        "give the mask (B, L) with batch_to_mask (1 on tokens, everywhere if none is padding)."
+        f"ends (or begins) many rows with several of id {padding.id}, which the model's config uses for padding and "
+        "for the end (or beginning) of a sequence, so it is unclear which are padding. Add attention_mask, or return "
+        "the mask (B, L) from batch_to_mask (1 on tokens, everywhere if none is padding)."
     )
+
+
+def clean_lookup(name: str) -> str:
+    """How to embed ids that are not a sequence, for messages."""
+    return f"Embed other ids (a whole table, candidates) with F.embedding(ids, {name}.weight), which gets no noise."
 
 
 def _from_mask(mask: Tensor, key: str, ids: Tensor | None) -> Tensor:
     if mask.dim() not in (2, 3, 4) or (mask.dim() > 2 and mask.shape[-2] not in (1, mask.shape[-1])):
         raise LengthsError(
             f"{key} has shape {tuple(mask.shape)}: a mask is (B, L), or (B, Q, L) or (B, heads, Q, L) with Q equal to "
-            "L or 1. Give the mask (B, L) with batch_to_mask."
+            "L or 1. Return the mask (B, L) from batch_to_mask."
         )
     documents = documents_from_mask(mask)
     # One mask for all rows of the batch.
@@ -328,20 +347,23 @@ def _one_dimension(cu_seqlens: Tensor, source: str) -> Tensor:
         return cu_seqlens[0]
     if cu_seqlens.dim() != 1:
         raise LengthsError(
-            f"{source} has shape {tuple(cu_seqlens.shape)}: cumulative lengths have one dimension. Give the mask "
-            "(B, L) with batch_to_mask."
+            f"{source} has shape {tuple(cu_seqlens.shape)}: cumulative lengths have one dimension. Return the mask "
+            "(B, L) from batch_to_mask."
         )
     return cu_seqlens
 
 
 def _single_row(group: FieldGroup, source: str) -> torch.Size:
-    """Shape of the one row of tokens that cumulative lengths speak of."""
+    """Shape of the one row of tokens that cumulative lengths describe."""
     for kind in ("ids", "position_ids", "labels"):
         tokens = group.fields.get(kind)
         if tokens is not None and tokens.dim() in (1, 2):
             if tokens.numel() == tokens.shape[-1]:
                 return tokens.shape
-            raise LengthsError(f"{source} speaks of one row, but {group.keys[kind]} has shape {tuple(tokens.shape)}.")
+            raise LengthsError(
+                f"{source} describes one row, but {group.keys[kind]} has shape {tuple(tokens.shape)}. Return the "
+                "mask (B, L) from batch_to_mask."
+            )
     raise LengthsError(
-        f"{source} stands alone: add input_ids, position_ids or labels of shape (1, T) or (T,) to the batch."
+        f"{source} needs a row of tokens: add input_ids, position_ids or labels of shape (1, T) or (T,) to the batch."
     )

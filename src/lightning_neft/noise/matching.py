@@ -1,4 +1,4 @@
-"""Which of a batch's rows a forward pass works on: by shape, by the memory its ids share with the batch, by values."""
+"""Which rows of a batch a forward pass uses: by shape, by the memory that its ids share with the batch, by values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.documents import PaddingId, documents_from_ids
 from lightning_neft.noise.embedding import Side
-from lightning_neft.noise.lengths import GIVEN, TokenRows
+from lightning_neft.noise.lengths import GIVEN, TokenRows, clean_lookup
 
-__all__ = ["Layout", "Passes", "match_weight", "rows_of_side", "untold_weight"]
+__all__ = ["Layout", "Passes", "match_weight", "rows_of_side"]
 
 
 @dataclass
@@ -22,9 +21,10 @@ class Passes:
     """The forward passes of one batch through all embeddings with noise, for masks that only their order distinguishes.
 
     Attributes:
-        count: How many there were so far.
-        are_in_order: Whether each pass whose shape told its mask had the mask of its place; also in earlier batches.
-        by_order: How many masks there are, once a pass got one by its place alone; 0 before.
+        count: Number of passes so far.
+        are_in_order: Whether each pass that its shape matched to a mask had the mask of its place; in earlier batches
+            too.
+        by_order: Number of masks, once a pass got one by its place alone; 0 before.
     """
 
     count: int = 0
@@ -43,7 +43,7 @@ class Layout:
 
     Attributes:
         may_be_turned: Whether a module around the embedding is sequence-first (`batch_first=False`).
-        is_turned: What a call with L and B of different size has shown; None before.
+        is_turned: As shown by a call with L different from B; None before.
     """
 
     may_be_turned: bool = False
@@ -56,37 +56,12 @@ def rows_of_side(rows: Sequence[TokenRows], side: Side | None) -> list[TokenRows
     if side == "encoder" or (own and side == "decoder"):
         return own
     if side == "decoder":
-        # A decoder without tokens of its own in the batch gets the encoder's, shifted (BART for classification).
+        # Without tokens in the batch, a decoder gets the encoder's, shifted (BART for classification).
         own = [copy.copy(row) for row in rows]
         for row in own:
             row.ids, row.shifted = None, row.ids
         return own
     return list(rows)
-
-
-def untold_weight(
-    output: Tensor, ids: Tensor | None, length: int | str, padding: PaddingId | None
-) -> tuple[Tensor, Tensor | None]:
-    """Weight of each token of a pass whose batch says nothing of lengths: the ids themselves may show padding.
-
-    Args:
-        output: The embedding's output.
-        ids: What the embedding was called with, if that was a tensor.
-        length: The length rule.
-        padding: The id of padding, if it is known.
-
-    Returns:
-        As `match_weight`, the weight broadcastable to the output's shape without its last dimension. The bool is True
-        if rows end with an id of padding that may be a token.
-    """
-    ones = torch.ones_like(output.detach()[..., 0], dtype=torch.float32)
-    tokens, doubt = ones, None
-    if padding is not None and length != "padded" and ids is not None and ids.shape == ones.shape and ids.dim() > 1:
-        documents, doubt = documents_from_ids(ids.reshape(-1, ids.shape[-1]), padding)
-        tokens = documents.reshape(ids.shape).to(torch.float32)
-    # Counted by a tensor operation: a length in Python would be compiled into the graph.
-    lengths = ones * length if isinstance(length, int) else tokens.sum(-1, keepdim=True)
-    return torch.where(tokens > 0, lengths.clamp(min=1).rsqrt(), 0.0), doubt
 
 
 def match_weight(
@@ -105,16 +80,16 @@ def match_weight(
         shape: Shape of the embedding's output without its last dimension: (B, L), or (T,) if flattened.
         ids: What the embedding was called with, if that was a tensor.
         name: The embedding's name, for messages.
-        layout: Of the embedding's module; what this call shows is written into it.
-        passes: Of the batch; what this call shows is written into it.
+        layout: Layout of the embedding's module, updated by this call.
+        passes: Passes of the batch, updated by this call.
         number: Number of this pass among them.
 
     Returns:
-        float32 of shape `shape`: 1 / sqrt(length) for tokens that get noise, else 0. And a bool scalar on a device that
-        is not waited for, True if the rows turn out not to be those of the ids; None where that is certain.
+        float32 of shape `shape`: 1 / sqrt(length) for tokens that get noise, else 0. And a bool scalar on the device,
+        True if the ids are not those of the rows; None where they are for certain.
 
     Raises:
-        LengthsError: No rows fit, or several do and nothing tells them apart.
+        LengthsError: No rows fit, or several do and nothing distinguishes them.
     """
     layout, passes = layout or Layout(), passes or Passes()
     compiling = torch.compiler.is_compiling()
@@ -135,19 +110,19 @@ def match_weight(
         else:
             passes.are_in_order &= fitting[0].order == number
     if len(fitting) > 1:
-        # Ids made by the model itself (a decoder's, shifted from the labels) belong to rows that have none.
+        # Ids that the model creates (a decoder's, shifted from the labels) belong to rows without ids.
         fitting = [r for r in fitting if r.ids is None]
         if len(fitting) != 1:
-            raise LengthsError(_message(rows, shape, name, "several rows fit and the ids do not tell which"))
+            raise LengthsError(_message(rows, shape, name, "several rows fit, and the ids do not identify one"))
     found = _of_shape(fitting[0], shape, ids, layout) if fitting else _other(rows, shape, ids, layout)
     if found is None:
-        problem = "it may be (B, L) or (L, B); use another batch size than L" if fitting else "no rows fit"
+        problem = "it may be (B, L) or (L, B); use a batch size other than L" if fitting else "no rows fit"
         raise LengthsError(_message(rows, shape, name, problem))
     weight, doubt = found
     if doubt is None or compiling or doubt.device.type != "cpu":
         return weight, doubt
     if doubt:
-        raise LengthsError(_message(rows, shape, name, "the ids are not those of the batch, nor a part of them"))
+        raise LengthsError(_message(rows, shape, name, "the ids are neither those of the batch nor a part of them"))
     return weight, None
 
 
@@ -159,14 +134,14 @@ def _by_order(
     passes: Passes,
     number: int,
 ) -> TokenRows:
-    """The mask of batch_to_mask whose place is that of the pass, where its shape alone does not tell."""
+    """The mask of batch_to_mask whose place is that of the pass, where several have its shape."""
     passes.by_order = len(rows)
     found = next((row for row in fitting if row.order == number), None)
     if found is None or not passes.are_in_order:
         raise LengthsError(
-            f"{name} was called with tokens of shape {tuple(shape)}, which several masks of batch_to_mask have, and "
+            f"{name} was called with tokens of shape {tuple(shape)}, the shape of several masks of batch_to_mask, and "
             f"the masks are not in the order of the forward passes (this is pass {number + 1}). Return them in that "
-            "order, one for each pass with gradients, or give masks of different shapes."
+            "order, one for each pass with gradients, or return masks of different shapes."
         )
     return found
 
@@ -183,7 +158,7 @@ def _of_shape(row: TokenRows, shape: torch.Size, ids: Tensor | None, layout: Lay
         doubt = _differ(ids, row)
         if not is_square:
             return row.weight, doubt
-        # As wide as high: models that turn the ids themselves (XLNet) are told by values alone.
+        # Square: only the values show whether a model transposes the ids (XLNet).
         return torch.where(doubt, row.weight.mT, row.weight), doubt & _differ(ids.mT, row)
     if layout.may_be_turned:
         if not is_square:
@@ -224,17 +199,17 @@ def _can_compare(row: TokenRows, ids: Tensor) -> bool:
 
 
 def _differ(ids: Tensor, row: TokenRows) -> Tensor:
-    """Whether ids of a row's shape belong to other rows than these: bool scalar, not waited for.
+    """Whether ids of a row's shape belong to other rows than these: bool scalar on the device.
 
     What lengths depend on has to be the same: the padding and, where rows are packed or have places of several kinds,
-    most of the tokens. A training step may mask tokens, or write another id on all padding.
+    most of the tokens. A training step may mask tokens, or replace the id of all padding.
     """
     assert row.ids is not None
     same, padding = ids == row.ids, row.documents == 0
     counted = ~padding if row.slots is None else ~padding & ~row.slots
     few = ((same & counted).sum(-1) * 2 < counted.sum(-1)).any()
     padding_changed, tokens_changed = (~same & padding).any(), (~same & counted).any()
-    # Padding that has become one value is padding still.
+    # Padding replaced by a single id is still padding.
     highest = ids.masked_fill(~padding, torch.iinfo(ids.dtype).min).amax()
     lowest = ids.masked_fill(~padding, torch.iinfo(ids.dtype).max).amin()
     needs_tokens = (row.documents > 1).any()
@@ -267,7 +242,7 @@ def _part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> Tensor |
 def _copied_part(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _Found | None:
     """Weights for a copy of the batch's ids without some at the right or at the left: cast, trimmed, all but the last.
 
-    Such ids are new memory: most of each row's tokens have to be those of the batch.
+    Such ids are in new memory: most of each row's tokens have to be those of the batch.
     """
     if len(shape) != 2 or ids.shape != shape or ids.is_floating_point():
         return None
@@ -306,7 +281,7 @@ def _is_not_shifted(ids: Tensor, row: TokenRows) -> Tensor:
 def _lengthened(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _Found | None:
     """Weights for ids that the model itself pads on the right, to a multiple of its attention window (Longformer, LED).
 
-    Such ids are new memory: their values have to be those of the batch.
+    Such ids are in new memory: their values have to be those of the batch.
     """
     if ids.shape != shape or len(shape) != 2:
         return None
@@ -323,7 +298,7 @@ def _lengthened(rows: Sequence[TokenRows], shape: torch.Size, ids: Tensor) -> _F
 
 
 def _flattened(row: TokenRows, shape: torch.Size, ids: Tensor | None) -> _Found | None:
-    """Weights for an output that lays out the tokens of the only rows in another shape."""
+    """Weights for an output that has the tokens of the only rows in another shape."""
     weight = row.weight
     own = [row.ids] if row.ids is not None and row.ids.shape == weight.shape else list(row.alike)
     if ids is None or ids.shape != shape:
@@ -331,10 +306,10 @@ def _flattened(row: TokenRows, shape: torch.Size, ids: Tensor | None) -> _Found 
     own = [tokens for tokens in own if ids is not None and tokens.device == ids.device]
     if row.source == GIVEN and not own and len(shape) == 1 and weight.dim() > 1 and weight.shape[0] > 1:
         raise LengthsError(
-            f"the embedding was called with {shape[0]} tokens in one row and batch_to_mask gave "
-            f"{tuple(weight.shape)}: which token is whose is unknown. Return a mask (1, T) with the number of its "
-            "document for each token, 1, 2, ..., or use a number, length=512. A PackedSequence in the batch is read "
-            "without batch_to_mask, and lengths are certain where padded ids are embedded before they are packed."
+            f"the embedding was called with {shape[0]} tokens in one row, and batch_to_mask returned a mask of shape "
+            f"{tuple(weight.shape)}: the row of each token is unknown. Return a mask (1, T) with each token's document "
+            "number, 1, 2, ..., or use a number, length=512. Or put the PackedSequence into the batch, which needs no "
+            "batch_to_mask, or embed the padded ids before you pack them."
         )
     if weight.numel() == shape.numel():
         rows_alone = weight.dim() == 1 or weight.shape[0] == 1 or len(shape) == 1
@@ -348,7 +323,7 @@ def _flattened(row: TokenRows, shape: torch.Size, ids: Tensor | None) -> _Found 
         return weight.reshape(shape), _most(other, (row.documents > 0).sum())
     if len(shape) != 1 or shape[0] > weight.numel():
         return None
-    # Padding taken out: the tokens in their order, found without waiting for their number.
+    # Without padding: the tokens in their order, found without waiting for their number.
     is_padding = (row.documents == 0).reshape(-1)
     order = is_padding.to(torch.int8).argsort(stable=True)[: shape[0]]
     count = (~is_padding).sum()
@@ -367,7 +342,7 @@ def _most(different: Sequence[Tensor], count: Tensor) -> Tensor:
 def _message(rows: Sequence[TokenRows], shape: torch.Size, name: str, problem: str) -> str:
     listed = ", ".join(f"{row.source} {tuple(row.weight.shape)}" for row in rows)
     return (
-        f"{name} was called with tokens of shape {tuple(shape)}, the batch has {listed}: {problem}. Give the "
-        "masks of the passes with batch_to_mask, or use length='padded' or a number. Look up what is no sequence (a "
-        f"whole table, candidates) with F.embedding(ids, {name}.weight): it gets no noise there."
+        f"{name} was called with tokens of shape {tuple(shape)}, and the batch has {listed}: {problem}. Return the "
+        "masks of the passes from batch_to_mask, or use length='padded' or a number. "
+        f"{clean_lookup(name)}"
     )

@@ -1,8 +1,8 @@
 """How strong the noise would be on a model: measured where it is added and where the first block receives it.
 
-One clean and one noisy forward pass of one batch are compared; nothing is trained and nothing stays on the model. The
-ratio at the first block is the one to compare architectures by: a multiplier after the embedding scales noise and
-signal alike, a LayerNorm or a position table between them does not.
+Compares one clean and one noisy forward pass of one batch; trains nothing and leaves nothing on the model. The
+ratio at the first block compares architectures: a multiplier after the embedding scales noise and signal alike, a
+LayerNorm or a position table between them does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.noise.embedding import EmbeddingTarget, without_wrappers
 from lightning_neft.noise.injector import EmbeddingNoise
 from lightning_neft.noise.lengths import Length, TokenRows
-from lightning_neft.noise.matching import Passes, match_weight, rows_of_side, untold_weight
+from lightning_neft.noise.matching import Passes, match_weight, rows_of_side
+from lightning_neft.noise.undescribed import undescribed_weight
 
 __all__ = ["NoiseStrength", "probe"]
 
@@ -32,14 +33,14 @@ class NoiseStrength:
 
     Attributes:
         embedding: Dotted name of the embedding.
-        width: Width d of what it returns.
-        dtype: Dtype of what it returns.
-        noise_rms: Root mean square per element of what was added, after rounding to that dtype.
+        width: Width d of its output.
+        dtype: Dtype of its output.
+        noise_rms: Root mean square per element of the noise, after rounding to that dtype.
         embedding_rms: Root mean square per element of the embedding's clean output.
         noise_to_signal: Their ratio.
-        unchanged: Share of the elements that rounding left as they were.
-        block: Dotted name of the first block after the embedding, None if none was found.
-        block_noise_to_signal: RMS(noisy - clean) / RMS(clean) of what that block is given, None without a block.
+        unchanged: Share of the elements that rounding left unchanged.
+        block: Dotted name of the first block after the embedding; None if none was found.
+        block_noise_to_signal: RMS(noisy - clean) / RMS(clean) of that block's input; None without a block.
     """
 
     embedding: str
@@ -62,8 +63,8 @@ def probe(
 ) -> list[NoiseStrength]:
     """Measure the strength of the noise on each embedding of a model that would get it.
 
-    Runs in eval mode, so that dropout is no part of the difference, and with gradients enabled. Modes, global random
-    state and hooks are afterwards as they were; a noise that is attached already stays attached.
+    Runs in eval mode, so that dropout does not add to the difference, and with gradients enabled. Restores modes,
+    global random state and hooks; a noise that is attached already stays attached.
 
     Args:
         root: The module to search for the embedding, such as a LightningModule.
@@ -91,7 +92,7 @@ def probe(
     with copy.copy(noise or EmbeddingNoise()) as own:
         if own.alpha == 0:
             raise ConfigError("alpha=0 adds no noise: measure with an alpha above 0, 5 for example.")
-        # The other sign has the same strength, and the batch is not doubled.
+        # The negative noise has the same strength, and the batch is not doubled.
         own.antithetic = False
         own.attach(root)
         with _eval_mode(root), torch.enable_grad(), _without_compiled_code():
@@ -104,18 +105,18 @@ def probe(
                 raise
             own.disarm()
         rows = own.rows_of(batch)
-        rows = rows if any(row.is_told for row in rows) else []
+        rows = rows if any(row.is_described for row in rows) else []
         return [_strength(target, clean, noisy, rows, own.length) for target in own.targets]
 
 
 @dataclass
 class _Pass:
-    """What one forward pass showed.
+    """Record of one forward pass.
 
     Attributes:
         embedded: Of each target's name, its ids and output at each call, and the call's place among those of all.
-        blocks: What the first elements of lists of modules were given, in the order of their calls: by name and number
-            of the call, the hidden states and the names of the targets that had been called by then.
+        blocks: Inputs of the first elements of lists of modules, in the order of their calls: by name and number of the
+            call, the hidden states and the names of the targets called before.
     """
 
     embedded: dict[str, list[tuple[Tensor | None, Tensor, int]]] = field(default_factory=dict)
@@ -123,13 +124,13 @@ class _Pass:
 
 
 def _recorded(root: nn.Module, targets: Sequence[EmbeddingTarget], run: Callable[[], object]) -> _Pass:
-    """Run one forward pass and take down what the targets return and what the first blocks are given."""
+    """Run one forward pass; record the outputs of the targets and the inputs of the first blocks."""
     seen = _Pass()
 
     def take_output(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             ids = args[0] if args and isinstance(args[0], Tensor) else None
-            # What is no tensor gets no noise, and the noise's own hook says so.
+            # The noise's own hook refuses anything but a tensor.
             if isinstance(output, Tensor):
                 number = sum(map(len, seen.embedded.values()))
                 seen.embedded.setdefault(name, []).append((ids, output.detach(), number))
@@ -198,7 +199,7 @@ def _strength(
         if rows:
             weight, _ = match_weight(rows, after.shape[:-1], ids, target.name, None, passes, number)
         else:
-            weight, _ = untold_weight(after, ids, length, target.padding)
+            weight, _ = undescribed_weight(after, ids, length, target.padding)
         mask = (weight > 0).expand(after.shape[:-1])
         masks.append(mask)
         signal.append(before[mask].float())
@@ -220,7 +221,7 @@ def _strength(
 
 
 def _at_first_block(embedding: str, clean: _Pass, noisy: _Pass, mask: Tensor) -> tuple[str | None, float | None]:
-    """Name and noise-to-signal of the first block after the embedding that is given the same tokens."""
+    """Name and noise-to-signal of the first block after the embedding that gets the same tokens."""
     fitting = [
         (name, before[mask].float(), after[mask].float())
         for (name, before, after, called) in _in_both(clean, noisy)

@@ -1,4 +1,4 @@
-"""Alpha over the run: a factor between 0 and 1 for the share of the run that is done."""
+"""Alpha over the run: a factor that depends on the completed share of the run."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ class AlphaSchedule:
     def __init__(self, shape: ScheduleName | Callable[[float], float] = "constant", warmup: float = 0.0) -> None:
         if not callable(shape) and shape not in _SHAPES:
             raise ConfigError(
-                f"schedule={shape!r}: use one of {', '.join(_SHAPES)}, or a callable of progress in [0, 1]."
+                f"schedule={shape!r}: use one of {', '.join(_SHAPES)}, or a callable from progress to a factor."
             )
         if not _is_share(warmup):
-            raise ConfigError(f"warmup={warmup!r}: use a share of the run from 0 up to, but not including, 1.")
+            raise ConfigError(f"warmup={warmup!r}: use a share of the run, at least 0 and below 1.")
         self.shape = shape
         self.warmup = float(warmup)
 
     @property
     def is_constant(self) -> bool:
-        """Whether progress plays no part, so that the length of the run need not be known."""
+        """Whether the factor does not depend on progress, so that the length of the run need not be known."""
         return self.shape == "constant" and self.warmup == 0
 
     def __call__(self, progress: float) -> float:
@@ -76,7 +76,5 @@ class AlphaSchedule:
         except (TypeError, ValueError):
             factor = math.nan
         if not math.isfinite(factor) or factor < 0:
-            raise ConfigError(
-                f"schedule gave {given!r} at progress {progress:.4f}: a factor has to be finite and >= 0."
-            )
+            raise ConfigError(f"schedule returned {given!r} at progress {progress:.4f}: return a finite factor >= 0.")
         return factor

@@ -1,7 +1,7 @@
 """Whether the ids that an embedding is called with are ids of the batch, where no field says which are padding.
 
-Such a batch is taken to hold no padding, so that L is the width of the call. That is right for ids of the batch; ids
-that training_step makes of texts, or pads, have padding that nothing tells of.
+Such a batch is assumed to have no padding, so L is the width of the call. That is right for ids of the batch; ids that
+training_step creates from texts, or pads, have padding that nothing describes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lightning_neft.errors import LengthsError
-from lightning_neft.noise.lengths import is_integer
+from lightning_neft.noise.lengths import clean_lookup, is_integer
 
 __all__ = ["BatchIds"]
 
-# Tokens that a training step may add at the two ends of a row: those of its beginning and its end.
+# Tokens that a training step may add to a row: one at its beginning and one at its end.
 _ADDED = 2
 
 
@@ -28,7 +28,7 @@ class BatchIds:
         tensors: All tensors of the batch.
         named: Those under the name input_ids, (B, L).
         is_new: Whether no batch of this kind was seen before, so that values may be read.
-        known: Relations of widths whose values were found right in earlier batches of this kind; grows.
+        known: Relations of widths for which the values of an earlier batch of this kind matched; grows.
     """
 
     def __init__(self, tensors: Sequence[Tensor], named: Sequence[Tensor], is_new: bool, known: set[object]) -> None:
@@ -37,7 +37,7 @@ class BatchIds:
         self._is_new = is_new
         self._known = known
         self.has_tables = any(tensor.dim() > 1 for tensor in tensors)
-        """Whether any tensor has rows: all that a compiled graph can ask."""
+        """Whether any tensor has rows: all that a compiled graph can check."""
 
     def require(self, ids: Tensor | None, name: str) -> None:
         """Refuse a call with ids that are not of the batch. In eager mode; values are read where the call is new.
@@ -52,16 +52,15 @@ class BatchIds:
         if not self._holds(ids):
             shape = "" if ids is None else f" of shape {tuple(ids.shape)}"
             raise LengthsError(
-                f"{name} was called with ids{shape} that no tensor of the batch holds: training_step makes or pads "
-                "them itself, so that it is unknown which are padding. Pad in the collate function and add "
-                "attention_mask to the batch, give the mask (B, L) with batch_to_mask, or use a number, length=512, "
-                f"or length='padded'. Look up what is no sequence with F.embedding(ids, {name}.weight): it gets no "
-                "noise there."
+                f"{name} was called with ids{shape} that no tensor of the batch holds: training_step creates or pads "
+                "them, so their padding is unknown. Pad in the collate function and add attention_mask to the batch, "
+                "return the mask (B, L) from batch_to_mask, or use a number, length=512, or length='padded'. "
+                f"{clean_lookup(name)}"
             )
 
     def _holds(self, ids: Tensor | None) -> bool:
         if ids is None or not is_integer(ids):
-            # A layer that makes embeddings of something else than ids.
+            # A layer that embeds something else than ids.
             return self.has_tables
         if any(_has_shape_of(ids, named) for named in self._named):
             return True
@@ -70,7 +69,7 @@ class BatchIds:
             return True
         tables = [tensor for tensor in self._tensors if tensor.dim() in (2, 3) and not tensor.is_complex()]
         if not tables:
-            # One row alone is not padded to the width of others.
+            # A single row is not padded to the width of others.
             tables = [tensor[None] for tensor in self._tensors if tensor.dim() == 1 and is_integer(tensor)]
             if ids.shape[:-1].numel() > 1 or not tables:
                 return False
@@ -85,7 +84,7 @@ class BatchIds:
 
 
 def _has_shape_of(ids: Tensor, named: Tensor) -> bool:
-    """Whether ids have the shape of the batch's, or that turned: a training step may replace any of their values."""
+    """Whether ids have the shape of the batch's, or its transpose: a training step may replace any of their values."""
     return ids.shape == named.shape or (named.dim() == 2 and ids.shape == named.mT.shape)
 
 
@@ -112,12 +111,12 @@ def _are_alike(ids: Tensor, table: Tensor) -> bool:
 
 
 def _has_rows(rows: Tensor, tables: Sequence[Tensor]) -> bool:
-    """Whether each row lies in one row of a table; if all tables have one width, but for a token added at each end."""
+    """Whether each row is inside one row of a table; if all tables have one width, but for a token at each end."""
     text = b"".join(row for table in tables for row in _separated(table))
     if all(_lies_in(row.tobytes(), text) for row in rows.numpy()):
         return True
     if len({table.shape[1] for table in tables}) != 1:
-        # Then padding may be what was added.
+        # What was added may be padding.
         return False
     cut = [[row[1:], row[:-1], row[1:-1]] for row in rows.numpy()]
     return all(any(len(part) and _lies_in(part.tobytes(), text) for part in parts) for parts in cut)
@@ -139,7 +138,7 @@ def _lies_in(part: bytes, text: bytes) -> bool:
 
 
 def _has_columns(rows: Tensor, tables: Sequence[Tensor]) -> bool:
-    """Whether tables with as many rows stand side by side, but for single tokens added (a prompt and its answer)."""
+    """Whether tables with as many rows are side by side, but for single tokens added (a prompt and its answer)."""
     covered = np.zeros(rows.shape[1], dtype=bool)
     for table in tables:
         width = table.shape[1]

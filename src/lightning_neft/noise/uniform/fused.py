@@ -1,4 +1,4 @@
-"""The noise on a GPU by one kernel of Triton, where Triton can build it: the numbers of the plain path in one pass."""
+"""The noise on a GPU as one Triton kernel, where Triton can build it: the numbers of the plain path in one pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WARP = 32
 
 
 def is_fused(activation: Tensor) -> bool:
-    """Whether the kernel serves an activation: on a GPU, in float32, bfloat16 or float16, and Triton works there."""
+    """Whether the kernel can add noise to an activation: float32, bfloat16 or float16, on a GPU where Triton works."""
     is_served = activation.is_cuda and activation.dtype in _DTYPES and activation.numel() > 0
     return is_served and _is_built(activation.device)
 
@@ -26,7 +26,7 @@ def is_fused(activation: Tensor) -> bool:
 def add_noise_fused(activation: Tensor, scale: Tensor, seed: int) -> Tensor:
     """Activation plus uniform noise, as `uniform.add_uniform_noise` defines it.
 
-    Besides the result only the scale takes memory: 4 bytes a token.
+    Needs memory for the result and for the scale, 4 bytes per token.
 
     Args:
         activation: (..., d), one of the dtypes that `is_fused` takes.
@@ -36,7 +36,7 @@ def add_noise_fused(activation: Tensor, scale: Tensor, seed: int) -> Tensor:
     Returns:
         A new contiguous tensor like `activation`.
     """
-    # Not before it is used: a CPU needs no Triton.
+    # Imported at first use: a CPU needs no Triton.
     from lightning_neft.noise.uniform.kernel import add_noise_kernel
 
     width = activation.shape[-1]
@@ -60,20 +60,20 @@ def add_noise_fused(activation: Tensor, scale: Tensor, seed: int) -> Tensor:
 
 
 def launch_options(block: int) -> dict[str, Any]:
-    """What Triton is told for blocks of some number of elements."""
+    """Launch options of Triton for blocks of some number of elements."""
     # One rounding for the product and one for the sum, as in the plain path.
     return {"num_warps": max(block // (_WARP * _PER_THREAD), 1), "enable_fp_fusion": False}
 
 
 @cache
 def _is_built(device: torch.device) -> bool:
-    """Whether the kernel can be built and launched on a device; says once why it cannot."""
+    """Whether the kernel can be built and launched on a device; warns once if it cannot."""
     try:
         add_noise_fused(torch.zeros(1, 4, device=device), torch.zeros(1, device=device), 0)
     except Exception as error:  # No Triton, no C compiler, a GPU that it does not know: each has its own class.
         warnings.warn(
-            f"no kernel of Triton for the noise on {device}: the same noise is added without it, at more time a step "
-            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})",
+            f"Triton could not build the noise kernel on {device} ({type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0]}). The same noise is added without it; each step takes longer.",
             stacklevel=2,
         )
         return False
@@ -81,5 +81,5 @@ def _is_built(device: torch.device) -> bool:
 
 
 def _signed32(number: int) -> int:
-    """The low 32 bits as Triton takes them: as int32, whatever the seed, lest the kernel is built for two types."""
+    """The low 32 bits as int32, whatever the seed: other types would make Triton build the kernel again."""
     return (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
