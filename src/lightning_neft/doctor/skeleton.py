@@ -31,9 +31,7 @@ def find_base(base: str) -> str:
         ModelError: There is no such folder, or it has no config.
     """
     path = user_path(base, "model base")
-    if path.is_file():
-        if path.suffix != ".json":
-            raise ModelError(f"model base {base!r} is a file; give the folder that holds config.json, or a hub id")
+    if path.is_file() and path.suffix == ".json":
         return str(path)
     found = resolve_base(base)
     folder = Path(found)

@@ -54,7 +54,7 @@ def check_base_config(base: str) -> None:
     """
     from transformers import PretrainedConfig
 
-    path = base if Path(base).is_file() else resolve_base(base)
+    path = base if base.endswith(".json") and Path(base).is_file() else resolve_base(base)
     with loading("config", base):
         try:
             values, _ = PretrainedConfig.get_config_dict(path)

@@ -38,9 +38,9 @@ def cache_without_hub(base: str) -> Iterator[None]:
     """Load only from the cache, as with HF_HUB_OFFLINE, if a base is on the hub and the hub does not respond.
 
     Args:
-        base: Folder or hub id. For a folder the hub is not queried.
+        base: Folder, GGUF file or hub id. The hub is queried only for the last.
     """
-    if constants.HF_HUB_OFFLINE or user_path(base, "model base").is_dir() or _answers(base, constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or user_path(base, "model base").exists() or _answers(base, constants.ENDPOINT):
         yield
         return
     constants.HF_HUB_OFFLINE = True

@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError, NEFTError
 from lightning_neft.hub.cache import cache_folder, cache_without_hub
+from lightning_neft.hub.gguf import expanded_folder, is_gguf
 from lightning_neft.hub.tiny_models import TINY, tiny_model
 
 __all__ = ["RANDOM_T5", "loading", "resolve_base"]
@@ -29,22 +30,29 @@ _LONGEST_REASON = 400
 def resolve_base(base: str) -> str:
     """Return the folder of `tiny` or `tiny-llama`, which are bundled, or of `tiny-t5`, which the first call writes.
 
-    The last is an encoder-decoder with fixed random weights, in the cache of `datasets`. Any other name is returned
-    unchanged.
+    The last is an encoder-decoder with fixed random weights, in the cache of `datasets`. For a GGUF file it is the
+    folder that the file is expanded to, which takes a minute at the first call. Any other name is returned unchanged.
 
     Raises:
-        ModelError: If `base` can only be a folder and does not exist, or the cache cannot be written to.
+        ModelError: If `base` can only be a folder or a file and does not exist, the file cannot be used, or the cache
+            cannot be written to.
     """
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
     if base == RANDOM_T5:
         return str(tiny_model("t5", cache_folder() / "tiny"))
     path = user_path(base, "model base")
+    if is_gguf(path):
+        if not path.is_file():
+            raise ModelError(f"model base {base!r}: no such file (from {Path.cwd()}); give a GGUF file on this machine")
+        with loading("weights", base):
+            return str(expanded_folder(path))
     # A hub id has at most one slash.
     if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     if not base or path.is_file():
-        raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
+        what = "a file" if base else "empty"
+        raise ModelError(f"model base {base!r} is {what}; give a folder, a hub id, a .gguf file, or tiny")
     return str(path)
 
 

@@ -155,6 +155,8 @@ def _use(facts: ModelFacts, name: str, has_chat_template: bool) -> str:
 def _of_training(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     entry = find_entry(facts.data or "")
     yield "base model", _code(facts.base)
+    if facts.expanded_from is not None:
+        yield "weights of the base model", f"expanded from {facts.expanded_from} of a GGUF file"
     yield "licence of the base model", _base_licence(facts) or "not known to lightning_neft"
     yield "alpha", "no noise" if facts.alpha is None else f"{facts.alpha:g}"
     yield "recipe", _code(facts.recipe)
