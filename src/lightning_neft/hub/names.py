@@ -47,12 +47,12 @@ def resolve_base(base: str) -> str:
             raise ModelError(f"model base {base!r}: no such file (from {Path.cwd()}); give a GGUF file on this machine")
         with loading("weights", base):
             return str(expanded_folder(path))
-    # A hub id has at most one slash.
-    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
-        raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     if not base or path.is_file():
         what = "a file" if base else "empty"
         raise ModelError(f"model base {base!r} is {what}; give a folder, a hub id, a .gguf file, or tiny")
+    # A hub id has at most one slash.
+    if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
+        raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
     return str(path)
 
 
