@@ -23,28 +23,26 @@ def losses(run: Path) -> list[float]:
 
 def test_doctor_sees_where_and_how_strong(smollm2: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", f"--model={smollm2}", "--json"]) == 0
-    report = json.loads(capfd.readouterr().out)
-    found = json.dumps(report)
-    assert "model.embed_tokens" in found
-    assert "LlamaForCausalLM" in found
-
-
-def test_the_embedding_has_its_known_size(smollm2: Path) -> None:
-    table = AutoModelForCausalLM.from_pretrained(smollm2).get_input_embeddings().weight
-    assert table.shape == (49_152, 576)
-    assert table.pow(2).mean().sqrt().item() == pytest.approx(0.1155, rel=0.01)
+    report = json.dumps(json.loads(capfd.readouterr().out))
+    assert '"model.embed_tokens"' in report
+    assert '"LlamaForCausalLM"' in report
 
 
 def test_an_instruction_model_knows_a_capital(smollm2: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    command = [f"--model={smollm2}", "--prompt=The capital of France is", "--max_new_tokens=12", "--device=cpu"]
-    assert main(["generate", *command]) == 0
+    command = [f"--model={smollm2}", "--template=plain", "--prompt=The capital of France is"]
+    assert main(["generate", *command, "--max_new_tokens=3", "--device=cpu"]) == 0
     assert "Paris" in capfd.readouterr().out
 
 
 def test_a_base_model_continues_a_text(gemma3: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    command = [f"--model={gemma3}", "--template=plain", "--prompt=The capital of France is", "--max_new_tokens=4"]
+    command = [
+        f"--model={gemma3}",
+        "--template=plain",
+        "--prompt=Monday, Tuesday, Wednesday, Thursday,",
+        "--max_new_tokens=3",
+    ]
     assert main(["generate", *command, "--device=cpu"]) == 0
-    assert "Paris" in capfd.readouterr().out
+    assert "Friday" in capfd.readouterr().out
 
 
 def test_twenty_steps_lower_the_loss_and_the_export_is_the_model(
