@@ -4,12 +4,12 @@
     python benchmarks/real_model.py --model .real/smollm2-135m-instruct --data instructions.jsonl
     python benchmarks/real_model.py --model .real/gemma3-270m --data instructions.jsonl --rounds 3
 
-Needs the extra `bench`. The data are records of `instruction`, an optional `input`, and `output`, as JSON Lines or one JSON
-list. Every side trains one epoch on the same samples in batches of 8, none longer than 512 tokens; a side that did not see
-exactly their tokens ends the benchmark. Sides: `sides.py`. `gemm` measures the rate of the model's matrix products in
-each round; the share of it is what a side's tokens/s are of the rate at 6 operations a weight and token, so attention
-counts as lost time. Each side of each round is a process of its own and is written at once: the same command continues
-where it was stopped. Figures need a machine that does nothing else.
+Needs the extra `bench`. The data are records of `instruction`, an optional `input`, and `output`, as JSON Lines or one
+JSON list. Every side trains one epoch on the same samples in batches of 8, none longer than 512 tokens; a side that did
+not see exactly their tokens ends the benchmark. What the sides do: `sides.py`. `gemm` measures the rate of the model's
+matrix products in each round. A side's share of it counts 6 operations per weight and token, without attention. Each
+side of each round is a process of its own, whose figures are written at once: the same command continues where it was
+stopped. Figures need a machine that does nothing else.
 """
 
 from __future__ import annotations
