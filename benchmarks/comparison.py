@@ -16,7 +16,7 @@ def compare(rounds: Rounds, gpu: bool) -> Record:
         rounds: Of each round, what each side measured.
         gpu: Whether it was measured on a GPU.
     """
-    sides = {side: _summary([records[side] for records in rounds]) for side in sorted(rounds[0])}
+    sides = {side: summary([records[side] for records in rounds]) for side in sorted(rounds[0])}
     return {"sides": sides, "targets": _targets(sides, rounds, gpu)}
 
 
@@ -42,7 +42,16 @@ def table(report: Record) -> str:
     return "\n".join(lines)
 
 
-def _summary(records: list[Record]) -> Record:
+def check_tokens(side: str, record: Record, workload: Record) -> None:
+    """End the benchmark where a side did not train on exactly the tokens of the workload."""
+    for key in ("tokens", "answer_tokens"):
+        if record[key] != workload[key]:
+            raise SystemExit(
+                f"{side} trained {record[key]} {key} of {workload[key]}: it drops, cuts or repeats samples"
+            )
+
+
+def summary(records: list[Record]) -> Record:
     """Return medians over the rounds, and the range of the speed."""
     speeds = [record["tokens_per_second"] for record in records]
     wanted = ("peak_rss", "peak_cuda", "seconds", "wall_seconds", "first_step_after_process", "first_step_after_fit")

@@ -10,14 +10,16 @@ from typing_extensions import override
 
 
 class LightningMeter(L.Callback):
-    """Measures a fit. `result` is of the last one in this process."""
+    """Measures a fit. `result` and `precision` are of the last one in this process."""
 
     result: ClassVar[dict[str, Any]] = {}
+    precision: ClassVar[str] = ""
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.meter = Meter(pl_module.model.config.pad_token_id)
         self.meter.begin_fit()
+        LightningMeter.precision = str(trainer.precision)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -56,6 +56,8 @@ class Meter:
         """To be called when the optimiser has made its last step."""
         _wait()
         self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
+        if self.steps == 1:
+            self._first_ended = self._ended
 
     def result(self, logged: Sequence[float] | None = None) -> dict[str, Any]:
         """Return what was measured: seconds, tokens, bytes.

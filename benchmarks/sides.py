@@ -30,7 +30,12 @@ TRL: dict[str, dict[str, Any]] = {
     "trl_tuned": {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False},
     "trl_tuned_fp32": {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False, "bf16": False},
 }
-HAND = {"hand_random": "random", "hand_grouped": "length_grouped"}
+# How its batches are made, and whether it computes in bf16 autocast on a CPU too.
+HAND = {
+    "hand_random": ("random", False),
+    "hand_grouped": ("length_grouped", False),
+    "hand_bf16": ("length_grouped", True),
+}
 # What differs from our defaults.
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -39,6 +44,8 @@ OURS: dict[str, dict[str, Any]] = {
     # The precision of TRL's defaults.
     "ours_bf16": {"trainer": {"precision": "bf16-mixed"}},
     "ours_clean": {"neftune": {"alpha": 0}},
+    # The program chooses the precision.
+    "ours_default": {"trainer": {"precision": None}},
 }
 
 
@@ -54,7 +61,7 @@ def run_side(side: str, folder: Path, gpu: bool) -> dict[str, Any]:
     if side in TRL:
         return _trl(folder, gpu, TRL[side])
     if side in HAND:
-        return _hand(folder, gpu, HAND[side])
+        return _hand(folder, gpu, *HAND[side])
     return _ours(folder, gpu, OURS[side])
 
 
@@ -115,7 +122,7 @@ def _trl(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _hand(folder: Path, gpu: bool, batching: str) -> dict[str, Any]:
+def _hand(folder: Path, gpu: bool, batching: str, bf16: bool) -> dict[str, Any]:
     import torch
     from meter import Meter
     from torch.nn.utils.rnn import pad_sequence
@@ -147,7 +154,7 @@ def _hand(folder: Path, gpu: bool, batching: str) -> dict[str, Any]:
         labels = ids.where(mask & (places >= torch.tensor([[prompts[row]] for row in rows])), -100)
         answer_tokens += int((labels != -100).sum())
         ids, lengths, mask, labels = (x.to(device, non_blocking=True) for x in (ids, lengths, mask, labels))
-        with torch.autocast(device, torch.bfloat16, enabled=gpu):
+        with torch.autocast(device, torch.bfloat16, enabled=gpu or bf16):
             embedded = model.get_input_embeddings()(ids)
             bound = ALPHA / (lengths * embedded.shape[-1]).sqrt() * mask
             noisy = embedded + torch.empty_like(embedded).uniform_(-1, 1) * bound[..., None]
@@ -159,7 +166,7 @@ def _hand(folder: Path, gpu: bool, batching: str) -> dict[str, Any]:
         optimizer.zero_grad()
         meter.add_loss(loss)
     meter.stop()
-    settings = {"batching": batching, "bf16": gpu, "attention": model.config._attn_implementation}
+    settings = {"batching": batching, "bf16": gpu or bf16, "attention": model.config._attn_implementation}
     return {**meter.result(), "answer_tokens": answer_tokens, "settings": settings}
 
 
@@ -186,7 +193,7 @@ def _ours(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, Any]:
     from lightning_meter import LightningMeter
 
     settings = {"data": {**config["data"], "source": "samples.jsonl"}, "neftune": config["neftune"]}
-    settings["precision"] = config["trainer"]["precision"]
+    settings["precision"] = LightningMeter.precision
     return {**LightningMeter.result, "settings": settings}
 
 
@@ -218,4 +225,8 @@ def our_config(folder: Path, gpu: bool, changed: dict[str, Any]) -> dict[str, An
             "callbacks": [{"class_path": "lightning_meter.LightningMeter"}],
         },
     }
-    return {section: {**keys, **changed.get(section, {})} for section, keys in config.items()}
+    merged = {section: {**keys, **changed.get(section, {})} for section, keys in config.items()}
+    # None stands for the program's default.
+    return {
+        section: {key: value for key, value in keys.items() if value is not None} for section, keys in merged.items()
+    }

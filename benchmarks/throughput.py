@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import compare, table
+from comparison import check_tokens, compare, table
 from harness import RESULTS, Record, run_process, write_results
 
 # Nothing heavy here: on Linux, the peak memory of a new process begins at that of the one that started it.
@@ -59,7 +59,7 @@ def main() -> None:
             start = number % len(sides)
             records = {side: _run([*command, "--side", side]) for side in (*sides[start:], *sides[:start])}
             for side, record in records.items():
-                _check(side, record, workload)
+                check_tokens(side, record, workload)
             rounds.append(records)
             report = {"workload": workload, **compare(rounds, args.gpu), "rounds": rounds}
             write_results(out, report, PACKAGES)
@@ -82,14 +82,6 @@ def _run(command: list[str]) -> Record:
     record["wall_seconds"] = elapsed
     print(command[-1], {key: value for key, value in record.items() if key != "settings"}, flush=True)
     return record
-
-
-def _check(side: str, record: Record, workload: Record) -> None:
-    for key in ("tokens", "answer_tokens"):
-        if record[key] != workload[key]:
-            raise SystemExit(
-                f"{side} trained {record[key]} {key} of {workload[key]}: it drops, cuts or repeats samples"
-            )
 
 
 if __name__ == "__main__":

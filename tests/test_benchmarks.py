@@ -47,3 +47,45 @@ def test_targets_are_met_on_their_own_side_of_the_bound(noise_op) -> None:
     assert not noise_op.target("x", 0.81, "<= 0.8")["met"]
     assert noise_op.target("x", 2.5, ">= 2.5")["met"]
     assert not noise_op.target("x", 2.4, ">= 2.5")["met"]
+
+
+@pytest.fixture
+def real_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import real_model
+
+    return real_model
+
+
+def test_shares_and_ratios_are_taken_within_a_round(real_model) -> None:
+    times = {"seconds": 1.0, "wall_seconds": 2.0, "first_step_after_process": 1.0, "first_step_after_fit": 0.5}
+
+    def record(speed: float, peak: float) -> dict[str, object]:
+        return {"tokens_per_second": speed, "peak_rss": peak, "settings": {}, **times}
+
+    rounds = [
+        {
+            "gemm": {"flops_per_token": 10.0, "bf16": 1000.0 * slow, "float32": 500.0 * slow},
+            "trl": record(20 * slow, 10e9),
+            "ours_default": record(70 * slow, 5e9),
+        }
+        for slow in (1.0, 0.5, 0.8)
+    ]
+    report = real_model._report(rounds, ["trl", "ours_default"])
+    assert report["sides"]["ours_default"]["share_bf16"] == pytest.approx(0.7)
+    assert report["sides"]["trl"]["share_float32"] == pytest.approx(0.4)
+    found = {aim["what"]: (round(aim["value"], 3), aim["met"]) for aim in report["targets"]}
+    assert found == {
+        "share of the bf16 products": (0.7, True),
+        "tokens_per_second: ours_default / trl": (3.5, True),
+        "peak_rss: ours_default / trl": (0.5, True),
+    }
+
+
+def test_figures_of_other_samples_are_not_continued(real_model, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert real_model._rounds_so_far(out, {"samples": 8}) == []
+    out.write_text('{"workload": {"samples": 8}, "rounds": [{"trl": {}}]}')
+    assert real_model._rounds_so_far(out, {"samples": 8}) == [{"trl": {}}]
+    with pytest.raises(SystemExit, match="other samples"):
+        real_model._rounds_so_far(out, {"samples": 9})

@@ -14,7 +14,8 @@ from transformers import AutoConfig
 
 from lightning_neft.errors import ModelError
 from lightning_neft.hub import names as hub
-from lightning_neft.hub.names import cache_without_hub, loading
+from lightning_neft.hub.cache import cache_without_hub
+from lightning_neft.hub.names import loading
 from lightning_neft.hub.tiny_models import TINY
 
 

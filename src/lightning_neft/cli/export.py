@@ -131,6 +131,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
     from dataclasses import replace
 
     from lightning_neft.generation.sources import load_model
+    from lightning_neft.hub.gguf import expanded_from
     from lightning_neft.hub.names import resolve_base
     from lightning_neft.models.description import ModelFacts
 
@@ -152,6 +153,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
         loaded.base or options.model,
         type(loaded.model).__name__,
         "seq2seq_lm" if loaded.model.config.is_encoder_decoder else "causal_lm",
+        expanded_from=expanded_from(resolve_base(loaded.base or options.model)),
     )
     facts = replace(facts, template=options.template or facts.template)
     return _Source(loaded.model, loaded.tokenizer, facts, config, run if config else None)

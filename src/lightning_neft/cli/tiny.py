@@ -21,7 +21,7 @@ from lightning_neft.data.toy import toy_instructions
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.hub.base_models import base_models
-from lightning_neft.hub.names import cache_folder
+from lightning_neft.hub.cache import cache_folder
 from lightning_neft.hub.tiny_models import tiny_model
 
 __all__ = ["TINY_SAMPLES", "say_what_is_tiny", "tiny_file", "tiny_records", "with_tiny", "without_flag"]

@@ -18,7 +18,7 @@ from lightning_neft.data.conversation import Conversation, Labelled, Message, Sa
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import ENCODING_VERSION, IGNORED, EncodedSample, Encoding
 from lightning_neft.errors import DataError
-from lightning_neft.hub.names import cache_folder
+from lightning_neft.hub.cache import cache_folder
 from lightning_neft.hub.tokenizer import tokenizer_identity
 
 if TYPE_CHECKING:

@@ -54,9 +54,7 @@ def find_base(base: str) -> str:
         ModelError: There is no such folder, or it has no config.
     """
     path = user_path(base, "model base")
-    if path.is_file():
-        if path.suffix != ".json":
-            raise ModelError(f"model base {base!r} is a file; give the folder that holds config.json, or a hub id")
+    if path.is_file() and path.suffix == ".json":
         return str(path)
     resolved = resolve_base(base)
     folder = Path(resolved)
@@ -101,7 +99,7 @@ def check_base_config(base: str) -> None:
     """
     from transformers import PretrainedConfig
 
-    path = base if Path(base).is_file() else resolve_base(base)
+    path = base if base.endswith(".json") and Path(base).is_file() else resolve_base(base)
     with loading("config", base):
         try:
             values, _ = PretrainedConfig.get_config_dict(path)

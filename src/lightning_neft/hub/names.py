@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -10,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
+from huggingface_hub.errors import StrictDataclassError
 
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError, NEFTError
+from lightning_neft.hub.cache import cache_folder, cache_without_hub
+from lightning_neft.hub.gguf import expanded_folder, is_gguf
 from lightning_neft.hub.tiny_models import TINY, tiny_model
 
-__all__ = ["RANDOM_T5", "cache_folder", "cache_without_hub", "loading", "resolve_base"]
+__all__ = ["RANDOM_T5", "loading", "resolve_base"]
 
 RANDOM_T5 = "tiny-t5"
 # The message of transformers where it has no class; a list of all its classes follows.
@@ -25,75 +25,35 @@ _NO_CLASS = re.compile(r"Unrecognized configuration class <class .*?(\w+).> for 
 # The message of torch for an embedding whose padding token is out of range.
 _NO_PADDING_ROW = "Padding_idx must be within num_embeddings"
 _LONGEST_REASON = 400
-# Seconds to wait for the hub's first response.
-_PATIENCE = 10
 
 
 def resolve_base(base: str) -> str:
     """Return the folder of `tiny` or `tiny-llama`, which are bundled, or of `tiny-t5`, which the first call writes.
 
-    The last is an encoder-decoder with fixed random weights, in the cache of `datasets`. Any other name is returned
-    unchanged.
+    The last is an encoder-decoder with fixed random weights, in the cache of `datasets`. For a GGUF file it is the
+    folder that the file is expanded to, which takes a minute at the first call. Any other name is returned unchanged.
 
     Raises:
-        ModelError: If `base` can only be a folder and does not exist, or the cache cannot be written to.
+        ModelError: If `base` can only be a folder or a file and does not exist, the file cannot be used, or the cache
+            cannot be written to.
     """
     if base in ("tiny", "tiny-llama"):
         return str(TINY)
     if base == RANDOM_T5:
         return str(tiny_model("t5", cache_folder() / "tiny"))
     path = user_path(base, "model base")
+    if is_gguf(path):
+        if not path.is_file():
+            raise ModelError(f"model base {base!r}: no such file (from {Path.cwd()}); give a GGUF file on this machine")
+        with loading("weights", base):
+            return str(expanded_folder(path))
+    if not base or path.is_file():
+        what = "a file" if base else "empty"
+        raise ModelError(f"model base {base!r} is {what}; give a folder, a hub id, a .gguf file, or tiny")
     # A hub id has at most one slash.
     if (base.startswith((".", "/", "~")) or base.count("/") > 1) and not path.is_dir():
         raise ModelError(f"model base {base!r}: no such folder (from {Path.cwd()}); give a folder, a hub id, or tiny")
-    if not base or path.is_file():
-        raise ModelError(f"model base {base!r} is {'a file' if base else 'empty'}; give a folder, a hub id, or tiny")
     return str(path)
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the given folder, else `lightning_neft` in the cache of `datasets`. It need not exist.
-
-    Example:
-        >>> cache_folder("mine")
-        PosixPath('mine')
-    """
-    if cache_dir:
-        return user_path(cache_dir, "data.cache_dir")
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE) / "lightning_neft"
-
-
-@contextmanager
-def cache_without_hub(base: str) -> Iterator[None]:
-    """Load only from the cache, as with HF_HUB_OFFLINE, if a base is on the hub and the hub does not respond.
-
-    Args:
-        base: Folder or hub id. For a folder the hub is not queried.
-    """
-    if constants.HF_HUB_OFFLINE or user_path(base, "model base").is_dir() or _answers(base, constants.ENDPOINT):
-        yield
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = False
-
-
-@functools.cache
-def _answers(base: str, endpoint: str) -> bool:
-    """Return whether the hub responds; queried once, although a base is read in several steps."""
-    try:
-        HfApi(endpoint).model_info(base, timeout=_PATIENCE)
-    except (HfHubHTTPError, HFValidationError):
-        # It refuses; requesting the files then gives the reason.
-        return True
-    # The class depends on the version of huggingface_hub: from requests, httpx, or its own.
-    except Exception:
-        return False
-    return True
 
 
 @contextmanager

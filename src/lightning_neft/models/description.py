@@ -47,13 +47,14 @@ class ModelFacts:
     """How a model was trained, as far as it is known.
 
     Attributes:
-        base: Folder or hub id of the base model, or `tiny`.
+        base: Folder or hub id of the base model, GGUF file, or `tiny`.
         architecture: Name of the model's class.
         task: What the model learnt.
         template: Name of the template that worded the data.
         max_length: The most tokens of a training sample.
         alpha: Strength of the noise; None without noise.
         recipe: Name of the recipe or config.
+        expanded_from: What the base's weights were expanded from, such as `4-bit values (Q4_1)`; None if they were not.
         dtype: Of the weights in training, such as float32.
         data: Source of the training data, of files the name alone.
         labels: Names of a classifier's classes.
@@ -67,6 +68,7 @@ class ModelFacts:
     max_length: int | None = None
     alpha: float | None = None
     recipe: str | None = None
+    expanded_from: str | None = None
     dtype: str | None = None
     data: str | None = None
     labels: list[str] | None = None

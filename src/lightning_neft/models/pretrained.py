@@ -10,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.hub.gguf import expanded_from
+from lightning_neft.hub.names import resolve_base
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_facts
@@ -32,7 +34,7 @@ class PretrainedModule(L.LightningModule):
     their base.
 
     Args:
-        base: Folder or hub id of the base model, or `tiny` for the one that comes with the package.
+        base: Folder or hub id of the base model, a GGUF file (extra gguf), or `tiny` for the bundled model.
         lora: Train low-rank adapters only; without it all weights are trained.
         learning_rate: The highest learning rate of the schedule.
         weight_decay: Decay of AdamW, on matrices only: biases and norms are left out.
@@ -106,6 +108,8 @@ class PretrainedModule(L.LightningModule):
         """Name of the model's class."""
         self.trained: frozenset[str] = frozenset()
         """Names of the parameters that are trained."""
+        self.expanded_from: str | None = None
+        """What the weights of a GGUF base were expanded from, such as `4-bit values (Q4_1)`."""
         self.special_tokens: tuple[str, ...] = ()
         """Tokens of the data's template that the base's tokenizer lacks: the data module's, once the model is built."""
         self.recipe: str | None = None
@@ -137,6 +141,9 @@ class PretrainedModule(L.LightningModule):
             **self.config_options(),
         )
         check_precision(self._trainer, model, self.weights_dtype)
+        if (source := expanded_from(resolve_base(self.base))) is not None:
+            rank_zero_info(f"model base {self.base!r}: its weights are expanded from {source}")
+            self.expanded_from = source
         self.architecture = type(model).__name__
         if new and not self.has_new_head:
             rank_zero_warn(
@@ -210,6 +217,7 @@ class PretrainedModule(L.LightningModule):
             "adapters": self.lora is not None,
             "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
             "recipe": self.recipe,
+            "expanded_from": self.expanded_from,
             "dtype": None if self.model is None else str(self.model.dtype).removeprefix("torch."),
             "versions": installed_versions(),
             **training_facts(self._trainer),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_config import check_amount, check_base_config
+from lightning_neft.hub.gguf import expanded_from
 from lightning_neft.hub.names import loading, resolve_base
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def load_weights(
 
     Args:
         auto_class: Name of transformers' automatic class.
-        base: Folder, hub id, or `tiny`.
+        base: Folder, hub id, GGUF file, or `tiny`.
         dtype: `auto` for that of the checkpoint; None for PyTorch's default one, which the Trainer's precision sets.
         quantization: See `Quantization`.
         attn_implementation: Attention of transformers; its own choice by default.
@@ -108,9 +110,10 @@ def load_weights(
     if quantization is not None:
         check_quantization()
         config["quantization_config"] = nf4()
+    path = resolve_base(base)
     with loading("weights", base):
         model, report = getattr(transformers, auto_class).from_pretrained(
-            resolve_base(base),
+            path,
             dtype=wanted,
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
@@ -118,6 +121,9 @@ def load_weights(
             ignore_mismatched_sizes=has_new_head,
             **config,
         )
+    if expanded_from(path) is not None:
+        # The name by which adapters refer to their base: the cache may be emptied, the file stays.
+        model.name_or_path = str(user_path(base, "model base"))
     new = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     return model if quantization is None else prepare_quantized(model), sorted(new)
 

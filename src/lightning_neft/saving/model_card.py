@@ -111,6 +111,11 @@ def model_card(
     known = None if licence is None else _LICENCES.get(licence.lower(), "other")
     training = {
         "base model": _code(facts.base),
+        **(
+            {"weights of the base model": f"expanded from {facts.expanded_from} of a GGUF file"}
+            if facts.expanded_from
+            else {}
+        ),
         "licence of the base model": licence or "not known to lightning_neft",
         "alpha": "no noise" if facts.alpha is None else f"{facts.alpha:g}",
         "recipe": _code(facts.recipe),

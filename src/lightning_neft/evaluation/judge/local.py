@@ -50,8 +50,8 @@ class LocalJudge:
             check_ends(self._tokenizer)
         self._model, _ = load_weights("AutoModelForCausalLM", base, dtype="auto", trust_remote_code=trust_remote_code)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
-        # Only the name of a folder: the digest identifies the model, and parent folders are private.
-        name = Path(base).name if Path(base).is_dir() else base
+        # Only the name of a folder or file: the digest identifies the model, and parent folders are private.
+        name = Path(base).name if Path(base).exists() else base
         self.name = f"local:{name}@{_identity(resolve_base(base), self._model.config)}"
 
     @torch.no_grad()
