@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.models.batches import check_packing, is_packed, model_inputs, next_tokens
 from lightning_neft.models.decoding import generate_answers
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.loss import Predictions, ResponseLogits, TokenMean
+from lightning_neft.models.head import OutputHead
+from lightning_neft.models.loss import Predictions, TokenMean, token_scores
 
 __all__ = ["CausalLM", "LanguageModel", "Seq2SeqLM"]
 
@@ -28,6 +28,7 @@ class LanguageModel(FineTuner):
     def on_model_built(self) -> None:
         super().on_model_built()
         self.token_accuracy = TokenMean()
+        self.output_head = OutputHead(self.model)
 
     @override
     def forward(self, batch: dict[str, Any]) -> Any:
@@ -37,10 +38,12 @@ class LanguageModel(FineTuner):
 
     @override
     def add_to_metrics(self, predictions: Predictions) -> None:
-        super().add_to_metrics(predictions)
-        targets = predictions.targets
-        weights = (targets != IGNORED) * (1.0 if predictions.weights is None else predictions.weights)
-        self.token_accuracy.update(((predictions.logits.argmax(-1) == targets) * weights).sum(), weights.sum())
+        # Both from one computation of the logits.
+        losses, hits = token_scores(predictions)
+        weights = 1.0 if predictions.weights is None else predictions.weights
+        weight = predictions.total_weight()
+        self.held_out_loss.update((losses * weights).sum(), weight)
+        self.token_accuracy.update((hits * weights).sum(), weight)
 
     @override
     def computed_metrics(self) -> dict[str, Tensor]:
@@ -96,11 +99,6 @@ class CausalLM(LanguageModel):
     _is_packing_checked = False
 
     @override
-    def on_model_built(self) -> None:
-        super().on_model_built()
-        self.response_logits = ResponseLogits(self.model)
-
-    @override
     def on_fit_start(self) -> None:
         self._is_packing_checked = False
 
@@ -118,9 +116,10 @@ class CausalLM(LanguageModel):
             # The data layer pads on the right, where no token of a causal model looks. Without a mask the attention
             # takes its faster path. Only a router's loss counts the places of padding.
             batch = {name: value for name, value in batch.items() if name != "attention_mask"}
-        with self.response_logits.at(tokens.index, ids):
+        self.output_head.prepare(self, batch)
+        with self.output_head.at(tokens.index, ids) as request:
             output = self(batch)
-        logits = self.response_logits.picked(output.logits, tokens.index, ids.shape)
+        logits = self.output_head.taken(output.logits, request)
         # A mixture of experts gives the loss of its router where its config asks for it, without a weight.
         router = getattr(output, "aux_loss", None)
         auxiliary = None if router is None else router * _router_weight(self.model)
@@ -153,5 +152,9 @@ class Seq2SeqLM(LanguageModel):
 
     @override
     def predictions(self, batch: dict[str, Any]) -> Predictions:
-        # Of a decoder's places all but padding have a target: little would be saved by picking them.
-        return Predictions(self(batch).logits.flatten(0, 1), batch["labels"].flatten())
+        labels = batch["labels"]
+        self.output_head.prepare(self, batch)
+        # All but padding has a target: little would be saved by picking these places, for which a device is waited for.
+        with self.output_head.at(None, labels) as request:
+            output = self(batch)
+        return Predictions(self.output_head.taken(output.logits, request), labels.flatten())

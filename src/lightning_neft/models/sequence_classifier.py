@@ -92,6 +92,7 @@ class SequenceClassifier(FineTuner):
     @override
     def add_to_metrics(self, predictions: Predictions) -> None:
         super().add_to_metrics(predictions)
+        assert isinstance(predictions.logits, Tensor)
         classes = predictions.logits.argmax(-1)
         self.accuracy.update(classes, predictions.targets)
         self.f1.update(classes, predictions.targets)
