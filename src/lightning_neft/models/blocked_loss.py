@@ -18,7 +18,7 @@ from lightning_neft.data.tokenization import IGNORED
 
 __all__ = ["Adjustment", "HeadInput", "blocked_loss", "blocked_scores", "each_loss", "rows_per_block"]
 
-# Float32 logits of a block. Up to three tensors of about this size exist at once.
+# Float32 logits of a block. Two tensors of this size exist at once, three with a soft cap.
 _BLOCK_BYTES = 128 * 2**20
 
 
@@ -222,7 +222,11 @@ class _LinearLoss(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         # In place where the dtype allows: the weight's is as large as the weight.
         found = (
-            None if value is None else value.mul_(grad).to(dtype) if _is_wider(value, dtype) else value.to(dtype).mul_(grad)
+            None
+            if value is None
+            else value.mul_(grad).to(dtype)
+            if _is_wider(value, dtype)
+            else value.to(dtype).mul_(grad)
             for value, dtype in zip(gradients, ctx.dtypes, strict=True)
         )
         return (*found, None, None, None)
