@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
@@ -52,14 +52,14 @@ class HeadInput:
 
     Attributes:
         states: (n, width), what the output embedding would read at each place.
-        head: The output embedding.
+        head: The output embedding, a module.
         adjustment: What the model does to the logits afterwards.
         is_linear: Whether the output embedding is a plain `nn.Linear`, whose gradients are known without autograd;
             any other module is called block by block, and again in the backward pass.
     """
 
     states: Tensor
-    head: nn.Module
+    head: Any
     adjustment: Adjustment = Adjustment()
     is_linear: bool = True
 
@@ -101,10 +101,10 @@ def blocked_loss(inputs: HeadInput, targets: Tensor, weights: Tensor | None) -> 
     """
     states, head = inputs.states, inputs.head
     if inputs.is_linear and torch.is_grad_enabled():
-        bias = head.bias
         if states.is_cuda and weights is None and find_spec("liger_kernel") is not None:
             return _liger_loss(inputs, targets)
-        found: Tensor = _LinearLoss.apply(states, head.weight, bias, targets, weights, inputs.adjustment)
+        given = (states, head.weight, head.bias, targets, weights, inputs.adjustment)
+        found: Tensor = _LinearLoss.apply(*given)  # type: ignore[no-untyped-call]
         return found
     total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
     for part in _parts(inputs):
@@ -216,7 +216,7 @@ class _LinearLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         if ctx.gradients is None:
             raise RuntimeError("the gradients of this loss are freed after the first backward pass; compute it again")
         gradients, ctx.gradients = ctx.gradients, None
@@ -256,19 +256,21 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 def _liger_loss(inputs: HeadInput, targets: Tensor) -> Tensor:
     """The same by Liger's kernel, which reads the number of targets and so waits for the device once."""
-    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy  # type: ignore[import-not-found]
 
     computed_in, summed_in = _dtypes(inputs.states)
     head, adjustment = inputs.head, inputs.adjustment
     states = inputs.states if adjustment.scale == 1.0 else inputs.states * adjustment.scale
-    bias = head.bias if head.bias is None or adjustment.scale == 1.0 else head.bias * adjustment.scale
+    bias: Tensor | None = head.bias
+    if bias is not None:
+        bias = (bias * adjustment.scale).to(computed_in)
     # Cast here: under autocast the kernel would cast the weight for each of its blocks.
     with torch.autocast(states.device.type, enabled=False):
         found: Tensor = liger_fused_linear_cross_entropy(
             states.to(computed_in),
             head.weight.to(computed_in),
             targets,
-            bias=None if bias is None else bias.to(computed_in),
+            bias=bias,
             ignore_index=IGNORED,
             reduction="sum",
             softcap=adjustment.cap,

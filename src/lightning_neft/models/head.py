@@ -1,4 +1,4 @@
-"""The output embedding of a language model: what it reads at given places, and whether its logits can be left to us."""
+"""The output embedding of a language model: its input at the trained places, and whether that input is all a loss needs."""
 
 from __future__ import annotations
 
@@ -143,11 +143,11 @@ class OutputHead:
         if not request.keeps_states:
             return states[None], *args[1:]
         request.states = states
-        # Of no token: what the model does to its logits works on, and costs nothing.
+        # Of no token: the model's own adjustment of its logits still runs, at no cost.
         return states[None, :0], *args[1:]
 
     def _plan(self, run: Callable[[], Tensor], ids: Tensor) -> HeadInput | str:
-        """Compare the model's logits with those of its output embedding; ids (1, few) tell the shape alone."""
+        """Compare the model's logits with those of its output embedding; of ids (1, few) only the shape is read."""
         head = self._head
         if head is None:
             return "the model names no output embedding"
@@ -177,11 +177,11 @@ class OutputHead:
         return HeadInput(torch.empty(0), head, adjustment, is_linear)
 
 
-class _Behind(TorchDispatchMode):
+class _Behind(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches what a model does behind its output embedding, once that has been called."""
 
     def __init__(self, stack: ExitStack) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._stack = stack
         self.outputs: list[Tensor] = []
         self.reads_parameter = False
@@ -200,7 +200,7 @@ class _Behind(TorchDispatchMode):
 
 
 def _adjustment(model: Any, raw: Tensor, logits: Tensor) -> Adjustment | None:
-    """Return how a model makes its logits of what its output embedding gives, or None if it is none that is known."""
+    """Return how a model adjusts the output of its output embedding, or None if that is not a known adjustment."""
     if raw.shape == logits.shape and torch.equal(raw.to(logits.dtype), logits):
         return Adjustment()
     config = model.config.get_text_config()
@@ -219,7 +219,7 @@ def _is_close(found: Tensor, expected: Tensor, slack: float = 1.0) -> bool:
 
 
 def _is_plain_linear(head: Any) -> bool:
-    """Whether a module computes `F.linear` of its weight and bias, and nothing hangs on it but hooks of this file."""
+    """Whether a module computes `F.linear` of its weight and bias, and has no hooks but those of this file."""
     hooks = [hook for hook in head._forward_pre_hooks.values() if getattr(hook, "__func__", None) != OutputHead._pick]
     return (
         type(head) is nn.Linear

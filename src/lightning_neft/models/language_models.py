@@ -21,7 +21,7 @@ class LanguageModel(FineTuner):
     """Fine-tunes a model that writes text.
 
     Logs `loss`, `perplexity` (the exponential of the mean loss over all tokens) and `token_accuracy` (the share of
-    tokens that the model would have written, weighted as the loss is) of held-out data under `val/` and `test/`.
+    tokens with the highest logit, weighted like the loss) of held-out data under `val/` and `test/`.
     """
 
     @override
@@ -33,7 +33,7 @@ class LanguageModel(FineTuner):
     @override
     def forward(self, batch: dict[str, Any]) -> Any:
         """Run the model on a batch and return its output, logits without a loss."""
-        # With a cache transformers would not look for several documents in a row.
+        # With a cache transformers would not separate the documents of a packed row.
         return self.model(**model_inputs(batch), use_cache=False)
 
     @override
@@ -68,8 +68,8 @@ class LanguageModel(FineTuner):
         """Return the answer to each prompt: greedy, repetition penalty 1.2. Train and eval modes stay as they are.
 
         Args:
-            prompts: Prompts as the template words them, or their ids.
-            max_new_tokens: The most tokens of an answer.
+            prompts: Rendered prompts, or their ids.
+            max_new_tokens: Maximum number of tokens of an answer.
             batch_size: Prompts in one forward pass.
             stop_ids: Tokens that end an answer, besides the end token.
         """
@@ -88,9 +88,9 @@ class CausalLM(LanguageModel):
     """Fine-tunes a causal language model of transformers on the labelled tokens of the batch.
 
     Batches are dicts of tensors: `input_ids`, int64 (batch, length), with `attention_mask`, or `position_ids` for rows
-    that hold several documents; and what is to be learnt as `loss_index` and `loss_targets`, or else as `labels`
-    (batch, length), not shifted, -100 where there is no loss. Logits are computed at these places alone. At the first
-    packed batch of a fit the model is asked whether the documents of a row do not see each other.
+    that hold several documents; and the targets as `loss_index` and `loss_targets`, or else as `labels`
+    (batch, length), not shifted, -100 where there is no loss. The loss is computed in blocks of these tokens, without
+    the logits of the batch. The first packed batch of a fit checks that the documents of a row do not see each other.
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -113,14 +113,14 @@ class CausalLM(LanguageModel):
     def predictions(self, batch: dict[str, Any]) -> Predictions:
         tokens, ids = next_tokens(batch), batch["input_ids"]
         if "loss_index" in batch and not getattr(self.model.config, "output_router_logits", False):
-            # The data layer pads on the right, where no token of a causal model looks. Without a mask the attention
-            # takes its faster path. Only a router's loss counts the places of padding.
+            # The data layer pads on the right, which no token of a causal model attends to. Without a mask the attention
+            # takes its faster path. Only a router's loss counts padding.
             batch = {name: value for name, value in batch.items() if name != "attention_mask"}
         self.output_head.prepare(self, batch)
         with self.output_head.at(tokens.index, ids) as request:
             output = self(batch)
         logits = self.output_head.taken(output.logits, request)
-        # A mixture of experts gives the loss of its router where its config asks for it, without a weight.
+        # A mixture of experts returns its router's loss, unweighted, where its config asks for it.
         router = getattr(output, "aux_loss", None)
         auxiliary = None if router is None else router * _router_weight(self.model)
         return Predictions(logits, tokens.targets, tokens.weights, auxiliary)
@@ -138,7 +138,7 @@ class Seq2SeqLM(LanguageModel):
     """Fine-tunes an encoder-decoder of transformers: the encoder reads the prompt, the decoder writes the answer.
 
     Batches are dicts of int64 tensors: `input_ids` and `attention_mask` of the encoder, (batch, length), and `labels`,
-    the tokens of the answer, (batch, longest answer), -100 on padding. The decoder reads the labels moved by one place.
+    the tokens of the answer, (batch, longest answer), -100 on padding. The decoder reads them shifted by one.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
