@@ -103,8 +103,8 @@ def blocked_loss(inputs: HeadInput, targets: Tensor, weights: Tensor | None) -> 
     if inputs.is_linear and torch.is_grad_enabled():
         if states.is_cuda and weights is None and find_spec("liger_kernel") is not None:
             return _liger_loss(inputs, targets)
-        given = (states, head.weight, head.bias, targets, weights, inputs.adjustment)
-        found: Tensor = _LinearLoss.apply(*given)  # type: ignore[no-untyped-call]
+        of_head = head.weight, head.bias
+        found: Tensor = _LinearLoss.apply(states, *of_head, targets, weights, inputs.adjustment)  # type: ignore[no-untyped-call]
         return found
     total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
     for part in _parts(inputs):
@@ -256,7 +256,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 def _liger_loss(inputs: HeadInput, targets: Tensor) -> Tensor:
     """The same by Liger's kernel, which reads the number of targets and so waits for the device once."""
-    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy  # type: ignore[import-not-found]
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
     computed_in, summed_in = _dtypes(inputs.states)
     head, adjustment = inputs.head, inputs.adjustment

@@ -1,4 +1,4 @@
-"""The output embedding of a language model: its input at the trained places, and whether that input is all a loss needs."""
+"""The output embedding of a language model: its input at the trained places, which may be all that a loss needs."""
 
 from __future__ import annotations
 

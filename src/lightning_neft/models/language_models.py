@@ -113,7 +113,7 @@ class CausalLM(LanguageModel):
     def predictions(self, batch: dict[str, Any]) -> Predictions:
         tokens, ids = next_tokens(batch), batch["input_ids"]
         if "loss_index" in batch and not getattr(self.model.config, "output_router_logits", False):
-            # The data layer pads on the right, which no token of a causal model attends to. Without a mask the attention
+            # The data layer pads on the right, which no token of a causal model attends to. Without a mask attention
             # takes its faster path. Only a router's loss counts padding.
             batch = {name: value for name, value in batch.items() if name != "attention_mask"}
         self.output_head.prepare(self, batch)
