@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
+from lightning_neft.models.blocked_loss import HeadInput
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import mean_loss
 from lightning_neft.models.trainable import LoraOptions
@@ -239,4 +240,6 @@ def test_batches_of_the_data_layer_give_the_same_loss_without_their_mask(name: s
     batch = Collator(0)(PlannedBatch(rows))
     plain = {key: value for key, value in batch.items() if not key.startswith("loss_")}
     torch.testing.assert_close(mean_loss(module.predictions(batch)), mean_loss(module.predictions(plain)))
-    assert seen == [False, True]
+    # Two passes find out at the first batch how the loss can be computed.
+    assert seen == [False] * 3 + [True]
+    assert isinstance(module.output_head.plan, HeadInput)

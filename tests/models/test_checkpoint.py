@@ -64,7 +64,7 @@ def test_loading_gives_the_model_that_was_saved(base: str, tmp_path: Path, optio
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"lora": LORA}, "holds all weights of a model without adapters; leave model.lora away"),
+    ({}, {"lora": LORA}, "holds all weights of a model without adapters; omit model.lora"),
     ({"lora": LORA}, {}, "holds adapters only; give the model.lora options of its run"),
     (
         {"lora": LORA},

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_neft import NEFTune
 from lightning_neft.hub.tokenizer import load_tokenizer
+from lightning_neft.models.blocked_loss import HeadInput
 from lightning_neft.models.language_models import Seq2SeqLM
 from lightning_neft.models.loss import mean_loss
 from lightning_neft.models.trainable import LoraOptions
@@ -40,11 +41,20 @@ def built(base: str, **options: Any) -> Seq2SeqLM:
 
 
 def test_the_loss_is_the_models_own(encoder_decoder: str) -> None:
-    module = built(encoder_decoder, keep_eval=True)
+    module = built(encoder_decoder, keep_eval=True).double()
     given = batch([5, 9], [6, 3])
     expected = module.model(**given).loss
     given["step_share"] = torch.tensor(0.5)
-    assert mean_loss(module.predictions(given)).item() == pytest.approx(expected.item(), rel=1e-6)
+    predictions = module.predictions(given)
+    assert isinstance(predictions.logits, HeadInput)
+    loss = mean_loss(predictions)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    parameters = list(module.model.parameters())
+    found, wanted = (
+        torch.cat([gradient.flatten() for gradient in torch.autograd.grad(value, parameters)])
+        for value in (loss, expected)
+    )
+    assert (found - wanted).norm() < 1e-12 * wanted.norm()
 
 
 def test_held_out_metrics_are_means_over_tokens(encoder_decoder: str) -> None:

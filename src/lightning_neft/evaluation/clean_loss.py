@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_neft.data.batching.collate import Collator
@@ -19,7 +18,7 @@ from lightning_neft.errors import DataError
 from lightning_neft.hub.tokenizer import pad_id
 from lightning_neft.models.execution import eager, evaluating
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.loss import Predictions
+from lightning_neft.models.loss import Predictions, token_scores
 
 __all__ = ["CleanLosses", "Split", "clean_losses"]
 
@@ -103,8 +102,7 @@ def clean_losses(
 def _by_row(predictions: Predictions, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Return (rows,) summed losses, float64, and (rows,) numbers of targets."""
     targets, count = predictions.targets, len(batch["input_ids"])
-    logits = predictions.logits.to(torch.promote_types(predictions.logits.dtype, torch.float32))
-    losses = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").double()
+    losses = token_scores(predictions)[0].double()
     if "loss_index" in batch:
         row = batch["loss_index"] // batch["input_ids"].shape[1]
     else:

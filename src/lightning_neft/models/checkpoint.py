@@ -1,4 +1,4 @@
-"""What a `.ckpt` holds of a model, and whether it fits the model that is to go on from it."""
+"""What a `.ckpt` stores of a model, and whether it fits the configured model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from lightning_neft.errors import ModelError
 
 __all__ = ["DESCRIPTION", "check_description", "check_weights", "keep_trained"]
 
-# The entry of a checkpoint that says what model it is of. Plain strings and truth values, so that it loads without
-# running code.
+# The entry of a checkpoint that describes its model: plain strings and booleans, which load without running code.
 DESCRIPTION = "lightning_neft"
 
 
 def keep_trained(weights: Mapping[str, Tensor], trained: Collection[str]) -> dict[str, Tensor]:
-    """Return the trained ones of a checkpoint's weights; all of them if they are in shards.
+    """Return the trained weights of a checkpoint; all weights if they are sharded.
 
     Args:
         weights: The weights by name.
@@ -31,14 +30,14 @@ def keep_trained(weights: Mapping[str, Tensor], trained: Collection[str]) -> dic
 
 
 def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> None:
-    """Check that a checkpoint is of the model that is configured.
+    """Check that a checkpoint belongs to the configured model.
 
     Args:
-        found: What the checkpoint says of itself: `base`, `architecture` and `adapters`; None if nothing.
+        found: Its description: `base`, `architecture` and `adapters`; None without one.
         expected: The same of the configured model.
 
     Raises:
-        ModelError: If it is not.
+        ModelError: It belongs to another model.
     """
     if found is None:
         return
@@ -50,8 +49,8 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
     if found["adapters"] and not expected["adapters"]:
         raise ModelError("the checkpoint holds adapters only; give the model.lora options of its run")
     if expected["adapters"] and not found["adapters"]:
-        raise ModelError("the checkpoint holds all weights of a model without adapters; leave model.lora away")
-    # Folders may have moved: the last part of the name has to do.
+        raise ModelError("the checkpoint holds all weights of a model without adapters; omit model.lora")
+    # Folders may have moved: compare the last part of the name.
     if found["adapters"] and Path(found["base"]).name != Path(expected["base"]).name:
         raise ModelError(
             f"the checkpoint holds adapters for model.base={found['base']}, but model.base={expected['base']} is "

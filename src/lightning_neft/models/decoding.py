@@ -54,10 +54,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> lis
 
 
 def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what the model reads where a prompt is empty, as that of plain text is: what parts texts.
-
-    Some tokenizers put nothing before a text.
-    """
+    """Return the token that stands in for an empty prompt: beginning-of-sequence, or the end token without one."""
     return [int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)]
 
 
@@ -67,13 +64,13 @@ def decoding(
     max_new_tokens: int | None = None,
     min_new_tokens: int | None = None,
 ) -> GenerationConfig:
-    """Return the pinned decoding in transformers' words.
+    """Return the pinned decoding as a generation config of transformers.
 
     Args:
         tokenizer: Of the model.
         ends: Tokens that end an answer.
-        max_new_tokens: The most tokens of an answer.
-        min_new_tokens: How many tokens there have to be before one may end the answer.
+        max_new_tokens: Maximum number of tokens of an answer.
+        min_new_tokens: Minimum number of tokens before an end token is allowed.
     """
     from transformers import GenerationConfig
 
@@ -93,21 +90,21 @@ def decoding(
 def write_tokens(
     model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig, **options: Any
 ) -> list[list[int]]:
-    """Return what the model writes after each prompt: the new ids, with those that end an answer and the padding.
+    """Return the ids that the model writes after each prompt, including end tokens and padding.
 
     Args:
         model: A causal or sequence-to-sequence model of transformers, bare or inside peft. Modules keep their modes.
         prompts: Ids of the prompts, of one forward pass.
         config: The decoding, with its padding token.
-        options: Further ones of `generate` of transformers, such as a streamer.
+        options: Further options of transformers' `generate`, such as a streamer.
     """
     is_seq2seq = bool(model.config.is_encoder_decoder)
     device = next(model.parameters()).device
     with evaluating(model), eager(model), _without_own_decoding(model):
-        # What a decoder writes has to stand right behind its prompt.
+        # A decoder's answer must directly follow its prompt.
         ids, mask = padded(prompts, config.pad_token_id, "right" if is_seq2seq else "left")
         if not is_seq2seq:
-            # Up to 5.22 transformers lays the penalty on the padding too: a token that the prompt has anyway adds none.
+            # Up to 5.22 transformers penalises padding tokens too: pad with a token that the prompt already has.
             ids = torch.where(mask.bool(), ids, ids[:, -1:])
         written = model.generate(
             input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config, **options
@@ -119,9 +116,9 @@ def write_tokens(
 
 @contextmanager
 def _without_own_decoding(model: nn.Module) -> Iterator[None]:
-    """Hide what a model's generation_config asks for, except for the token that starts a decoder.
+    """Hide a model's own generation_config, except for the token that starts a decoder.
 
-    transformers takes from it all that the pinned decoding leaves open: forced tokens, bans, time-outs, other methods.
+    transformers takes from it whatever the pinned decoding does not set: forced or banned tokens, time-outs, methods.
     """
     from transformers import GenerationConfig
 
@@ -152,10 +149,9 @@ def generate_answers(
     Args:
         model: A causal or sequence-to-sequence model of transformers, bare or inside peft. Modules keep their modes.
         tokenizer: Its tokenizer.
-        prompts: Prompts as the template words them, or their ids. Prompts of text for an encoder get the special tokens
-            that the tokenizer puts around a text. One without any token begins with the beginning-of-sequence token, or
-            the end token where there is none.
-        max_new_tokens: The most tokens of an answer.
+        prompts: Rendered prompts, or their ids. Text for an encoder gets the special tokens that the tokenizer puts
+            around a text. An empty prompt becomes the beginning-of-sequence token, or the end token without one.
+        max_new_tokens: Maximum number of tokens of an answer.
         batch_size: Prompts in one forward pass.
         stop_ids: Tokens that end an answer, besides the end token.
     """

@@ -1,4 +1,4 @@
-"""Weights that are not finite are never saved: the check, and what to try against them."""
+"""Non-finite weights are never saved: the check, and the advice in its message."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def first_non_finite(weights: Iterable[tuple[str, Tensor]]) -> str | None:
         'b'
     """
     for name, value in weights:
-        # Of sharded weights the part that is here.
+        # Sharded weights: the local part.
         part: Tensor = value.to_local() if hasattr(value, "to_local") else value
         part = part.detach()
-        # Smallest and largest need no second tensor of this size, and are NaN where one of the values is.
+        # Minimum and maximum need no second tensor of this size, and are NaN if a value is.
         if part.is_floating_point() and part.numel() and not all(math.isfinite(x) for x in torch.aminmax(part)):
             return name
     return None
 
 
 def check_trained_weights(module: PretrainedModule) -> None:
-    """Check the weights that a checkpoint is about to be made of, by all ranks.
+    """Check the weights of a checkpoint before it is written, on all ranks.
 
     Raises:
-        NonFiniteError: If one of them is not finite.
+        NonFiniteError: A weight is NaN or infinite.
     """
     name = first_non_finite((name, value) for name, value in module.named_parameters() if value.requires_grad)
     if module._trainer is None:
@@ -54,7 +54,7 @@ def check_trained_weights(module: PretrainedModule) -> None:
 
 
 def advice_against_overflow(module: Any) -> str:
-    """Return what to try against losses or weights that are not finite, in words for the end of a line."""
+    """Return the advice that ends a message about non-finite losses or weights."""
     rate = getattr(module, "learning_rate", None)
     found = f"try a smaller model.learning_rate{'' if rate is None else f' than {rate:g}'}"
     precision = precision_of(module)

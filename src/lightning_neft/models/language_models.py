@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.models.batches import check_packing, is_packed, model_inputs, next_tokens
 from lightning_neft.models.decoding import generate_answers
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.loss import Predictions, ResponseLogits, TokenMean
+from lightning_neft.models.head import OutputHead
+from lightning_neft.models.loss import Predictions, TokenMean, token_scores
 
 __all__ = ["CausalLM", "LanguageModel", "Seq2SeqLM"]
 
@@ -21,26 +21,29 @@ class LanguageModel(FineTuner):
     """Fine-tunes a model that writes text.
 
     Logs `loss`, `perplexity` (the exponential of the mean loss over all tokens) and `token_accuracy` (the share of
-    tokens that the model would have written, weighted as the loss is) of held-out data under `val/` and `test/`.
+    tokens with the highest logit, weighted like the loss) of held-out data under `val/` and `test/`.
     """
 
     @override
     def on_model_built(self) -> None:
         super().on_model_built()
         self.token_accuracy = TokenMean()
+        self.output_head = OutputHead(self.model)
 
     @override
     def forward(self, batch: dict[str, Any]) -> Any:
         """Run the model on a batch and return its output, logits without a loss."""
-        # With a cache transformers would not look for several documents in a row.
+        # With a cache transformers would not separate the documents of a packed row.
         return self.model(**model_inputs(batch), use_cache=False)
 
     @override
     def add_to_metrics(self, predictions: Predictions) -> None:
-        super().add_to_metrics(predictions)
-        targets = predictions.targets
-        weights = (targets != IGNORED) * (1.0 if predictions.weights is None else predictions.weights)
-        self.token_accuracy.update(((predictions.logits.argmax(-1) == targets) * weights).sum(), weights.sum())
+        # Both from one computation of the logits.
+        losses, hits = token_scores(predictions)
+        weights = 1.0 if predictions.weights is None else predictions.weights
+        weight = predictions.total_weight()
+        self.held_out_loss.update((losses * weights).sum(), weight)
+        self.token_accuracy.update((hits * weights).sum(), weight)
 
     @override
     def computed_metrics(self) -> dict[str, Tensor]:
@@ -65,8 +68,8 @@ class LanguageModel(FineTuner):
         """Return the answer to each prompt: greedy, repetition penalty 1.2. Train and eval modes stay as they are.
 
         Args:
-            prompts: Prompts as the template words them, or their ids.
-            max_new_tokens: The most tokens of an answer.
+            prompts: Rendered prompts, or their ids.
+            max_new_tokens: Maximum number of tokens of an answer.
             batch_size: Prompts in one forward pass.
             stop_ids: Tokens that end an answer, besides the end token.
         """
@@ -85,20 +88,15 @@ class CausalLM(LanguageModel):
     """Fine-tunes a causal language model of transformers on the labelled tokens of the batch.
 
     Batches are dicts of tensors: `input_ids`, int64 (batch, length), with `attention_mask`, or `position_ids` for rows
-    that hold several documents; and what is to be learnt as `loss_index` and `loss_targets`, or else as `labels`
-    (batch, length), not shifted, -100 where there is no loss. Logits are computed at these places alone. At the first
-    packed batch of a fit the model is asked whether the documents of a row do not see each other.
+    that hold several documents; and the targets as `loss_index` and `loss_targets`, or else as `labels`
+    (batch, length), not shifted, -100 where there is no loss. The loss is computed in blocks of these tokens, without
+    the logits of the batch. The first packed batch of a fit checks that the documents of a row do not see each other.
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     task_type: ClassVar[str] = "CAUSAL_LM"
 
     _is_packing_checked = False
-
-    @override
-    def on_model_built(self) -> None:
-        super().on_model_built()
-        self.response_logits = ResponseLogits(self.model)
 
     @override
     def on_fit_start(self) -> None:
@@ -115,13 +113,14 @@ class CausalLM(LanguageModel):
     def predictions(self, batch: dict[str, Any]) -> Predictions:
         tokens, ids = next_tokens(batch), batch["input_ids"]
         if "loss_index" in batch and not getattr(self.model.config, "output_router_logits", False):
-            # The data layer pads on the right, where no token of a causal model looks. Without a mask the attention
-            # takes its faster path. Only a router's loss counts the places of padding.
+            # The data layer pads on the right, which no token of a causal model attends to. Without a mask attention
+            # takes its faster path. Only a router's loss counts padding.
             batch = {name: value for name, value in batch.items() if name != "attention_mask"}
-        with self.response_logits.at(tokens.index, ids):
+        self.output_head.prepare(self, batch)
+        with self.output_head.at(tokens.index, ids) as request:
             output = self(batch)
-        logits = self.response_logits.picked(output.logits, tokens.index, ids.shape)
-        # A mixture of experts gives the loss of its router where its config asks for it, without a weight.
+        logits = self.output_head.taken(output.logits, request)
+        # A mixture of experts returns its router's loss, unweighted, where its config asks for it.
         router = getattr(output, "aux_loss", None)
         auxiliary = None if router is None else router * _router_weight(self.model)
         return Predictions(logits, tokens.targets, tokens.weights, auxiliary)
@@ -139,7 +138,7 @@ class Seq2SeqLM(LanguageModel):
     """Fine-tunes an encoder-decoder of transformers: the encoder reads the prompt, the decoder writes the answer.
 
     Batches are dicts of int64 tensors: `input_ids` and `attention_mask` of the encoder, (batch, length), and `labels`,
-    the tokens of the answer, (batch, longest answer), -100 on padding. The decoder reads the labels moved by one place.
+    the tokens of the answer, (batch, longest answer), -100 on padding. The decoder reads them shifted by one.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
@@ -153,5 +152,9 @@ class Seq2SeqLM(LanguageModel):
 
     @override
     def predictions(self, batch: dict[str, Any]) -> Predictions:
-        # Of a decoder's places all but padding have a target: little would be saved by picking them.
-        return Predictions(self(batch).logits.flatten(0, 1), batch["labels"].flatten())
+        labels = batch["labels"]
+        self.output_head.prepare(self, batch)
+        # All but padding has a target: little would be saved by picking these places, for which a device is waited for.
+        with self.output_head.at(None, labels) as request:
+            output = self(batch)
+        return Predictions(self.output_head.taken(output.logits, request), labels.flatten())

@@ -1,40 +1,40 @@
-"""The loss of the trained tokens: their logits alone, and its mean over an optimiser step."""
+"""The loss of the trained tokens, and its mean over an optimiser step."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
 from lightning_neft.data.tokenization import IGNORED
-from lightning_neft.errors import ModelError
+from lightning_neft.models.blocked_loss import HeadInput, blocked_loss, blocked_scores, each_loss
 
-__all__ = ["Predictions", "ResponseLogits", "TokenMean", "mean_loss", "share_of_step", "summed_loss"]
+__all__ = ["Predictions", "TokenMean", "mean_loss", "share_of_step", "summed_loss", "token_scores"]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said where something was to be said.
+    """What a model predicts at the places that have a target.
 
     Attributes:
-        logits: (n, classes), any floating dtype.
+        logits: (n, classes), any floating dtype; or hidden states whose logits are computed in blocks where needed.
         targets: (n,) int64, -100 where there is no loss.
-        weights: (n,) float32, what each place weighs; None if all weigh the same.
+        weights: (n,) float32, the weight of each place; None if all have the same.
         auxiliary: Scalar that is added to the loss in training, such as that of a mixture's router; None without one.
     """
 
-    logits: Tensor
+    logits: Tensor | HeadInput
     targets: Tensor
     weights: Tensor | None = None
     auxiliary: Tensor | None = None
+
+    def total_weight(self) -> Tensor:
+        """Return the sum of the weights, or the number of targets without weights; scalar."""
+        counted = self.targets != IGNORED
+        return (counted if self.weights is None else counted * self.weights).sum()
 
 
 def summed_loss(predictions: Predictions) -> tuple[Tensor, Tensor]:
@@ -49,13 +49,28 @@ def summed_loss(predictions: Predictions) -> tuple[Tensor, Tensor]:
         >>> round(loss.item(), 4), weight.item()  # twice log(8)
         (4.1589, 2)
     """
-    targets, weights = predictions.targets, predictions.weights
-    # Sums of thousands of exponentials: half precision would lose the loss in them.
-    logits = predictions.logits.to(torch.promote_types(predictions.logits.dtype, torch.float32))
-    if weights is None:
-        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum"), (targets != IGNORED).sum()
-    losses = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
-    return (losses * weights).sum(), (weights * (targets != IGNORED)).sum()
+    logits, weights = predictions.logits, predictions.weights
+    if isinstance(logits, HeadInput):
+        return blocked_loss(logits, predictions.targets, weights), predictions.total_weight()
+    losses = each_loss(logits, predictions.targets)
+    return (losses if weights is None else losses * weights).sum(), predictions.total_weight()
+
+
+@torch.no_grad()
+def token_scores(predictions: Predictions) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy at each place, and whether the target has the highest logit.
+
+    Returns:
+        (n,) float32 or float64 in nats, 0 where there is no target, and (n,) bool.
+
+    Example:
+        >>> token_scores(Predictions(torch.tensor([[0.0, 9.0], [0.0, 9.0]]), torch.tensor([1, -100])))[1]
+        tensor([ True, False])
+    """
+    logits, targets = predictions.logits, predictions.targets
+    if isinstance(logits, HeadInput):
+        return blocked_scores(logits, targets)
+    return each_loss(logits, targets), logits.argmax(-1) == targets
 
 
 def mean_loss(predictions: Predictions) -> Tensor:
@@ -127,71 +142,3 @@ class TokenMean(Metric):
     def compute(self) -> Tensor:
         """Return the mean, a float32 scalar; NaN without any weight."""
         return self.total / self.weight
-
-
-# Where each model's logits are wanted, for as long as it is called for them: (places, ids of the batch). A global,
-# because torch.compile takes tensors that it reaches through a module for ones of fixed shape, and would compile again
-# for each number of places. The ids for their shape alone: numbers would be compiled into the graph.
-_WANTED: dict[int, tuple[Tensor, Tensor]] = {}
-
-_KEYS = itertools.count()
-
-
-class ResponseLogits:
-    """Makes a causal language model compute its logits at given places of the batch alone.
-
-    A hook in front of the output embedding picks the hidden states of these places out of the flattened batch, so that
-    the batch has one row from there on. What the model does to logits (scaling, capping) comes after that. Where
-    there is no output embedding, or it is called with something else, all logits are computed and then picked from.
-
-    Args:
-        model: A model of transformers, bare or inside peft.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._key = next(_KEYS)
-        try:
-            head = model.get_output_embeddings()
-        except (AttributeError, NotImplementedError):
-            head = None
-        if isinstance(head, nn.Module):
-            head.register_forward_pre_hook(self._pick)
-
-    @contextmanager
-    def at(self, index: Tensor, ids: Tensor) -> Iterator[None]:
-        """Within it, a call of the model gives logits at these places.
-
-        Args:
-            index: (n,) int64, places in the flattened batch.
-            ids: (batch, length), what the model is called with.
-        """
-        _WANTED[self._key] = (index, ids)
-        try:
-            yield
-        finally:
-            del _WANTED[self._key]
-
-    def picked(self, logits: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
-        """Return the logits (n, vocabulary) at the places, from what the model gave.
-
-        Raises:
-            ModelError: If it gave logits for neither these places nor for each token of the batch.
-        """
-        # All of a batch's places are never wanted, the last one of each row predicts nothing: the two shapes differ.
-        if logits.shape[:2] == shape:
-            return logits.flatten(0, 1).index_select(0, index)
-        if logits.shape[:2] == (1, len(index)):
-            return logits[0]
-        raise ModelError(
-            f"the model gave logits of shape {tuple(logits.shape)} for tokens of shape {tuple(shape)}: it is none that "
-            "says something about the next token at each token, so it cannot be trained as a causal language model"
-        )
-
-    def _pick(self, head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """The hook: what it returns are the head's arguments; None leaves them."""
-        if self._key not in _WANTED:
-            return None
-        index, ids = _WANTED[self._key]
-        if not args or args[0].dim() != 3 or args[0].shape[:2] != ids.shape:
-            return None
-        return args[0].flatten(0, 1).index_select(0, index)[None], *args[1:]

@@ -1,4 +1,4 @@
-"""`SequenceClassifier`: fine-tuning of a model that puts texts into classes."""
+"""`SequenceClassifier`: fine-tunes a model that classifies texts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SequenceClassifier(FineTuner):
     and `test/`. The head is new: its first weights come from PyTorch's random state.
 
     Args:
-        base: Folder or hub id of the base model, or `tiny` for the one that comes with the package.
-        num_labels: How many classes there are; those of the data module's `label_names` by default.
+        base: Folder or hub id of the base model, or `tiny` for the bundled one.
+        num_labels: Number of classes; by default that of the data module's `label_names`.
         options: See `FineTuner`.
 
     Raises:
-        ConfigError: If an option has a value that it cannot have.
+        ConfigError: An option has an invalid value.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -59,7 +59,7 @@ class SequenceClassifier(FineTuner):
         if names and self.num_labels not in (None, len(names)):
             raise ConfigError(
                 f"model.num_labels={self.num_labels}, but the data have {len(names)} classes ({', '.join(names[:5])}"
-                f"{', ...' if len(names) > 5 else ''}); leave model.num_labels away"
+                f"{', ...' if len(names) > 5 else ''}); omit model.num_labels"
             )
         self.label_names = names or [str(index) for index in range(self.num_labels or 0)]
         return {
@@ -92,6 +92,7 @@ class SequenceClassifier(FineTuner):
     @override
     def add_to_metrics(self, predictions: Predictions) -> None:
         super().add_to_metrics(predictions)
+        assert isinstance(predictions.logits, Tensor)
         classes = predictions.logits.argmax(-1)
         self.accuracy.update(classes, predictions.targets)
         self.f1.update(classes, predictions.targets)

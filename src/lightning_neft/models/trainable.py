@@ -24,7 +24,7 @@ class LoraOptions:
         alpha: Scale of the adapters; they count alpha / r. Not NEFTune's alpha.
         dropout: Dropout in front of the adapters.
         target_modules: "all-linear" (all but the head), a regular expression, or names of modules.
-        dora: Whether directions and magnitudes of the weights are adapted apart (DoRA, arXiv 2402.09353); slower.
+        dora: Whether direction and magnitude of the weights are adapted separately (DoRA, arXiv 2402.09353); slower.
     """
 
     r: int = 16
@@ -47,11 +47,11 @@ def add_lora(
 
     Args:
         model: The model.
-        options: What the adapters are like.
-        task_type: peft's word for the task: CAUSAL_LM, SEQ_2_SEQ_LM, or SEQ_CLS, whose head is trained along.
-        new: Names of parameters that the base does not have; the modules that they are in are trained along.
-        new_ids: Token ids that the base does not know; their rows of the embedding are trained along, and those of an
-            output layer that has weights of its own.
+        options: Rank, scale and targets of the adapters.
+        task_type: Task of peft: CAUSAL_LM, SEQ_2_SEQ_LM, or SEQ_CLS, which trains the head too.
+        new: Names of parameters that the base lacks; their modules are trained as a whole.
+        new_ids: Token ids that the base lacks; their rows of the embedding are trained, and those of an untied output
+            layer.
         one_dtype: Whether adapters have the dtype of the weights; else those of half-precision weights are float32.
 
     Raises:
@@ -149,7 +149,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _nearest(pattern: str, parameters: dict[str, Parameter]) -> str:
-    """Return words about the names that look most like the pattern."""
+    """Return the end of the message: the names nearest to the pattern."""
     known: dict[str, None] = {}
     for name in parameters:
         parts = name.split(".")

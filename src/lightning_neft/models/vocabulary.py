@@ -26,13 +26,13 @@ _BEHIND_PADDING = frozenset(
 def check_positions(base: str, longest: int, trust_remote_code: bool = False) -> None:
     """Check that the longest sample has a position for each of its tokens.
 
-    A table of learnt positions ends there: the first longer sample would end the run with an index error, hours later
-    perhaps. Rotary positions go on, beyond what the model has ever seen, which is worth a warning.
+    A table of learnt positions ends there: the first longer sample would end the run with an index error, perhaps after
+    hours. Rotary positions continue beyond what the model has seen, which is worth a warning.
 
     Args:
         base: Folder or hub id of the base model, or `tiny`.
         longest: Tokens of the longest sample.
-        trust_remote_code: Whether code that comes with the base model may run.
+        trust_remote_code: Whether the base model's own code may run.
 
     Raises:
         ModelError: If there are fewer positions than tokens.
@@ -46,7 +46,7 @@ def check_positions(base: str, longest: int, trust_remote_code: bool = False) ->
         # `doctor` looks at models without Lightning.
         from lightning.pytorch.utilities import rank_zero_warn
 
-        rank_zero_warn(f"{found}: what lies behind them it has never seen; set data.max_length={positions}")
+        rank_zero_warn(f"{found}: the model has not been trained on later positions; set data.max_length={positions}")
         return
     raise ModelError(f"{found}; set data.max_length={positions}")
 
@@ -58,7 +58,7 @@ def _positions(config: Any) -> int | None:
     return int(positions - config.pad_token_id - 1)
 
 
-# Names in a line for a person.
+# Names shown in a message.
 _SHOWN = 3
 
 
@@ -85,7 +85,7 @@ def _table_rows(base: str, trust_remote_code: bool = False) -> int | None:
 
     Args:
         base: Folder or hub id of the base model, or `tiny`.
-        trust_remote_code: Whether code that comes with the base model may run.
+        trust_remote_code: Whether the base model's own code may run.
     """
     try:
         config = load_base_config(base, trust_remote_code)
@@ -101,7 +101,7 @@ def lacking_rows(base: str, tokenizer: PreTrainedTokenizerBase, trust_remote_cod
     Args:
         base: Folder or hub id of the base model, or `tiny`.
         tokenizer: Its tokenizer.
-        trust_remote_code: Whether code that comes with the base model may run.
+        trust_remote_code: Whether the base model's own code may run.
     """
     rows = _table_rows(base, trust_remote_code)
     names = [] if rows is None else names_from(tokenizer, rows)
@@ -123,7 +123,7 @@ def check_trained(model: Any, tokens: Sequence[str]) -> None:
         if tokens and table is not None and not any(parameter.requires_grad for parameter in table.parameters()):
             raise ConfigError(
                 f"model.freeze covers {names[id(table)]}, whose rows for {' and '.join(tokens)} are new and would "
-                "never differ; leave it out, or choose a data.template whose tokens the base has, such as alpaca"
+                "never differ; omit it, or choose a data.template whose tokens the base has, such as alpaca"
             )
 
 
@@ -142,7 +142,7 @@ def grow_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
         How many rows were added.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    # Not len(tokenizer): some vocabularies have holes.
+    # Not len(tokenizer): some vocabularies have gaps.
     needed = max(tokenizer.get_vocab().values()) + 1
     if needed <= rows:
         return 0
