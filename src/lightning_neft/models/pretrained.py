@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
@@ -145,7 +146,16 @@ class PretrainedModule(L.LightningModule):
             )
         if datamodule is not None:
             self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
-        new_ids = self._grow(model)
+        self.adopt(model, new, self._grow(model))
+
+    def adopt(self, model: Any, new: Sequence[str] = (), new_ids: Sequence[int] = ()) -> None:
+        """Make `model` of a loaded one: with adapters, frozen parameters, checkpointing, shards and compilation.
+
+        Args:
+            model: A model of transformers.
+            new: Names of its parameters that the base lacks.
+            new_ids: Token ids that the base lacks.
+        """
         if self.lora is not None:
             # FSDP wants one dtype in what it shards together.
             one_dtype = self.device_mesh is not None
