@@ -1,16 +1,14 @@
 """The memory of a training step's tensors, from a step on fake tensors: shapes and dtypes, but no data.
 
 The model is built from its config alone and runs forwards and backwards as in a fit, so that adapters, autocast,
-checkpointing, attention and loss count as they are. It takes seconds at most: of a deep model only few blocks are traced.
+checkpointing, attention and loss count as they are. Of a deep model only a few blocks are traced.
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -174,8 +172,13 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
     config = copy.deepcopy(config)
     for name, value in module.config_options().items():
         setattr(config, name, value)
+    # Those of other packages need their device, and keep no attention scores either.
+    attention = "eager" if module.attn_implementation == "eager" else None
     model = getattr(transformers, module.auto_class).from_config(
-        config, dtype=_dtype(module, config, precision), attn_implementation=module.attn_implementation
+        config,
+        dtype=_dtype(module, config, precision),
+        attn_implementation=attention,
+        trust_remote_code=module.trust_remote_code,
     )
     twin.is_compiled = False
     twin.adopt(model)
