@@ -114,6 +114,8 @@ def forecast(
     try:
         check_base_config(model.base)
         config = AutoConfig.from_pretrained(resolve_base(model.base), trust_remote_code=model.trust_remote_code)
+        for name, value in model.config_options().items():
+            setattr(config, name, value)
         found = estimate(model, config, run)
         free = free_memory(device, processes)
         fits = None if free is None else found.needed(device.type) <= free

@@ -93,7 +93,7 @@ def trace_step(
 
     Args:
         module: Says what is trained and how; its model need not be built, and is not used.
-        config: Config of the base model.
+        config: Config of the base model, with the options of the module.
         batch: What the model is called with.
         precision: The Trainer's, such as bf16-mixed.
         device: Type of the device, such as cpu.
@@ -169,9 +169,6 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
     twin = copy.copy(module)
     # A shallow copy would share these with the module.
     twin.__dict__ |= {"_modules": {}, "_parameters": {}, "_buffers": {}, "_trainer": None, "model": None}
-    config = copy.deepcopy(config)
-    for name, value in module.config_options().items():
-        setattr(config, name, value)
     # Those of other packages need their device, and keep no attention scores either.
     attention = "eager" if module.attn_implementation == "eager" else None
     model = getattr(transformers, module.auto_class).from_config(
