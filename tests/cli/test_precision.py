@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
-from bases import random_base
 from lightning_neft.cli import precision
 from lightning_neft.cli.main import main
 from lightning_neft.cli.precision import choose_precision
+from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.models.execution import native_bfloat16
 
 
@@ -35,7 +36,12 @@ def has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 @pytest.mark.parametrize(
     ("abilities", "expected"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bw": True, "avx2": True}, False), ({}, False)],
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bw": True, "avx2": True}, False),
+        ({}, False),
+    ],
 )
 def test_a_cpu_needs_instructions_for_it(
     has_bfloat16: dict[str, bool], abilities: dict[str, bool], expected: bool
@@ -103,7 +109,7 @@ def test_a_fit_keeps_its_precision(
     def machine(has_it: bool) -> None:
         monkeypatch.setattr(precision, "native_bfloat16", lambda device: (has_it, f"stub {has_it}"))
 
-    random_base(folder / "base")
+    shutil.copytree(TINY, folder / "base")
     args = ["fit", *short, "--model.base=base", "--name=run", "--samples=0"]
     machine(True)
     assert main([*args, "--trainer.max_steps=1"]) == 0
