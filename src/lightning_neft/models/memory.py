@@ -22,7 +22,7 @@ _NF4 = 4.127 / 8
 # AdamW keeps two moments of each gradient.
 _MOMENTS = 2
 # What a process takes above its tensors: the CUDA context, and what the allocator loses to fragmentation. On a CPU
-# glibc keeps freed memory for the next step (cli/kept_memory.py), which took 1.1 to 1.4 times the tensors in the runs that
+# glibc keeps freed memory for the next step (cli/kept_memory.py): 1.1 to 1.3 times the tensors in the runs that
 # docs/training.md lists. The figure of GPUs was not measured.
 _CONTEXT = {"cuda": 0.5e9}
 _FRAGMENTATION = {"cpu": 1.2}
