@@ -91,7 +91,7 @@ def estimate(module: FineTuner, config: PretrainedConfig, run: Run) -> Estimate:
         >>> config = AutoConfig.from_pretrained(resolve_base("tiny"))
         >>> found = estimate(CausalLM("tiny"), config, Run(Batch(rows=8, length=128, trained=500)))
         >>> int(found.weights) // 4, int(found.states) // 8  # float32
-        (984208, 984192)
+        (984192, 984192)
     """
     trace = trace_step(
         module, config, run.batch, precision=run.precision, device=run.device, accumulates=run.accumulates

@@ -52,12 +52,12 @@ class StepTrace:
     """What a model and a step of it hold, in bytes; tied weights count once.
 
     Attributes:
-        weights: Parameters and buffers.
+        weights: Parameters.
         parameters: Number of parameters.
         quantizable: Number of parameters that QLoRA stores in 4 bits.
         gradients: Gradients of the trained parameters.
         largest_gradient: The largest of them.
-        forward: Peak of the other tensors in the forward pass.
+        forward: Peak of the other tensors in the forward pass, buffers included.
         backward: Peak of the other tensors and the gradients in each half of the backward pass, by operations.
     """
 
@@ -150,15 +150,15 @@ def _trace(
                 del predictions
             forward, tensors.curve = tensors.peak, []
             loss.backward()  # type: ignore[no-untyped-call]
-        half = len(tensors.curve) // 2
+        half, buffers = len(tensors.curve) // 2, _bytes([*twin.model.buffers()])
         return StepTrace(
-            weights=_bytes([*parameters, *twin.model.buffers()]),
+            weights=_bytes(parameters),
             parameters=sum(parameter.numel() for parameter in parameters),
             quantizable=_quantizable(twin.model),
             gradients=_bytes(trained),
             largest_gradient=max(parameter.nbytes for parameter in trained),
-            forward=forward,
-            backward=(max(tensors.curve[:half]), max(tensors.curve[half:])),
+            forward=forward + buffers,
+            backward=(max(tensors.curve[:half]) + buffers, max(tensors.curve[half:]) + buffers),
         )
 
 
