@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig
+from typing_extensions import override
 
+from lightning_neft.data.module import TextData
 from lightning_neft.hub.base_models import find_base_model, size_config
 from lightning_neft.models import memory, step_trace
 from lightning_neft.models.language_models import CausalLM, Seq2SeqLM
@@ -133,6 +136,28 @@ def test_the_estimate_is_near_the_peak_of_a_process() -> None:
     found = estimate(CausalLM("any"), LlamaConfig(**SHAPE), Run(Batch(8, 512, 2000))).total
     # Coarse: what the allocator adds differs between machines.
     assert 0.8 * found < int(done.stdout.split()[-1]) < 1.5 * found
+
+
+class NotesGradients(L.Callback):
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    @override
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.kept.append(sum(parameter.grad is not None for parameter in pl_module.parameters()))
+
+
+def test_no_gradients_are_kept_after_a_step(base: str, source: str) -> None:
+    notes = NotesGradients()
+    options: Any = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    trainer = L.Trainer(
+        accelerator="cpu", max_steps=2, accumulate_grad_batches=2, limit_val_batches=0, callbacks=[notes], **options
+    )
+    trainer.fit(CausalLM(base), TextData(source, base, batch_size=1, val_size=2))
+    # Between the micro-batches of a step they are there.
+    assert [count > 0 for count in notes.kept] == [True, False, True, False]
 
 
 def test_limits_of_control_groups_count(tmp_path: Path) -> None:

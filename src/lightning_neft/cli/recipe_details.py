@@ -88,7 +88,7 @@ def recipe_details(recipe: Recipe) -> Details:
     base = size_config(recipe.card.model)
     if base.get_text_config().pad_token_id is None:
         base.get_text_config().pad_token_id = 0  # a classifier finds the last token of a text by it
-    model = MODELS[recipe.task](**_model_options(config["model"]))
+    model = MODELS[config["task"]](**_model_options(config["model"]))
     entry, hours = find_entry(recipe.dataset), None
     # It is not known into how many pieces conversations are cut.
     if entry is not None and not entry.cut_conversations:

@@ -201,7 +201,8 @@ def _dtype(module: FineTuner, config: PretrainedConfig, precision: str) -> torch
     if module.weights_dtype == "auto":
         return config.dtype or torch.float32
     if module.weights_dtype is not None:
-        return getattr(torch, module.weights_dtype)
+        given: torch.dtype = getattr(torch, module.weights_dtype)
+        return given
     return {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}.get(
         precision, torch.float32
     )
