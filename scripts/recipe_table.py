@@ -30,7 +30,7 @@ def table() -> Iterator[str]:
     yield "|---" * len(heads) + "|"
     for recipe in recipes:
         details = recipe_details(recipe)
-        devices = "" if details.run.devices == 1 else f" x {details.run.devices}"
+        devices = "" if details.devices == 1 else f" x {details.devices}"
         hours = "" if details.hours is None else hours_text(details.hours)
         gated = " (gated)" if recipe.card.gated else ""
         cells = [

@@ -12,7 +12,7 @@ from lightning_neft.cli.main import main
 
 def block(printed: str) -> dict[str, str]:
     """The rows of the block, in a pipe `name: value`; those of files at the end have other names."""
-    names = ("base", "data", "steps", "noise", "device", "resumes", "run folder")
+    names = ("base", "data", "steps", "noise", "device", "precision", "resumes", "run folder")
     rows = [line.partition(": ") for line in printed.splitlines()]
     return {name: text for name, _, text in rows if name in names}
 
@@ -28,7 +28,8 @@ def test_the_commands_that_a_fit_names_work_on_its_run(
         "data": "data.json: 4 training samples, 2 for validation",
         "steps": "1, 4 rows each (1 device x 2 batches x 2)",
         "noise": "alpha 5, length true",
-        "device": "cpu, precision 32-true",
+        "device": "cpu",
+        "precision": "32-true (tiny is too small to gain from bfloat16)",
         "run folder": "runs/my run/version_0",
     }
     assert printed.index("run folder: ") < printed.index("after step 1")

@@ -46,6 +46,7 @@ def run(verb: str, args: Sequence[str]) -> None:
     if not rest:
         raise ConfigError("preview needs data to look at: --config FILE_OR_RECIPE, or --data.source PATH")
     check_early(rest)
+    from lightning_neft.cli.memory import forecast_of_fit
     from lightning_neft.cli.process import quiet
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.models.vocabulary import lacking_rows
@@ -65,11 +66,16 @@ def run(verb: str, args: Sequence[str]) -> None:
         options = data.options
         if lacking := lacking_rows(options.tokenizer, data.prepared.tokenizer, options.trust_remote_code):
             notices = [*notices, f"{lacking}: fit adds rows"]
+        estimated = forecast_of_fit(program)
+        precision = program.precision or program.config.trainer.precision
+        fit = {"precision": program.config.trainer.precision, "memory": estimated.to_json()}
     shown = max(0, program.config.samples)
     if as_json:
-        print(json.dumps(_as_json(data, train, notices, shown), indent=2, ensure_ascii=False))
+        print(json.dumps({**_as_json(data, train, notices, shown), **fit}, indent=2, ensure_ascii=False))
     else:
         _print(data, train, notices, shown)
+        print(f"precision of a fit: {precision}")
+        print(f"memory of a fit: {estimated.text}")
 
 
 def _as_json(data: TextData, train: _Train, notices: list[str], count: int) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from lightning_neft.cli.config_files import (
 )
 from lightning_neft.cli.errors import explain_instantiation
 from lightning_neft.cli.keys import LINKS, KnownKeys, check_keys
+from lightning_neft.cli.memory import MemoryEstimate
+from lightning_neft.cli.precision import choose_precision
 from lightning_neft.cli.program_options import NoiseOptions, check_values, read_whole_numbers_first
 from lightning_neft.cli.progress_bar import RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
@@ -92,6 +94,8 @@ class Program(LightningCLI):
     """Parses the arguments of a verb and builds what it needs; `trainer`, `model` and `datamodule` are then ready.
 
     `run_folder` is where it writes, and is not made yet. `config_files` are the files of `--config`, in their order.
+    `precision` is what was chosen where the options name none, else None. `accelerator` is that of a fit, also for a
+    verb that stays on the CPU itself.
 
     Args:
         verb: The verb, for the help text.
@@ -105,6 +109,10 @@ class Program(LightningCLI):
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         args, self._is_tiny = without_flag(args)
+        # The precision of a verb without training is that of the device which a fit would take.
+        self._is_without_training = tuple(args[-len(WITHOUT_TRAINING) :]) == WITHOUT_TRAINING
+        if self._is_without_training:
+            args = [*args[: -len(WITHOUT_TRAINING)], *ONLY_LOOKING]
         # Of a verb that only looks; the variables of a cluster, such as those of an interactive job, are not for it.
         self._is_alone = set(ONLY_LOOKING) <= set(args)
         args, self.config_files = resolve_configs(args)
@@ -184,7 +192,7 @@ class Program(LightningCLI):
             say_what_is_tiny(name, before, self.config)
         check_values(self.config)
         check_not_masked(self.config, without=("trainer.logger",) if self._is_alone else ())
-        # Kept in the saved config, so that a run from there has the same name.
+        # Kept in the saved config, so that a run from there has the same name and precision.
         self.config.name = self.config.name or name
         if Path(self.config.name).is_absolute() or ".." in Path(self.config.name).parts:
             raise ConfigError(
@@ -192,6 +200,28 @@ class Program(LightningCLI):
             )
         if not self.config.name.isprintable():
             raise ConfigError(f"name {self.config.name!r} holds a character that cannot be shown; give another one")
+        self.precision = choose_precision(self.config, self._existing_checkpoint())
+        if self.precision is not None:
+            self.config.trainer.precision = self.precision.precision
+        self.accelerator: Any = self.config.trainer.accelerator
+        if self._is_without_training:
+            self.config.trainer.accelerator = "cpu"
+
+    def _existing_checkpoint(self) -> Path | None:
+        """Return the checkpoint of the command line if it is there; `checkpoint_of` reports what is wrong with it."""
+        given, config = self.config.ckpt_path, self.config
+        if not given:
+            return None
+        try:
+            root = Path(config.trainer.default_root_dir or ".")
+            path = (
+                newest_checkpoint(root, config.name, config.checkpoint.dirpath)
+                if given == "last"
+                else user_path(given, "--ckpt_path")
+            )
+        except ConfigError:
+            return None
+        return path if path.exists() else None
 
     @override
     def instantiate_classes(self) -> None:
@@ -266,7 +296,8 @@ class Program(LightningCLI):
         yield StepSeed()
         if self.config.global_batch_size is not None:
             yield GlobalBatch(self.config.global_batch_size)
-        yield RunBlock(self.run_folder)
+        yield (memory := MemoryEstimate())
+        yield RunBlock(self.run_folder, self.precision, memory)
         if config["enable_checkpointing"] is not False:
             checkpoint = self.config_init["checkpoint"]
             if checkpoint.dirpath and (file := file_in_the_way(Path(checkpoint.dirpath))):

@@ -15,16 +15,21 @@ from typing_extensions import override
 
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
+from lightning_neft.cli.task import MODELS
 from lightning_neft.data.catalogue import find_entry
-from lightning_neft.hub.base_models import find_base_model
-from lightning_neft.recipes.estimates import Estimate, Run, estimate, run_of
+from lightning_neft.hub.base_models import find_base_model, size_config
+from lightning_neft.models.memory import Estimate, Run, estimate
+from lightning_neft.models.step_trace import Batch
+from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.recipes.recipe import Recipe
+from lightning_neft.recipes.training_time import training_seconds
 
 __all__ = ["Details", "hours_text", "print_details", "recipe_details"]
 
 # Indent of the lines below a name.
 _MARGIN = " " * 10
 _PARTS = ("weights", "gradients", "states", "activations", "total")
+_PRECISION = "bf16-mixed"
 
 
 @dataclass(frozen=True)
@@ -34,23 +39,22 @@ class Details:
     Attributes:
         config: All options of a run, without the card.
         run: What the estimate is based on.
-        estimate: Estimated memory and time of such a run.
+        devices: Number of devices.
+        estimate: Estimated memory of each device.
+        hours: Maximum hours on A100s; None if the number of samples is unknown.
     """
 
     config: dict[str, Any]
     run: Run
+    devices: int
     estimate: Estimate
-
-    @property
-    def hours(self) -> float | None:
-        """Maximum hours on A100s; None if the number of samples is unknown."""
-        return None if self.estimate.seconds is None else self.estimate.seconds / 3600
+    hours: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate and the config."""
         numbers = {f"{part}_bytes": round(getattr(self.estimate, part)) for part in _PARTS}
         return {
-            "estimate": {**numbers, "devices": self.run.devices, "hours_on_a100": self.hours},
+            "estimate": {**numbers, "devices": self.devices, "hours_on_a100": self.hours},
             "config": self.config,
         }
 
@@ -80,10 +84,51 @@ def recipe_details(recipe: Recipe) -> Details:
     del config["card"]
     # The program fills in the name of the run.
     config["name"] = recipe.config.get("name")
-    entry = find_entry(recipe.dataset)
+    run, devices = _run(config)
+    base = size_config(recipe.card.model)
+    if base.get_text_config().pad_token_id is None:
+        base.get_text_config().pad_token_id = 0  # a classifier finds the last token of a text by it
+    model = MODELS[config["task"]](**_model_options(config["model"]))
+    entry, hours = find_entry(recipe.dataset), None
     # It is not known into how many pieces conversations are cut.
-    taken = run_of(config, None if entry is None or entry.cut_conversations else entry.samples)
-    return Details(config, taken, estimate(find_base_model(recipe.card.model), taken))
+    if entry is not None and not entry.cut_conversations:
+        hours = (
+            training_seconds(
+                find_base_model(recipe.card.model),
+                entry.samples * config["trainer"]["max_epochs"] * run.batch.length,
+                run.batch.length,
+                devices=devices,
+                is_frozen=model.lora is not None,
+                is_checkpointed=bool(model.gradient_checkpointing),
+            )
+            / 3600
+        )
+    return Details(config, run, devices, estimate(model, base, run), hours)
+
+
+def _run(config: dict[str, Any]) -> tuple[Run, int]:
+    """Return what a resolved config says of a step on a GPU, and the number of devices.
+
+    All rows are assumed to have the maximum length, and all tokens to be trained. One device is assumed where the
+    config leaves the number to the Trainer, and bfloat16 where it leaves the precision to the hardware.
+    """
+    data, trainer = config["data"], config["trainer"]
+    devices = trainer["devices"] if isinstance(trainer["devices"], int) else 1
+    devices *= trainer["num_nodes"]
+    is_sharded = isinstance(trainer["strategy"], dict)
+    shards = trainer["strategy"]["init_args"].get("data_parallel_size", 1) if is_sharded else 1
+    rows, length, of_step = data["batch_size"], data["max_length"], config["global_batch_size"]
+    if of_step is not None:
+        rows = min(rows, max(1, of_step // devices))
+    trained = rows * (data["max_target_length"] or length if config["task"] == "seq2seq_lm" else length)
+    accumulates = trainer["accumulate_grad_batches"] > 1 or (of_step is not None and of_step > rows * devices)
+    batch = Batch(rows, length, trained, is_packed=data["batching"] in ("packed", "flat"))
+    return Run(batch, str(trainer["precision"] or _PRECISION), "cuda", accumulates, shards), devices
+
+
+def _model_options(options: dict[str, Any]) -> dict[str, Any]:
+    lora = options["lora"]
+    return {**options, "lora": None if lora is None else LoraOptions(**lora)}
 
 
 def print_details(recipe: Recipe, details: Details) -> None:
@@ -130,12 +175,12 @@ def _card_lines(recipe: Recipe) -> Iterator[str]:
 
 
 def _estimate_lines(details: Details) -> Iterator[str]:
-    found, taken = details.estimate, details.run
+    found, batch = details.estimate, details.run.batch
     parts = ", ".join(f"{part} {getattr(found, part) / 1e9:.1f}" for part in _PARTS[:-1])
-    where = "one device" if taken.devices == 1 else f"each of {taken.devices} devices"
+    where = "one device" if details.devices == 1 else f"each of {details.devices} devices"
     yield (
         f"estimate: {found.total / 1e9:.1f} GB on {where} ({parts}), "
-        f"for {taken.rows} rows of {taken.length} tokens at a time"
+        f"for {batch.rows} rows of {batch.length} tokens at a time"
     )
     if details.hours is not None:
         yield f"          at most {hours_text(details.hours)} hours on A100s; docs/recipes.md has the formulas"

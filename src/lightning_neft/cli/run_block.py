@@ -28,6 +28,8 @@ from lightning_neft.common.trainer import replicas
 from lightning_neft.models.language_models import LanguageModel
 
 if TYPE_CHECKING:
+    from lightning_neft.cli.memory import MemoryEstimate
+    from lightning_neft.cli.precision import Choice
     from lightning_neft.cli.run_folder import RunFolder
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
@@ -44,17 +46,21 @@ class RunBlock(L.Callback):
 
     Args:
         run_folder: The folder of the run.
+        precision: The precision that was chosen, if it was.
+        memory: Estimates the memory.
     """
 
-    def __init__(self, run_folder: RunFolder) -> None:
+    def __init__(self, run_folder: RunFolder, precision: Choice | None, memory: MemoryEstimate) -> None:
         self._run_folder = run_folder
+        self._precision = precision
+        self._memory = memory
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rows = dict(_rows(trainer, pl_module, data, self._run_folder))
+        rows = dict(self._rows(trainer, pl_module, data))
         console = Console()
         if not console.is_terminal:
             for name, text in rows.items():
@@ -67,16 +73,18 @@ class RunBlock(L.Callback):
             table.add_row(name, Text(text))
         console.print(table)
 
-
-def _rows(trainer: L.Trainer, model: Any, data: TextData, run_folder: RunFolder) -> Iterator[tuple[str, str]]:
-    yield "base", f"{model.base}, {_method(model)}"
-    yield "data", f"{data.options.source}: {_samples(data)}"
-    yield "steps", _steps(trainer, data)
-    yield "noise", _noise(trainer)
-    yield "device", f"{_device(trainer)}, precision {trainer.precision}"
-    if trainer.ckpt_path is not None:
-        yield "resumes", str(trainer.ckpt_path)
-    yield "run folder", str(run_folder.path) if run_folder.is_made else "none: nothing is saved"
+    def _rows(self, trainer: L.Trainer, model: Any, data: TextData) -> Iterator[tuple[str, str]]:
+        yield "base", f"{model.base}, {_method(model)}"
+        yield "data", f"{data.options.source}: {_samples(data)}"
+        yield "steps", _steps(trainer, data)
+        yield "noise", _noise(trainer)
+        yield "device", _device(trainer)
+        yield "precision", str(self._precision or trainer.precision)
+        if self._memory.forecast is not None:
+            yield "memory", self._memory.forecast.text
+        if trainer.ckpt_path is not None:
+            yield "resumes", str(trainer.ckpt_path)
+        yield "run folder", str(self._run_folder.path) if self._run_folder.is_made else "none: nothing is saved"
 
 
 def _method(model: Any) -> str:

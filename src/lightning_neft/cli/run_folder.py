@@ -204,6 +204,8 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not self._run_folder.is_made:
             return
+        # An `auto` is kept as what was decided.
+        self.config.model.gradient_checkpointing = getattr(pl_module, "gradient_checkpointing", False)
         path = self._run_folder.path / self.config_filename
         # A secret may have a name that does not look like one.
         path.touch(mode=0o600)

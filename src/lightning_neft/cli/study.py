@@ -121,6 +121,9 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> StudyResult:
     display = Display(plan, write)
     display.plan(queue.states(), description, "SQLite in the folder" if options.storage is None else "--storage")
     measures = Measures(options.answers, options.max_new_tokens, options.memorization)
+    if (precision := description["precision"]) is not None:
+        # Chosen once, for arms that other machines run as well.
+        rest = (*rest, f"--trainer.precision={precision}")
     worker = Worker(queue, _RUN_ARM, rest, measures, options.grace, display)
     with display:
         ended_last = worker.run()

@@ -68,6 +68,7 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
+        "precision": program.config.trainer.precision,
         "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lightning_neft.common.config_text import compose_config
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.typed_yaml import read_typed
 from lightning_neft.errors import ConfigError
 
-__all__ = ["BaseModel", "base_models", "find_base_model"]
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+__all__ = ["BaseModel", "base_models", "find_base_model", "size_config"]
 
 _TABLE = Path(__file__).with_suffix(".yaml")
+# Entries of a config that change the size, by model type or name.
+_OWN: dict[str, dict[str, Any]] = {
+    "t5": {"feed_forward_proj": "gated-gelu"},
+    "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.75},
+    "opt-350m": {"word_embed_proj_dim": 512, "do_layer_norm_before": False},
+}
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,45 @@ def find_base_model(name: str) -> BaseModel:
     if name not in known:
         raise ConfigError(f"no base model {name!r}; {did_you_mean(name, known, 'one of ' + ', '.join(known))}")
     return known[name]
+
+
+def size_config(name: str) -> PretrainedConfig:
+    """Return the config of a base model as far as its size depends on it; nothing is downloaded.
+
+    Args:
+        name: Name in the table.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    import transformers
+
+    entry = find_base_model(name)
+    shape: dict[str, Any]
+    if entry.model_type == "t5":
+        shape = {
+            "d_model": entry.width,
+            "d_ff": entry.feed_forward,
+            "d_kv": entry.width // entry.heads,
+            "num_layers": entry.layers // 2,
+            "num_decoder_layers": entry.layers // 2,
+            "num_heads": entry.heads,
+            "decoder_start_token_id": 0,
+        }
+    else:
+        shape = {
+            "hidden_size": entry.width,
+            "num_hidden_layers": entry.layers,
+            "num_attention_heads": entry.heads,
+            "num_key_value_heads": entry.kv_heads,
+            "max_position_embeddings": entry.context,
+            "ffn_dim" if entry.model_type == "opt" else "intermediate_size": entry.feed_forward,
+        }
+    if entry.model_type == "opt":
+        shape |= {"word_embed_proj_dim": entry.width}
+    if entry.head_width is not None:
+        shape["head_dim"] = entry.head_width
+    own = {**_OWN.get(entry.model_type, {}), **_OWN.get(name, {})}
+    return transformers.AutoConfig.for_model(
+        entry.model_type, vocab_size=entry.vocabulary, tie_word_embeddings=entry.is_tied, **{**shape, **own}
+    )

@@ -1,4 +1,4 @@
-"""How a model is run: in eval mode, without compiled code, with fast attention on a CPU."""
+"""How a model is run: in eval mode, without compiled code, with fast attention on a CPU, in bfloat16 or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
-__all__ = ["eager", "evaluating", "fast_attention"]
+__all__ = ["eager", "evaluating", "fast_attention", "native_bfloat16"]
+
+# NVIDIA's first tensor cores for bfloat16 are those of Ampere.
+_FIRST_CUDA_CAPABILITY = (8, 0)
 
 
 @contextmanager
@@ -51,11 +54,44 @@ def fast_attention(model: Any) -> AbstractContextManager[object]:
     )
     if model.device.type != "cpu" or not is_bf16:
         return nullcontext()
-    # PyTorch 2.10 cannot be asked yet.
-    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    abilities = _cpu_capabilities()
     if not abilities.get("avx2", False) or abilities.get("amx_tile", False):
         return nullcontext()
     return _Float32Attention()
+
+
+def native_bfloat16(device: str) -> tuple[bool, str]:
+    """Return whether a type of device multiplies matrices in bfloat16 itself, and a few words on why.
+
+    A CPU needs AMX-BF16 or AVX512-BF16, which its CPUID says. `torch.ops.mkldnn._is_mkldnn_bf16_supported` would be
+    true for any AVX512 (`mkldnn_bf16_device_check` in ATen/native/mkldnn/Utils.h): oneDNN then emulates bfloat16 with
+    float32 instructions, which is slower than float32.
+
+    Args:
+        device: cuda, mps, cpu or another type; of several GPUs all have to.
+    """
+    if device == "cuda":
+        count = torch.cuda.device_count()
+        lowest = min((torch.cuda.get_device_capability(index) for index in range(count)), default=(0, 0))
+        name = f"compute capability {lowest[0]}.{lowest[1]}"
+        return lowest >= _FIRST_CUDA_CAPABILITY, f"GPU of {name}, bfloat16 from 8.0"
+    if device == "mps":
+        # Autocast to bfloat16 came with Metal 3.1.
+        has_it = torch.backends.mps.is_macos_or_newer(14, 0)
+        return has_it, "Apple GPU" if has_it else "Apple GPU below macOS 14"
+    if device == "cpu":
+        abilities = _cpu_capabilities()
+        for key, name in (("amx_bf16", "AMX-BF16"), ("avx512_bf16", "AVX512-BF16")):
+            if abilities.get(key, False):
+                return True, f"CPU with {name}"
+        return False, "CPU without native bfloat16"
+    return False, "no native bfloat16 known of the device"
+
+
+def _cpu_capabilities() -> dict[str, bool]:
+    # PyTorch 2.10 cannot be asked yet.
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
 
 
 class _Float32Attention(TorchFunctionMode):

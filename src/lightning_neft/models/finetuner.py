@@ -120,6 +120,12 @@ class FineTuner(PretrainedModule):
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
 
+    @override
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Lightning would keep the gradients over the next forward pass, which is when the activations need the memory.
+        self.optimizers(use_pl_optimizer=False).zero_grad()  # type: ignore[union-attr]
+
     def _predictions(self, batch: dict[str, Any]) -> Predictions:
         takes_it = not (self.is_compiled or self.gradient_checkpointing)
         with fast_attention(self.model) if takes_it else nullcontext():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -45,8 +46,8 @@ class PretrainedModule(L.LightningModule):
             by default.
         quantization: nf4 for 4-bit weights under the adapters (QLoRA); needs the extra qlora and a CUDA device.
         freeze: Parameters that are not trained: names of them or of modules above them, or regular expressions.
-        gradient_checkpointing: Whether the blocks' activations are computed again in the backward pass: less memory,
-            slower steps.
+        gradient_checkpointing: Whether the backward pass recomputes the activations of the blocks: less memory, slower
+            steps. With auto `lightning_neft fit` turns it on where the run would not fit into the free memory.
         compile: Whether the model is compiled.
         keep_eval: Whether the model stays in eval mode, as transformers loads it, so that its dropout is off.
 
@@ -73,7 +74,7 @@ class PretrainedModule(L.LightningModule):
         dtype: DType | None = None,
         quantization: Quantization | None = None,
         freeze: list[str] | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | Literal["auto"] = False,
         compile: bool = False,
         keep_eval: bool = False,
     ) -> None:
@@ -88,7 +89,7 @@ class PretrainedModule(L.LightningModule):
                 raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
         if quantization is not None and lora is None:
             raise ConfigError(f"model.quantization={quantization} needs model.lora: 4-bit weights cannot be trained")
-        if gradient_checkpointing and keep_eval:
+        if gradient_checkpointing is True and keep_eval:
             raise ConfigError("model.gradient_checkpointing needs train mode; leave model.keep_eval away")
         self.base = base
         self.lora = lora
@@ -100,7 +101,7 @@ class PretrainedModule(L.LightningModule):
         self.weights_dtype = dtype
         self.quantization = quantization
         self.freeze_patterns = freeze or []
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing: bool | Literal["auto"] = gradient_checkpointing
         self.is_compiled = compile
         self.keep_eval = keep_eval
         self.model: Any = None
@@ -152,13 +153,24 @@ class PretrainedModule(L.LightningModule):
             )
         if datamodule is not None:
             self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
-        new_ids = self._grow(model)
+        self.adopt(model, new, self._grow(model))
+
+    def adopt(self, model: Any, new: Sequence[str] = (), new_ids: Sequence[int] = ()) -> None:
+        """Make `model` of a loaded one: with adapters, frozen parameters, checkpointing, shards and compilation.
+
+        Args:
+            model: A model of transformers.
+            new: Names of its parameters that the base lacks.
+            new_ids: Token ids that the base lacks.
+        """
         if self.lora is not None:
             # FSDP wants one dtype in what it shards together.
             one_dtype = self.device_mesh is not None
             model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
         freeze_parameters(model, self.freeze_patterns)
         check_trained(model, self.special_tokens)
+        if self.gradient_checkpointing == "auto":  # nothing was estimated: there is no fit
+            self.gradient_checkpointing = False
         if self.gradient_checkpointing:
             # By name since transformers 5.23; the kind of checkpointing is the one that PyTorch recommends.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -219,6 +231,7 @@ class PretrainedModule(L.LightningModule):
             "recipe": self.recipe,
             "expanded_from": self.expanded_from,
             "dtype": None if self.model is None else str(self.model.dtype).removeprefix("torch."),
+            "precision": None if self._trainer is None else str(self._trainer.precision),
             "versions": installed_versions(),
             **training_facts(self._trainer),
         }

@@ -1,4 +1,4 @@
-"""Recipes: their cards, configs, estimates and stand-in data."""
+"""Recipes: their cards, configs, estimated time and stand-in data."""
 
 from __future__ import annotations
 

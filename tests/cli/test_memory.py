@@ -1,0 +1,61 @@
+"""What fit and preview say of memory, and the choice of gradient checkpointing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_neft.cli import memory
+from lightning_neft.cli.main import main
+
+
+def row(printed: str) -> str:
+    return next(line for line in printed.splitlines() if line.startswith("memory"))
+
+
+@pytest.mark.parametrize(("free", "is_on"), [(1e12, False), (1e5, True)])
+def test_auto_is_decided_printed_and_saved(
+    folder: Path,
+    short: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    free: float,
+    is_on: bool,
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device, processes: free)
+    args = ["fit", *short, "--name=run", "--samples=0", "--trainer.max_steps=1"]
+    assert main([*args, "--model.gradient_checkpointing=auto"]) == 0
+    printed = row(capsys.readouterr().out)
+    assert f"gradient checkpointing {'on' if is_on else 'off'} (auto)" in printed
+    assert ("it does not fit: try" in printed) is is_on
+    saved = yaml.safe_load((folder / "runs/run/version_0/config.yaml").read_text())
+    assert saved["model"]["gradient_checkpointing"] is is_on
+
+
+def test_preview_prints_the_estimate(folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", *short]) == 0
+    printed = capsys.readouterr().out
+    assert "precision of a fit: 32-true" in printed
+    assert "batch of 2 x" in row(printed)
+    assert main(["preview", *short, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["precision"] == "32-true"
+    # The bundled model has 984,192 weights.
+    assert found["memory"]["gradients_bytes"] == 4 * 984_192
+    assert found["memory"]["total_bytes"] > 16 * 984_192
+
+
+def test_a_model_that_cannot_be_traced_is_trained_all_the_same(
+    folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("no such operation\nin detail")
+
+    monkeypatch.setattr(memory, "estimate", fail)
+    args = ["fit", *short, "--samples=0", "--trainer.max_steps=1", "--model.gradient_checkpointing=auto"]
+    assert main(args) == 0
+    expected = "memory: not estimated (no such operation); gradient checkpointing off (auto)"
+    assert row(capsys.readouterr().out) == expected
