@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 
 class Forked:
     """A copy of this process that calls a function and ends with what it returns as its exit code.
@@ -60,6 +62,8 @@ def _enter(run: Callable[[], int], log: Path) -> None:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         sys.stdout = sys.stderr = file
+        # PyTorch makes its thread pool anew at the first use after a fork, which two threads must not do at once.
+        torch.set_num_threads(1)
         # Those of the tests are of no use here.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -46,7 +46,7 @@ def test_outputs_are_read_from_a_list_and_from_lines(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "x.json is empty"),
-        ("[]", "holds an empty list"),
+        ("[]", "is an empty list"),
         ("[1]", "record 1"),
         ('[{"instruction": "a"', "line 1"),
         ('[{"instruction": "a", "output": "b"}, {"instruction": "c"}]', "record 2 has no 'output'; its keys are"),

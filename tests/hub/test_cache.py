@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig
 
 from lightning_neft.errors import ModelError
-from lightning_neft.hub import names as hub
+from lightning_neft.hub import cache
 from lightning_neft.hub.cache import cache_without_hub
 from lightning_neft.hub.names import loading
 from lightning_neft.hub.tiny_models import TINY
@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", no_answer)
-    hub._answers.cache_clear()
+    cache._answers.cache_clear()
     return bases
 
 

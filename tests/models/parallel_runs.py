@@ -1,11 +1,7 @@
-"""Runs that two processes make together, started by tests as a script; results are written to files.
-
-Usage: python parallel_runs.py STRATEGY METHOD BASE FOLDER [CKPT]
-"""
+"""Runs that two ranks make together, with results written to files."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +68,8 @@ def whole(tensor: Tensor) -> Tensor:
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
 
 
-def main(strategy: str, method: str, base: str, folder: str, ckpt_path: str | None = None) -> None:
-    torch.set_num_threads(1)
+def run(strategy: str, method: str, base: str, folder: Path, ckpt_path: Path | None = None) -> None:
+    """Train on the rank of this process, and write `rank-RANK.pt`."""
     options: dict[str, Any] = {}
     if method.startswith("lora"):
         options = {"lora": LoraOptions(r=2, dropout=0.3), "dtype": "auto" if method == "lora_half" else None}
@@ -111,8 +107,4 @@ def main(strategy: str, method: str, base: str, folder: str, ckpt_path: str | No
         "sharded": sum(hasattr(value, "full_tensor") for value in module.parameters()),
         "val_loss": float(fit.callback_metrics["val/loss"]),
     }
-    torch.save(result, Path(folder) / f"rank-{fit.global_rank}.pt")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    torch.save(result, folder / f"rank-{fit.global_rank}.pt")

@@ -5,8 +5,6 @@ Usage: python step_runs.py BASE FOLDER BATCHING LORA DEVICES
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,10 +81,3 @@ def run(base: str, batching: Batching, lora: bool, batch_size: int, accumulate: 
     # Lightning warns of a module that could validate and has no data for it.
     fit.fit(module, loader, val_dataloaders=loader)
     return module
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    base, folder, batching, lora, devices = sys.argv[1:]
-    module = run(base, batching, lora == "lora", batch_size=4, accumulate=2, devices=int(devices))
-    torch.save(module.gradients, Path(folder) / f"{module.global_rank}.pt")

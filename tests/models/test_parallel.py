@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +11,16 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
+from models import parallel_runs
+from ranks import run_ranks
+
 pytestmark = pytest.mark.slow
-TESTS = Path(__file__).parents[1]
 
 
 def run(strategy: str, method: str, base: str, folder: Path, ckpt_path: Path | None = None) -> list[dict[str, Any]]:
     """Run once with two processes; what each rank ended with."""
     folder.mkdir()
-    command = [sys.executable, str(TESTS / "models" / "parallel_runs.py"), strategy, method, base, str(folder)]
-    done = subprocess.run(
-        [*command, *([str(ckpt_path)] if ckpt_path else [])],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(lambda: parallel_runs.run(strategy, method, base, folder, ckpt_path), folder)
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -154,7 +154,7 @@ def test_checkpointing_of_activations_changes_no_gradient(base: str, lora: LoraO
         torch.manual_seed(1)  # of the dropout
         found.append(recomputed(module, given))
     (loss, calls, gradients), (other_loss, other_calls, other_gradients) = found
-    assert (calls, other_calls) == (1, 2)
+    assert other_calls == calls + 1
     assert loss == other_loss
     assert gradients.keys() == other_gradients.keys() == plain.trained
     assert all(torch.equal(gradients[name], other_gradients[name]) for name in gradients)

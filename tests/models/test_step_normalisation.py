@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,7 @@ from torch import Tensor
 
 from lightning_neft.models.language_models import CausalLM
 from models.step_runs import COUNT, Recorded, run, samples
-
-TESTS = Path(__file__).parents[1]
+from ranks import run_ranks
 
 
 def by_hand(base: str, lora: bool) -> dict[str, Tensor]:
@@ -74,11 +70,11 @@ def test_without_the_shares_uneven_micro_batches_give_another_one(base: str, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", ["full", "lora"])
 def test_so_do_two_ranks(base: str, lora: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(TESTS / "models" / "step_runs.py"), base, str(tmp_path), "length_grouped", lora, "2"]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    def of_rank() -> None:
+        module = run(base, "length_grouped", lora == "lora", batch_size=4, accumulate=2, devices=2)
+        torch.save(module.gradients, tmp_path / f"{module.global_rank}.pt")
+
+    run_ranks(of_rank, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     expected = by_hand(base, lora == "lora")
     for gradients in (first, second):

@@ -76,6 +76,7 @@ def test_a_folder_records_how_its_model_was_trained(base: str, tmp_path: Path, l
         "max_length": 64,
         "alpha": 7.0,
         "recipe": "mine/toy",
+        "expanded_from": None,
         "dtype": "float32",
         "data": "toy",
         "labels": None,

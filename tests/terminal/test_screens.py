@@ -55,6 +55,7 @@ MASKS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\d+(:\d\d)+ • [-\d]+(:[-\d]{2})+", "#:##:## • #:##:##"),
     (r"[-\d]+:[-\d]{2}:[-\d]{2}", "#:##:##"),
     (r"[\d.]+ answers/s", "#.# answers/s"),
+    (r"\d+\.\d+ GB free", lambda found: re.sub(r"\d", "#", found[0])),
     (r"\d+\.\d+(e[+-]\d+)?", lambda found: re.sub(r"\d", "#", found[0])),
 )
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from tokenizers import AddedToken
-
 from lightning_neft.data.conversation import Conversation, Labelled, Sample
 
 if TYPE_CHECKING:
@@ -98,6 +96,8 @@ class ControlTokens:
         return [[self._id_of.get(token, token) for token in ids] for ids in encoded]
 
     def _make_copy(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        from tokenizers import AddedToken
+
         # Random, so that no text can contain it.
         secret = uuid4().hex
         self._copy = copy.deepcopy(tokenizer)

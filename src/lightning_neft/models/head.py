@@ -98,6 +98,13 @@ class OutputHead:
         if isinstance(self.plan, str):
             rank_zero_info(f"The loss is computed from the logits of all trained tokens at once ({self.plan}).")
 
+    def assume(self) -> None:
+        """Plan a loss in blocks without trying the model, whose tensors have no data."""
+        if self._head is not None:
+            cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
+            adjustment = Adjustment(cap=None if cap is None else float(cap))
+            self.plan = HeadInput(torch.empty(0), self._head, adjustment, _is_plain_linear(self._head))
+
     @contextmanager
     def at(self, index: Tensor | None, ids: Tensor) -> Iterator[_Request]:
         """Within it, a call of the model computes what the loss at these places needs.

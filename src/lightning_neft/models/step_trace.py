@@ -134,6 +134,8 @@ def _trace(
     # Checkpointing keeps the random state for its second pass.
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
         _give_fake_weights(twin.model)
+        if (output_head := getattr(twin, "output_head", None)) is not None:
+            output_head.assume()
         parameters = list(twin.model.parameters())
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if accumulates:

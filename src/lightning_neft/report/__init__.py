@@ -14,7 +14,7 @@ __all__ = ["WrittenReport", "write_report"]
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "WrittenReport": "write",
-        "write_report": "write",
+        "WrittenReport": "page",
+        "write_report": "page",
     },
 )

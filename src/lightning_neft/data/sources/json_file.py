@@ -39,7 +39,7 @@ def json_records(path: Path) -> Iterator[tuple[Record, str]]:
     for number, value in enumerate(_array(path), start=1):
         yield _object(value, where := f"{path}, record {number}"), where
     if not number:
-        raise DataError(f"{path} is an empty list, so there is no sample to train on; expected {_FORM}")
+        raise DataError(f"{path} is an empty list; expected {_FORM}")
 
 
 def _lines(path: Path) -> Iterator[tuple[Record, str]]:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
 from lightning_neft.data.formats.format import Format
 from lightning_neft.data.templates.bundled import BUNDLED, BundledTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.template import Template
 from lightning_neft.errors import ConfigError
-from lightning_neft.hub.tokenizer import leading_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,6 +77,9 @@ def chat_template_of(template: Template, tokenizer: PreTrainedTokenizerBase) -> 
         The chat template; the text of a template that was read from a file; None for the tokenizer's own, and where
         the ids differ.
     """
+    # Imports torch and transformers, which a look at TEMPLATES does not need.
+    from lightning_neft.hub.tokenizer import leading_ids
+
     if isinstance(template, ChatTemplate):
         return template.of_file
     if template.jinja is None:
@@ -90,6 +91,8 @@ def chat_template_of(template: Template, tokenizer: PreTrainedTokenizerBase) -> 
 def _gives_same_ids(
     text: str, template: Template, tokenizer: PreTrainedTokenizerBase, conversation: Conversation
 ) -> bool:
+    from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
+
     messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
     options = {"chat_template": text, "tokenize": True, "return_dict": False}
     asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
