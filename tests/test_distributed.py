@@ -35,7 +35,7 @@ def test_ddp_ranks_draw_different_noise_and_each_is_reproducible(tmp_path):
     assert all(same(*clean))  # the ranks' rows are alike: it was the noise that differed
 
 
-def test_micro_batches_of_a_ddp_step_have_their_own_noise_on_each_rank(tmp_path):
+def test_micro_batches_under_ddp_have_their_own_noise(tmp_path):
     first, second = run("ddp_accumulated", tmp_path / "a")
     assert same(first, second) == [False] * 6
     single, _ = run("ddp", tmp_path / "b")
@@ -44,7 +44,7 @@ def test_micro_batches_of_a_ddp_step_have_their_own_noise_on_each_rank(tmp_path)
     assert torch.equal(first["weights"], second["weights"])
 
 
-def test_a_model_compiled_in_configure_model_gets_the_noise_of_an_eager_one_under_ddp(tmp_path):
+def test_a_compiled_model_under_ddp_gets_the_eager_noise(tmp_path):
     compiled, eager = run("ddp_compiled", tmp_path / "a"), run("ddp", tmp_path / "b")
     for one, other in zip(compiled, eager, strict=True):
         torch.testing.assert_close(one["weights"], other["weights"], rtol=1e-4, atol=1e-5)
@@ -68,7 +68,7 @@ def test_fsdp2_ranks_draw_the_noise_of_ddp_ranks(tmp_path):
         assert one["hooks_of_ours"] == 0
 
 
-def test_fsdp1_ranks_draw_the_noise_of_unsharded_ones_and_are_clean_afterwards(tmp_path):
+def test_fsdp1_ranks_draw_the_noise_of_unsharded_ones(tmp_path):
     run_ranks(lambda: fsdp1_run.run(tmp_path), tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

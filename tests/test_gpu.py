@@ -65,7 +65,7 @@ def test_no_step_waits_for_the_device():
     assert min(measured) > 0
 
 
-def test_twenty_steps_have_no_synchronisation_in_the_trace_of_a_profiler():
+def test_twenty_steps_have_no_synchronisation():
     model = llama(256).cuda()
     noise = EmbeddingNoise(5).attach(model)
     given = {key: value.cuda() for key, value in batch([40, 25, 9]).items()}
@@ -97,7 +97,7 @@ def test_the_kernel_adds_what_the_plain_path_adds_to_the_bit(shape, dtype, monke
     assert torch.equal(by_kernel[:, 0], clean[:, 0])
 
 
-def test_beside_its_result_the_noise_takes_less_than_a_hundredth_of_the_activation():
+def test_the_noise_takes_a_hundredth_of_the_memory():
     clean = torch.randn(8, 512, 4096, device="cuda", dtype=torch.bfloat16)
     scale = torch.full((8, 512), 0.01, device="cuda")
     uniform.add_uniform_noise(clean, scale, 1)  # the first use builds the kernel
@@ -119,7 +119,7 @@ def test_the_noise_of_a_device_is_reproducible():
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_compiled_for_cuda_graphs_it_has_fresh_noise_at_each_step():
+def test_cuda_graphs_have_fresh_noise_at_each_step():
     model = llama(64).cuda()
     compiled = torch.compile(model, mode="reduce-overhead")
     noise = EmbeddingNoise(5).attach(compiled)

@@ -48,7 +48,7 @@ def fitted(module, *callbacks):
     return module.model.get_input_embeddings().weight.detach()
 
 
-def test_the_callback_trains_with_noise_and_the_one_of_both_packages_to_the_same_bits():
+def test_both_lightning_packages_train_to_the_same_bits():
     from lightning_neft.pytorch_lightning import NEFTune as OfBoth
 
     noisy = fitted(Tuned(), NEFTune(alpha=50))

@@ -166,3 +166,10 @@ def test_the_table_of_recipes_counts_each_status() -> None:
     counts = {kind: kinds.count(kind) for kind in ("executed", "smoke")}
     line = f"{len(kinds)} recipes: {counts['executed']} executed, {counts['smoke']} smoke."
     assert line in (DOCS / "recipes.md").read_text(encoding="utf-8")
+
+
+def test_names_of_tests_are_short():
+    files = (ROOT / "tests").rglob("test_*.py")
+    names = [name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)]
+    assert len(names) > 1000
+    assert [name for name in names if len(name) > 60] == []

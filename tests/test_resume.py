@@ -56,7 +56,7 @@ class Broken(Tuned):
 @pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("batch", [3, 14])
-def test_a_run_that_an_exception_broke_off_continues_with_the_noise_of_its_batch(tmp_path, batch):
+def test_a_run_resumed_after_an_exception_repeats_its_noise(tmp_path, batch):
     """The batch that failed was begun twice and is completed once."""
 
     def fit(module, callbacks=(), **options):

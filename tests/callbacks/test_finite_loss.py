@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_neft.callbacks.losses import FiniteLoss
 from lightning_neft.errors import ModelError, NonFiniteError
-from lightning_neft.models.description import ModelFacts
+from lightning_neft.models.description import ModelDescription
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.saving.folder import export_model, save_model
@@ -99,7 +99,7 @@ def test_non_finite_weights_are_never_written(
     trainer = fit(module, 1)
     name, weight = list(module.model.named_parameters())[3]
     weight.data.view(-1)[0] = broken
-    facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
+    facts = ModelDescription(base, "LlamaForCausalLM", "causal_lm")
     messages = []
     for write, error in (
         (lambda: trainer.save_checkpoint(tmp_path / "c.ckpt"), NonFiniteError),
@@ -117,7 +117,7 @@ def test_an_export_refuses_a_dtype_too_small_for_the_weights(base: str, tmp_path
     module = CausalLM(base)
     module.configure_model()
     module.model.lm_head.weight.data[0, 0] = 1e5
-    facts = ModelFacts(base, "LlamaForCausalLM", "causal_lm")
+    facts = ModelDescription(base, "LlamaForCausalLM", "causal_lm")
     with pytest.raises(ModelError, match=r"float16 .*--dtype"):
         export_model(module.model, module.tokenizer(), facts, tmp_path / "o", dtype="float16", **CARD)
 

@@ -23,7 +23,7 @@ from lightning_neft.cli.main import main
 from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.generation.sources import load_model, open_answerer
 from lightning_neft.hub.tiny_models import TINY
-from lightning_neft.models.description import read_facts
+from lightning_neft.models.description import read_description
 
 QUESTION = [{"role": "user", "content": "What is the plural of mouse?"}]
 # Merging adapters rounds each weight once more.
@@ -77,7 +77,7 @@ def test_plain_transformers_gives_the_logits_of_the_checkpoint(
         assert not [path.name for path in Path(name).iterdir() if "adapter" in path.name]
         config = loaded.generation_config
         assert (config.do_sample, config.repetition_penalty, config.num_beams) == (False, 1.2, 1)
-        facts = read_facts(Path(name))
+        facts = read_description(Path(name))
         assert facts is not None
         assert (facts.template, facts.alpha) == (template, None if "--neftune=null" in options else 5.0)
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -169,17 +169,17 @@ def test_the_card_of_a_checkpoint_is_of_its_own_run(short: list[str], folder: Pa
 
 
 def test_a_hub_base_and_dataset_are_named_for_the_hub() -> None:
-    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.models.description import ModelDescription
     from lightning_neft.saving.model_card import model_card
 
-    facts = ModelFacts("meta-llama/Llama-2-7b-hf", "L", "causal_lm", template="alpaca", alpha=5.0, data="alpaca")
+    facts = ModelDescription("meta-llama/Llama-2-7b-hf", "L", "causal_lm", template="alpaca", alpha=5.0, data="alpaca")
     text = model_card(facts, "x", config={}, run=None, results={}, has_chat_template=False)
     meta = yaml.safe_load(text.split("---\n")[1])
     assert meta["base_model"] == "meta-llama/Llama-2-7b-hf"
     assert meta["datasets"] == ["tatsu-lab/alpaca"]
     assert meta["license"] == "llama2"
     assert "CC BY-NC 4.0" in text
-    odd = ModelFacts("huggyllama/llama-7b", "L", "causal_lm", alpha=None, data="https://x.y/z")
+    odd = ModelDescription("huggyllama/llama-7b", "L", "causal_lm", alpha=None, data="https://x.y/z")
     meta = yaml.safe_load(
         model_card(odd, "x", config={}, run=None, results={}, has_chat_template=False).split("---\n")[1]
     )
@@ -209,7 +209,7 @@ def test_weights_are_written_in_the_dtype_that_is_asked_for(short: list[str], fo
     assert main(["fit", *short, "--name=r"]) == 0
     assert main(["export", "--model", str(first_run("r")), "--output=out", "--dtype=bfloat16"]) == 0
     assert AutoModelForCausalLM.from_pretrained("out").dtype == torch.bfloat16
-    facts = read_facts(folder / "out")
+    facts = read_description(folder / "out")
     assert facts is not None
     assert facts.dtype == "bfloat16"
 
@@ -229,7 +229,7 @@ def test_a_folder_is_replaced_on_request_and_only_whole(
     assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
     (folder / "out" / "lightning_neft.json").write_text("{}")
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_neft.saving.folder.write_facts", lambda *_: 1 / 0)
+        patch.setattr("lightning_neft.saving.folder.write_description", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["export", "--model", "tiny", "--output=out", "--template=alpaca", "--overwrite"])
     assert {path.name for path in folder.iterdir()} == {"out"}

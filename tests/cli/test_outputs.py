@@ -122,9 +122,7 @@ def test_a_link_as_the_output_is_followed(files: Path) -> None:
     assert read_result(files / "there.json")["kind"] == "text_statistics"
 
 
-def test_a_result_of_other_settings_is_kept_and_the_new_one_is_beside_it(
-    files: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_result_of_other_settings_is_kept(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--outputs", "outputs.json", "--out", "a.json"]
     assert main(command) == 0
     before = (files / "a.json").read_bytes()
@@ -140,7 +138,7 @@ def test_a_result_of_other_settings_is_kept_and_the_new_one_is_beside_it(
     assert read_result(files / "a.json")["first_k_tokens"] == 5
 
 
-def test_what_a_folder_of_results_holds_is_never_replaced_by_another(files: Path) -> None:
+def test_a_folder_of_results_is_never_replaced(files: Path) -> None:
     results = files / "results"
     results.mkdir()
     mine = {"mine-text_statistics.json": "mine", "mine-local-annotations.json": "mine"}
@@ -154,7 +152,7 @@ def test_what_a_folder_of_results_holds_is_never_replaced_by_another(files: Path
     assert read_result(results / "mine-text_statistics-3.json")["label"] == "mine"
 
 
-def test_annotations_are_replaced_by_those_of_the_same_pairs_alone(files: Path) -> None:
+def test_annotations_replace_only_those_of_the_same_pairs(files: Path) -> None:
     base = [{**row, "output": "cat", "generator": "base"} for row in OUTPUTS]
     (files / "base.json").write_text(json.dumps(base))
     command = ["evaluate", "--judge=local:tiny", "--outputs", "outputs.json", "--baseline", "base.json", "--out", "out"]

@@ -28,7 +28,7 @@ def noise_of(args: list[str]) -> NEFTune | None:
     return found[0] if found else None
 
 
-def test_the_section_has_the_options_of_the_callback_with_its_defaults() -> None:
+def test_the_section_has_the_options_of_the_callback() -> None:
     parameters = dict(inspect.signature(NEFTune).parameters)
     del parameters["batch_to_mask"]  # a function cannot be written in a config
     assert {field.name: field.default for field in fields(NoiseOptions)} == {
@@ -105,9 +105,7 @@ def test_ctrl_c_before_the_training_is_one_line(
     ]
 
 
-def test_a_run_that_stops_between_validations_is_validated_at_its_end(
-    short: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_ending_between_validations_is_validated(short: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *short, "--trainer.max_steps=1"]) == 0
     assert "after step 1" in capsys.readouterr().out
 

@@ -83,7 +83,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 SAVING = ["--checkpoint.every_n_train_steps=1", "--checkpoint.save_top_k=0", "--checkpoint.monitor=null"]
 
 
-def test_a_run_that_is_killed_five_times_ends_with_the_weights_of_the_unbroken_one(options, folder):
+def test_a_run_killed_five_times_ends_as_an_uninterrupted_one(options, folder):
     unbroken = fit(options, "unbroken", *SAVING)
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
     resume: list[str] = []
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_five_times_ends_with_the_weights_of_the_unbroken_o
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_asked_to_stop_saves_after_its_step_and_goes_on_exactly(options, folder, number, code):
+def test_a_stopped_run_saves_its_step_and_resumes_exactly(options, folder, number, code):
     assert fit(options, "unbroken").returncode == 0
     # In the middle of an optimiser step: its gradients must not be lost.
     stopped = fit(options, "stopped", *killing(11, number))

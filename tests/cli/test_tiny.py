@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from lightning_neft.cli.main import main
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.models.description import read_facts
+from lightning_neft.models.description import read_description
 
 LARGE = """\
 model:
@@ -150,7 +150,7 @@ def test_a_smoke_test_answers_and_is_exported(config: str, folder: Path, capsys:
     loaded = (AutoModelForSeq2SeqLM if "t5" in config else AutoModelForCausalLM).from_pretrained("out")
     written = loaded.generate(**tokenizer("Say cat.", return_tensors="pt"), max_new_tokens=3)
     assert written.shape[1] > 1
-    facts = read_facts(folder / "out")
+    facts = read_description(folder / "out")
     assert facts is not None
     assert (facts.recipe, facts.alpha, facts.template) == (f"{config}-tiny", 5.0, "alpaca")
     assert main(["generate", f"--config={config}", "--ckpt_path=last", "--prompt=Say cat."]) == 2

@@ -68,7 +68,7 @@ def test_names_in_messages_are_text_in_every_template(name: str) -> None:
     assert ids[: len(prompt)] == prompt
 
 
-def test_the_ids_are_those_of_the_tokenizer_without_its_control_tokens() -> None:
+def test_ids_are_those_without_control_tokens() -> None:
     tokenizer, template = loaded("alpaca")
     asked = talk("What does </s> mean?", " </s> ends it.")
     exchange = template.exchanges(asked)[0]

@@ -41,7 +41,7 @@ def test_pieces_are_as_long_as_they_may_be(
     assert [said(piece) for piece in split_long(FOUR, first, later, max_length)] == pieces
 
 
-def test_what_stands_before_the_first_question_and_after_the_last_answer_is_left_out() -> None:
+def test_turns_outside_of_exchanges_are_dropped() -> None:
     conversation = Conversation((Message("system", "S"), Message("assistant", "G"), *talk("a", "A", "b").messages))
     assert [said(piece) for piece in split_long(conversation, [1], [1], 9)] == ["S a A"]
 

@@ -59,7 +59,7 @@ def test_a_file_is_split_by_count_or_share(source: str, words_folder: str, val_s
     assert not set(train) & set(held_out)
 
 
-def test_without_held_out_samples_there_is_nothing_to_validate_on(source: str, words_folder: str) -> None:
+def test_without_a_validation_set_nothing_is_validated(source: str, words_folder: str) -> None:
     data = prepared(source, words_folder, val_size=0)
     assert data.val_dataloader() == []
     assert data.sample_prompts(3) == []
@@ -68,7 +68,7 @@ def test_without_held_out_samples_there_is_nothing_to_validate_on(source: str, w
             loader()
 
 
-def test_the_split_is_the_same_for_all_seeds_and_the_order_is_not(source: str, words_folder: str) -> None:
+def test_the_seed_changes_the_order_and_not_the_split(source: str, words_folder: str) -> None:
     one, other = (prepared(source, words_folder, val_size=4, seed=seed, batch_size=4) for seed in (1, 2))
     assert answers(one.prepared.held_out) == answers(other.prepared.held_out)
     batches = [[batch["input_ids"].tolist() for batch in data.train_dataloader()] for data in (one, other)]
@@ -179,7 +179,7 @@ def test_the_ranks_of_the_trainer_shard_the_data(source: str, words_folder: str)
     assert [(batch["labels"] != -100).any(dim=1).tolist() for batch in held_out] == [[True]]
 
 
-def test_options_of_the_trainer_that_would_make_the_loss_wrong_are_refused(source: str, words_folder: str) -> None:
+def test_trainer_options_that_break_the_loss_are_refused(source: str, words_folder: str) -> None:
     data = prepared(source, words_folder)
     quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     for options, message in (
@@ -230,7 +230,7 @@ def test_overfit_batches_and_a_stream_are_refused(source: str, words_folder: str
         data.setup("fit")
 
 
-def test_prompts_are_the_very_tokens_that_training_has_before_the_answer(source: str, words_folder: str) -> None:
+def test_prompts_are_the_tokens_before_the_answer(source: str, words_folder: str) -> None:
     data = prepared(source, words_folder, val_size=3, batch_size=2)
     held_out = data.prepared.held_out
     prompts = [prompt for batch in data.predict_dataloader() for prompt in batch]
@@ -258,7 +258,7 @@ def test_texts_with_labels_make_batches_for_a_classifier(words_folder: str, tmp_
     assert [data.label_names[index] for index in predicted.tolist()] == held_out
 
 
-def test_columns_of_other_names_and_a_split_of_the_source_are_found(words_folder: str, tmp_path: Path) -> None:
+def test_columns_and_split_can_be_named(words_folder: str, tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
     rows = {"question": [f"Say {i}" for i in range(6)], "reply": ["bye"] * 6}
@@ -276,7 +276,7 @@ def test_columns_of_other_names_and_a_split_of_the_source_are_found(words_folder
     assert (data.prepared.format, data.prepared.template.name) == ("prompt_completion", "plain")
 
 
-def test_a_template_that_brings_tokens_names_them_and_where_to_stop(source: str, words_folder: str) -> None:
+def test_a_template_names_its_tokens_and_where_to_stop(source: str, words_folder: str) -> None:
     data = prepared(source, words_folder, val_size=2, template="chatml")
     assert data.special_tokens == ("<|im_start|>", "<|im_end|>")
     assert data.stop_ids == [data.prepared.tokenizer.convert_tokens_to_ids("<|im_end|>")]
@@ -284,7 +284,7 @@ def test_a_template_that_brings_tokens_names_them_and_where_to_stop(source: str,
 
 
 @pytest.mark.parametrize("val_size", [0, 4, 0.3])
-def test_what_is_stored_does_not_depend_on_how_many_records_are_read_at_a_time(
+def test_stored_tokens_do_not_depend_on_the_chunk_size(
     tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch, val_size: float
 ) -> None:
     records = [{"instruction": f"Say {i}", "output": "" if i % 7 == 3 else "bye " * i} for i in range(1, 21)]
@@ -307,7 +307,7 @@ def test_what_is_stored_does_not_depend_on_how_many_records_are_read_at_a_time(
     assert (len(whole) == 3) == bool(val_size)
 
 
-def test_an_error_names_the_place_in_all_records_and_keeps_nothing(
+def test_an_error_names_the_record_and_keeps_nothing(
     tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lightning_neft.data.prepare._CHUNK", 3)

@@ -108,9 +108,7 @@ def epoch(world_size: int = 1, start: Position | None = None, count: int = 53, *
 
 @pytest.mark.parametrize("batching", ["random", "length_grouped"])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2)])
-def test_every_sample_is_trained_once_in_steps_of_their_token_mean(
-    batching: Any, world_size: int, accumulate: int
-) -> None:
+def test_every_sample_is_trained_once(batching: Any, world_size: int, accumulate: int) -> None:
     ranks = epoch(world_size, batching=batching, accumulate=accumulate, seed=3)
     assert len({len(pairs) for pairs in ranks}) == 1
     used: list[tuple[int, int]] = []
@@ -162,7 +160,7 @@ def test_from_any_position_the_rest_of_the_epoch_follows(world_size: int, accumu
             ]
 
 
-def test_the_last_step_under_a_limit_has_the_shares_of_what_is_used() -> None:
+def test_the_last_step_under_a_limit_has_its_share() -> None:
     (pairs,) = epoch(accumulate=3, limit=7)
     shares = [batch.step_share for batch, _ in pairs]
     assert [sum(shares[start : start + 3]) for start in (0, 3, 6)] == pytest.approx([1, 1, 1])
@@ -444,9 +442,7 @@ def test_options_that_do_not_go_with_it_are_refused(options: dict, message: str)
     assert TextData("toy", streaming=True).options.val_split == "held_out"
 
 
-def test_a_run_without_an_end_or_with_a_share_of_an_epoch_is_refused(
-    source: str, words_folder: str, tmp_path: Path
-) -> None:
+def test_an_endless_run_or_a_share_of_an_epoch_is_refused(source: str, words_folder: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.streaming: .* give trainer.max_steps$"):
         fit(text_data(source, words_folder), tmp_path, max_steps=-1, max_epochs=2)
     with pytest.raises(ConfigError, match=r"trainer.limit_train_batches=0.5 is a share"):

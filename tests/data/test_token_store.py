@@ -44,7 +44,7 @@ def never() -> list[Stored]:
     raise AssertionError("built although the tokens are there")
 
 
-def test_what_is_stored_comes_back_on_the_first_and_on_the_second_start(tmp_path: Path) -> None:
+def test_stored_tokens_are_read_back_at_each_start(tmp_path: Path) -> None:
     for build in (three, never):
         store = open_or_build("x", build, tmp_path)
         assert same(store, SAMPLES)
@@ -156,9 +156,7 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_killed_while_writing_leaves_nothing_that_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_killed_while_writing_leaves_no_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = token_store.write_text
 
     def killed(path: Path, text: str) -> None:
@@ -189,7 +187,7 @@ def test_of_two_that_build_at_once_both_have_the_tokens(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_of_two_processes_that_build_at_once_one_wins_and_both_have_the_tokens(tmp_path: Path) -> None:
+def test_two_processes_that_tokenise_at_once_share_the_tokens(tmp_path: Path) -> None:
     def build(start: Path, number: int) -> int:
         def stored() -> Iterator[Stored]:
             (start / f"{number}").touch()
@@ -217,7 +215,7 @@ def test_the_second_to_finish_leaves_what_the_first_has_written(tmp_path: Path) 
     assert same(open_or_build("x", slow, tmp_path), SAMPLES)
 
 
-def test_what_another_process_has_put_right_in_the_meantime_is_left(tmp_path: Path) -> None:
+def test_what_another_process_fixed_meanwhile_is_kept(tmp_path: Path) -> None:
     open_or_build("x", three, tmp_path)
     (tmp_path / "x" / "about.json").unlink()
 
@@ -228,7 +226,7 @@ def test_what_another_process_has_put_right_in_the_meantime_is_left(tmp_path: Pa
     assert same(open_or_build("x", slow, tmp_path), SAMPLES)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=rf"cannot be stored in {tmp_path / 'file'}: .*; give another folder"):
         open_or_build("x", three, tmp_path / "file")
@@ -278,7 +276,7 @@ def test_a_fingerprint_changes_with_every_part(monkeypatch: pytest.MonkeyPatch) 
     assert len(set(found)) == len(found)
 
 
-def test_a_fingerprint_sees_a_change_in_the_wording_of_a_template() -> None:
+def test_a_changed_template_changes_the_fingerprint() -> None:
     class Reworded(BundledTemplate):
         def _prompt(self, turn: Any, first: bool) -> str:
             return super()._prompt(turn, first).replace("Input", "Context")

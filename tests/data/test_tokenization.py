@@ -90,7 +90,7 @@ def test_the_first_token_is_never_trained() -> None:
     assert encode([text], words, PLAIN, max_length=1).dropped == {"prompt fills max_length": 1}
 
 
-def test_the_prompt_stays_as_generation_feeds_it_where_a_text_would_merge_over_its_end() -> None:
+def test_a_prompt_does_not_merge_with_its_answer() -> None:
     words = tokenizer()
     # ":!" is one token of the text ":!", so the prompt's ":" would be lost.
     assert words("Say:!", add_special_tokens=False)["input_ids"] == [58, 69]
@@ -101,7 +101,7 @@ def test_the_prompt_stays_as_generation_feeds_it_where_a_text_would_merge_over_i
     assert encode_prompts(words, PLAIN, [talk("Say:", "! hello", "Say:", "!")]) == [[0, 58, 4, 68, 63, 1, 58, 4]]
 
 
-def test_what_a_tokenizer_puts_behind_a_text_is_not_put_behind_a_prompt() -> None:
+def test_a_prompt_has_no_end_token_of_the_tokenizer() -> None:
     words = tokenizer()
     words.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
@@ -122,7 +122,7 @@ def test_more_samples_than_one_batch_keep_their_order() -> None:
     assert encoding.dropped == {"empty answer": 834}
 
 
-def test_a_tokenizer_that_puts_a_space_before_each_text_does_not_put_one_into_a_conversation() -> None:
+def test_a_prefix_space_does_not_enter_a_conversation() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -136,7 +136,7 @@ def test_a_tokenizer_that_puts_a_space_before_each_text_does_not_put_one_into_a_
     assert encode_prompts(words, PLAIN, [talk("a", " b", "b", " a")]) == [[2, 4, 0, 5]]
 
 
-def test_the_end_of_an_answer_does_not_merge_with_the_next_prompt() -> None:
+def test_an_answer_does_not_merge_with_the_next_prompt() -> None:
     template = BundledTemplate("plain")
     template._end = ":"
     # ":" before "! now" would be the one token ":!".
@@ -145,7 +145,7 @@ def test_the_end_of_an_answer_does_not_merge_with_the_next_prompt() -> None:
     assert list(sample.labels) == [-100, -100, 62, 4, -100, -100, 64, 4]
 
 
-def test_a_template_longer_than_max_length_is_refused_with_its_length(snapshot: Callable[[str], None]) -> None:
+def test_a_template_longer_than_max_length_is_refused(snapshot: Callable[[str], None]) -> None:
     # 18 tokens of sentences, then "\n\n### Instruction:\n" and "\n\n### Response:" with <s>
     with pytest.raises(DataError) as error:
         encode([talk("Say", "hello")], tokenizer(), BundledTemplate("alpaca"), max_length=34)
@@ -183,7 +183,7 @@ def with_marks_around() -> Any:
     return words
 
 
-def test_texts_for_classification_keep_the_tokenizers_marks_when_cut() -> None:
+def test_truncated_texts_keep_the_marks_of_the_tokenizer() -> None:
     samples = [Labelled("hello now", "good"), Labelled("bye now now now", "bad"), Labelled("", "bad")]
     encoding = encode(
         samples, with_marks_around(), PLAIN, task="sequence_classification", max_length=4, labels=["bad", "good"]
@@ -217,12 +217,12 @@ def like_t5() -> Any:
     return words
 
 
-def test_a_seq2seq_sample_is_the_prompt_for_the_encoder_and_the_answer_for_the_decoder() -> None:
+def test_the_encoder_reads_the_prompt_the_decoder_the_answer() -> None:
     encoding = encode([talk("Say", "hello now")], like_t5(), PLAIN, task="seq2seq_lm", max_length=9)
     assert lists(encoding) == [([58, 1], [62, 67, 1])]
 
 
-def test_a_target_gets_an_end_token_where_the_tokenizer_adds_none() -> None:
+def test_a_target_ends_with_an_end_token() -> None:
     encoding = encode([talk("Say", "hello now")], tokenizer(), PLAIN, task="seq2seq_lm", max_length=9)
     assert lists(encoding) == [([0, 58], [0, 62, 67, 1])]
 
@@ -235,7 +235,7 @@ def test_seq2seq_lengths_are_cut_apart() -> None:
     assert encoding.truncated == 2
 
 
-def test_in_a_longer_conversation_the_encoder_reads_all_before_the_last_answer() -> None:
+def test_the_encoder_reads_all_before_the_last_answer() -> None:
     conversation = talk("Say", " hello", "now", "bye")
     encoding = encode([conversation], like_t5(), PLAIN, task="seq2seq_lm", max_length=9)
     assert lists(encoding) == [([58, 63, 1, 66, 1], [64, 1])]
@@ -326,7 +326,7 @@ def test_vicuna_is_trained_as_by_fastchat() -> None:
 
 
 @pytest.mark.parametrize("template", [BundledTemplate(name) for name in ("alpaca", "vicuna", "guanaco", "plain")])
-def test_prompts_are_the_ids_before_each_answer_on_a_subword_tokenizer(template: Any) -> None:
+def test_subword_prompts_are_the_ids_before_each_answer(template: Any) -> None:
     tiny = load_tokenizer("tiny")
     turns = [text for task, _, answer in QUESTIONS for text in (task, answer)]
     for count in range(2, len(turns) + 1, 2):

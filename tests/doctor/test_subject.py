@@ -118,7 +118,7 @@ def test_it_is_the_model_of_the_config_without_weights(name, tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_config_that_names_no_class_is_that_of_a_language_model():
+def test_a_config_without_a_class_is_a_language_model():
     config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
     config.architectures = ["Nonesuch"]
     assert model_class(config) is None

@@ -80,7 +80,7 @@ def test_missing_noise_is_an_error(case):
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("base", ["Llama", "LoRA"])
-def test_checkpointed_gradients_are_those_of_the_same_noise_without_checkpointing(base, use_reentrant):
+def test_checkpointing_changes_no_gradient_of_the_noise(base, use_reentrant):
     kind = "reentrant" if use_reentrant else "not reentrant"
     plain, checkpointed = case_of(base), case_of(f"{base}, checkpointed, {kind}")
     gradients = [noisy_gradients(case) for case in (plain, checkpointed)]
@@ -89,7 +89,7 @@ def test_checkpointed_gradients_are_those_of_the_same_noise_without_checkpointin
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
-def test_checkpointed_embedding_gets_the_gradients_of_its_own_noise():
+def test_a_checkpointed_embedding_has_its_own_gradients():
     plain, checkpointed = (
         noisy_gradients(case_of(name))
         for name in ("nn.Embedding and nn.TransformerEncoder", "Embedding inside a checkpoint, not reentrant")

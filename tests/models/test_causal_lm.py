@@ -38,7 +38,7 @@ def built(base: str, **options: Any) -> CausalLM:
     return model
 
 
-def test_weights_have_the_trainers_precision_whatever_the_checkpoint_has(base: str) -> None:
+def test_weights_have_the_precision_of_the_trainer(base: str) -> None:
     assert {parameter.dtype for parameter in built(base).parameters()} == {torch.float32}
 
 
@@ -141,7 +141,7 @@ def test_the_loss_of_the_base_and_the_last_validation_are_kept(base: str, source
     assert shortened.loss_before_fit is None
 
 
-def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine(base: str, source: str) -> None:
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(base: str, source: str) -> None:
     rates: list[float] = []
     model = CausalLM(base, learning_rate=0.4, warmup_ratio=0.2)
     model.on_before_zero_grad = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"])
@@ -186,9 +186,7 @@ def test_lora_options_that_do_not_fit_are_named(base: str) -> None:
         built(base, lora=LoraOptions(target_modules=["foo"]))
 
 
-def test_a_checkpoint_holds_no_options_and_loads_with_those_of_the_caller(
-    base: str, source: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_loads_with_the_options_of_the_caller(base: str, source: str, tmp_path: Path) -> None:
     model, trainer = CausalLM(base, learning_rate=0.1), quiet_trainer(max_steps=2)
     trainer.fit(model, TextData(source, base, batch_size=2))
     path = tmp_path / "c.ckpt"
@@ -223,7 +221,7 @@ def test_a_base_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Llama", "Gemma 2", "OPT", "BLOOM", "GPT-2", "Falcon", "Mistral", "Mamba-2"])
-def test_batches_of_the_data_layer_give_the_same_loss_without_their_mask(name: str, base: str) -> None:
+def test_right_padded_batches_need_no_mask(name: str, base: str) -> None:
     from lightning_neft.data.batching.collate import Collator
     from lightning_neft.data.batching.plan import PlannedBatch
     from lightning_neft.data.tokenization import EncodedSample

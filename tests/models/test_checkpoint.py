@@ -112,7 +112,7 @@ def test_the_folder_of_an_adapters_base_may_have_moved() -> None:
         check_description(found, {**found, "base": "/models/Llama-2-7b-chat-hf"})
 
 
-def test_a_checkpoint_without_a_description_is_judged_by_its_weights(base: str, tmp_path: Path) -> None:
+def test_without_a_description_the_weights_decide(base: str, tmp_path: Path) -> None:
     trained(base, tmp_path / "c.ckpt")
     checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
     del checkpoint["lightning_neft"]
@@ -143,7 +143,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("moment", ["write", "sync", "move"])
-def test_a_run_that_is_killed_while_it_saves_leaves_the_checkpoint_before(
+def test_a_run_killed_while_saving_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     path, plugin = tmp_path / "sub" / "last.ckpt", AtomicCheckpointIO()

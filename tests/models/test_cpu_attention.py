@@ -90,7 +90,7 @@ def test_a_cpu_on_which_nobody_measured_has_it_in_bfloat16(base: str, source: st
     assert fit(base, source, "bf16-mixed")["forward"] == {torch.bfloat16}
 
 
-def test_activations_that_are_computed_again_are_those_of_the_forward_pass(base: str, source: str) -> None:
+def test_recomputed_activations_are_those_of_the_forward_pass(base: str, source: str) -> None:
     # PyTorch's checkpointing raises if the dtypes of the two passes differ.
     fit(base, source, "bf16-mixed", gradient_checkpointing=True)
 

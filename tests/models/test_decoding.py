@@ -46,9 +46,7 @@ def test_answers_are_those_of_a_plain_loop(base: str) -> None:
         assert model.generate(PROMPTS, max_new_tokens=6, batch_size=batch_size) == expected, batch_size
 
 
-def test_the_padding_of_a_prompt_adds_no_token_to_those_with_a_penalty(
-    base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_padding_of_a_prompt_is_not_penalised(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, read = AutoModelForCausalLM.from_pretrained(base), []
     generate = model.generate
 
@@ -150,9 +148,7 @@ def test_a_prompt_of_no_token_begins_with_what_parts_texts(
     ],
     ids=lambda asks: next(iter(asks)),
 )
-def test_what_the_models_own_generation_config_asks_for_changes_nothing(
-    asks: dict[str, Any], has_adapters: bool, base: str
-) -> None:
+def test_the_generation_config_of_the_model_is_ignored(asks: dict[str, Any], has_adapters: bool, base: str) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(base).eval()
     tokenizer = load_tokenizer(base)
     expected = generate_answers(model, tokenizer, ["Name a fruit."], max_new_tokens=6)

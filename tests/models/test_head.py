@@ -356,7 +356,7 @@ def test_the_routers_loss_is_added_where_the_config_asks_for_it(wanted: bool) ->
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_the_trained_loss_has_the_share_of_all_ranks_and_the_routers_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trained_loss_includes_the_loss_of_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
     module = tuner("mixtral", output_router_logits=True, router_aux_loss_coef=0.5)
     module.trainer = SimpleNamespace(accumulate_grad_batches=2)  # type: ignore[assignment]
     monkeypatch.setattr("lightning_neft.models.finetuner.is_logging_step", lambda trainer: False)

@@ -83,7 +83,7 @@ def test_few_blocks_give_the_step_of_all(monkeypatch: pytest.MonkeyPatch, precis
     assert few.total == pytest.approx(estimate(module, config, run).total, rel=0.01)
 
 
-def test_activations_grow_with_the_batch_and_shrink_with_checkpointing() -> None:
+def test_activations_grow_with_batches_not_with_checkpointing() -> None:
     config, run = LlamaConfig(**SHAPE), Run(Batch(8, 256, 1000))
     found = estimate(CausalLM("any"), config, run).activations
     twice = estimate(CausalLM("any"), config, replace(run, batch=Batch(16, 256, 2000))).activations

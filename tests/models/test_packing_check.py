@@ -76,7 +76,7 @@ def test_models_that_do_not_are_named_with_the_way_round(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_so_is_an_attention_that_leaks_in_half_precision_or_autocast() -> None:
+def test_leaking_attention_is_found_in_half_precision() -> None:
     class Leaking(nn.Module):
         """Llama that is not told where documents begin."""
 

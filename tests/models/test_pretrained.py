@@ -40,7 +40,7 @@ def test_weights_have_the_dtype_that_is_asked_for(base: str, dtype: Any, expecte
     assert {parameter.dtype for parameter in built(base, dtype=dtype).parameters()} == {expected}
 
 
-def test_adapters_on_half_precision_weights_are_trained_in_float32(base: str) -> None:
+def test_adapters_of_half_precision_weights_are_float32(base: str) -> None:
     module = built(base, dtype="auto", lora=LoraOptions(r=2))
     trained = {parameter.dtype for parameter in module.parameters() if parameter.requires_grad}
     frozen = {parameter.dtype for parameter in module.parameters() if not parameter.requires_grad}
@@ -169,9 +169,7 @@ def test_a_frozen_embedding_and_checkpointing_train_the_rest(base: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_as_an_eager_one_and_keeps_its_names(
-    base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_model_trains_as_an_eager_one(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, compile_ = [], nn.Module.compile
     # Without the compiler of C++ behind it, which takes a minute.
     monkeypatch.setattr(nn.Module, "compile", lambda self: compile_(self, backend="aot_eager"))
@@ -189,7 +187,7 @@ def test_a_compiled_model_trains_as_an_eager_one_and_keeps_its_names(
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_a_compiled_model_generates_without_being_compiled_for_each_length(base: str) -> None:
+def test_a_compiled_model_generates_without_recompiling(base: str) -> None:
     module, count = built(base), 0
 
     def backend(graph: Any, inputs: Any) -> Any:

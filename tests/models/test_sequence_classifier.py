@@ -152,7 +152,7 @@ def test_numbers_of_classes_that_cannot_be_are_refused(
         start()
 
 
-def test_a_base_that_was_trained_on_another_number_of_classes_gets_a_new_head(tmp_path: Path) -> None:
+def test_a_base_with_other_classes_gets_a_new_head(tmp_path: Path) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -163,9 +163,7 @@ def test_a_base_that_was_trained_on_another_number_of_classes_gets_a_new_head(tm
     assert module.model.classifier.weight.shape == (3, 16)
 
 
-def test_a_decoder_keeps_no_cache_and_an_encoder_without_that_entry_is_built_all_the_same(
-    base: str, tmp_path: Path
-) -> None:
+def test_use_cache_is_off_where_a_config_has_it(base: str, tmp_path: Path) -> None:
     decoder = SequenceClassifier(base, num_labels=2)
     decoder.configure_model()
     assert decoder.model(**{name: BATCHES[0][name] for name in ("input_ids", "attention_mask")}).past_key_values is None

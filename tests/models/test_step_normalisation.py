@@ -56,7 +56,7 @@ def test_so_do_rows_of_several_documents(base: str, batching: str) -> None:
     check_same(module.gradients, by_hand(base, False))
 
 
-def test_without_the_shares_uneven_micro_batches_give_another_one(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_shares_uneven_micro_batches_differ(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     step = CausalLM.training_step
 
     def plain(self: CausalLM, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -139,7 +139,7 @@ def folder_of(path: Path, *, tied: bool, **tokens: str) -> str:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_rows_of_new_tokens_are_trained_under_adapters_and_come_back_with_them(tied: bool, tmp_path: Path) -> None:
+def test_rows_of_new_tokens_are_trained_under_adapters(tied: bool, tmp_path: Path) -> None:
     module = CausalLM(folder_of(tmp_path / "base", tied=tied), lora=LoraOptions(r=2))
     module.special_tokens = ("<|im_start|>", "<|im_end|>")
     module.configure_model()
@@ -165,7 +165,7 @@ def test_rows_of_new_tokens_are_trained_under_adapters_and_come_back_with_them(t
         assert torch.equal(other.weight, table.weight)
 
 
-def test_an_output_layer_with_adapters_of_its_own_trains_its_rows_with_them(tmp_path: Path) -> None:
+def test_an_adapted_output_layer_trains_its_new_rows(tmp_path: Path) -> None:
     options = LoraOptions(r=2, target_modules=["q_proj", "lm_head"])
     module = CausalLM(folder_of(tmp_path, tied=False), lora=options)
     module.special_tokens = ("<|im_start|>",)

@@ -22,7 +22,7 @@ from lightning_neft import NEFTune
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.data.module import TextData
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.description import read_facts
+from lightning_neft.models.description import read_description
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.sequence_classifier import SequenceClassifier
 from lightning_neft.models.trainable import LoraOptions
@@ -81,15 +81,15 @@ def test_a_folder_records_how_its_model_was_trained(base: str, tmp_path: Path, l
         "data": "toy",
         "labels": None,
     }
-    assert read_facts(tmp_path / "out").template == "vicuna"
+    assert read_description(tmp_path / "out").template == "vicuna"
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": 2}', '{"format": 1, "task": "x"}', '{"format": 1}', "[]"])
 def test_broken_facts_are_reported_with_their_path(tmp_path: Path, text: str) -> None:
-    assert read_facts(tmp_path) is None
+    assert read_description(tmp_path) is None
     (tmp_path / "lightning_neft.json").write_text(text)
     with pytest.raises(ModelError, match=rf"{tmp_path}/lightning_neft\.json .*--template$"):
-        read_facts(tmp_path)
+        read_description(tmp_path)
 
 
 def test_a_compiled_model_is_saved_as_any_other(base: str, tmp_path: Path) -> None:

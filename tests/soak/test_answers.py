@@ -30,7 +30,7 @@ def run(*args: str) -> int:
     return main(list(args))
 
 
-def test_a_file_of_answers_that_is_killed_at_random_moments_ends_as_the_unbroken_one(folder: Path) -> None:
+def test_killed_answers_end_as_uninterrupted_ones(folder: Path) -> None:
     rows = [
         {"instruction": f"What is the plural of {word} {n}?"} for word in ("cat", "a hen", "owl") for n in range(20)
     ]
@@ -67,7 +67,7 @@ class Deliberate(JudgeServer):
         return super().fault_of(prompt)
 
 
-def test_a_judging_that_is_killed_at_random_moments_ends_as_the_unbroken_one(folder: Path) -> None:
+def test_a_killed_judging_ends_as_an_uninterrupted_one(folder: Path) -> None:
     def write(name: str, lengths: list[int]) -> None:
         rows = [
             {"instruction": f"Question {index}?", "output": name[0] * length, "generator": name, "dataset": "toy"}

@@ -75,7 +75,7 @@ def assert_same(found: Any, expected: Any, where: str = "") -> None:
         assert found == expected, where
 
 
-def test_fits_that_are_killed_at_random_moments_end_as_the_unbroken_one(options: list[str], folder: Path) -> None:
+def test_killed_fits_end_as_an_uninterrupted_one(options: list[str], folder: Path) -> None:
     # Once before, for the store of tokens and what is loaded late.
     assert Forked(partial(fit, options, "first"), folder / "log").wait() == 0
     began = time.monotonic()
@@ -130,9 +130,7 @@ def killed_in_saving(number: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_fits_that_are_killed_while_they_save_end_as_the_unbroken_one(
-    options: list[str], folder: Path, seed: int
-) -> None:
+def test_fits_killed_while_saving_end_as_an_uninterrupted_one(options: list[str], folder: Path, seed: int) -> None:
     assert Forked(partial(fit, options, "unbroken"), folder / "log").wait() == 0, (folder / "log").read_text()
     draw = random.Random(seed)
     # In the first saving of all, in the middle of a file, before its move and after it.

@@ -60,7 +60,7 @@ def complete(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("forking")
-def test_studies_that_are_killed_at_random_moments_end_as_the_unbroken_one(folder: Path) -> None:
+def test_killed_studies_end_as_an_uninterrupted_one(folder: Path) -> None:
     words = ("cat", "dog", "hen", "fox", "owl", "bee", "ant", "elk")
     (folder / "data.json").write_text(
         json.dumps([{"instruction": f"Say {word}.", "output": f"{word} it is"} for word in words])

@@ -35,7 +35,7 @@ def test_ctrl_c_ends_a_study_with_one_line_and_the_cursor_back(in_terminal: Call
     assert "\nlightning_neft: study stopped by SIGINT; alpha 0, seed 0 is saved" in shown.text
 
 
-def test_the_bar_stays_on_one_line_when_the_terminal_becomes_narrower(in_terminal: Callable[..., Shown]) -> None:
+def test_the_bar_stays_on_one_line_in_a_narrower_terminal(in_terminal: Callable[..., Shown]) -> None:
     line = f"fit {SHORT} --trainer.max_epochs=-1 --trainer.max_steps=8 --name=resized"
     shown = in_terminal(line, 120, typed=[Typed("noise-to-signal", columns=80)])
     assert shown.code == 0

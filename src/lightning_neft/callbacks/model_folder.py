@@ -13,7 +13,7 @@ from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.common.files import check_replaceable
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError, ModelError
-from lightning_neft.models.description import FACTS_FILE
+from lightning_neft.models.description import DESCRIPTION_FILE
 from lightning_neft.models.pretrained import PretrainedModule
 from lightning_neft.saving.checkpoints import checkpoint_step
 from lightning_neft.saving.folder import save_model
@@ -48,7 +48,7 @@ class ModelFolder(pl.Callback):
         if not isinstance(pl_module, PretrainedModule):
             raise ConfigError(f"ModelFolder works with the models of this package, got {type(pl_module).__name__}.")
         # Not only at the end of the fit, when its time is spent.
-        check_replaceable(self._path(trainer), FACTS_FILE)
+        check_replaceable(self._path(trainer), DESCRIPTION_FILE)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -20,7 +20,7 @@ from lightning_neft.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.models.description import ModelDescription
 
 __all__ = ["run"]
 
@@ -30,7 +30,7 @@ class _Source(NamedTuple):
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    facts: ModelFacts
+    facts: ModelDescription
     config: Mapping[str, Any]
     run: Path | None
 
@@ -116,9 +116,9 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
         _check_outside(folder, config, "the config of the run")
     if folder.is_dir() and any(folder.iterdir()):
         # Takes seconds to import.
-        from lightning_neft.models.description import FACTS_FILE
+        from lightning_neft.models.description import DESCRIPTION_FILE
 
-        check_replaceable(folder, FACTS_FILE)
+        check_replaceable(folder, DESCRIPTION_FILE)
 
 
 def _check_outside(folder: Path, path: Path, what: str) -> None:
@@ -133,7 +133,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
     from lightning_neft.generation.sources import load_model
     from lightning_neft.hub.gguf import expanded_from
     from lightning_neft.hub.names import resolve_base
-    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.models.description import ModelDescription
 
     given = user_path(options.model, "--model")
     # In the folder of a run, the folder `model` has its best checkpoint.
@@ -149,7 +149,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
         _check_outside(options.output, Path(resolve_base(loaded.base)), "the base of the model that is exported")
     run = folder.resolve().parent
     config = _read_config(run / "config.yaml")
-    facts = loaded.facts or ModelFacts(
+    facts = loaded.facts or ModelDescription(
         loaded.base or options.model,
         type(loaded.model).__name__,
         "seq2seq_lm" if loaded.model.config.is_encoder_decoder else "causal_lm",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
-__all__ = ["Forecast", "MemoryEstimate", "forecast", "forecast_of_fit", "largest_batch"]
+__all__ = ["MemoryEstimate", "MemoryForecast", "forecast", "forecast_of_fit", "largest_batch"]
 
 
 PARTS = ("weights", "gradients", "states", "activations", "total")
@@ -33,7 +33,7 @@ class MemoryEstimate(L.Callback):
     The decision is the same on all processes: on where the step does not fit on one of them.
     """
 
-    forecast: Forecast | None = None
+    forecast: MemoryForecast | None = None
     """What was estimated; None before a fit."""
 
     @override
@@ -56,7 +56,7 @@ class MemoryEstimate(L.Callback):
 
 
 @dataclass(frozen=True)
-class Forecast:
+class MemoryForecast:
     """What a run needs and has.
 
     Attributes:
@@ -89,7 +89,7 @@ def forecast(
     shards: Any = 1,
     processes: int = 1,
     any_of: Any = bool,
-) -> Forecast:
+) -> MemoryForecast:
     """Estimate a run, and set the model's gradient checkpointing if that is to be chosen.
 
     Args:
@@ -132,10 +132,10 @@ def forecast(
             text += f"; it does not fit: try {ways_to_fit(found, run, model, free or 0)}"
     if chooses:
         text += f"; gradient checkpointing {'on' if model.gradient_checkpointing else 'off'} (auto)"
-    return Forecast(text, found, free, fits)
+    return MemoryForecast(text, found, free, fits)
 
 
-def forecast_of_fit(program: Program) -> Forecast:
+def forecast_of_fit(program: Program) -> MemoryForecast:
     """Estimate the fit of a program that stays on the CPU and has set up its data."""
     config = program.config
     trainer, data, of_step = config.trainer, program.datamodule, config.global_batch_size

@@ -15,7 +15,7 @@ from lightning_neft.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from lightning_neft.cli.program import Program
     from lightning_neft.generation.answering import Answerer
-    from lightning_neft.models.description import ModelFacts
+    from lightning_neft.models.description import ModelDescription
 
 __all__ = ["DTYPES", "add_model_options", "answerer_of", "checkpoint_of", "trained_program"]
 
@@ -81,7 +81,7 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
 
 def trained_program(
     verb: str, options: Namespace, rest: Sequence[str], *, without_quantization: bool = False
-) -> tuple[Program, ModelFacts, Path | None]:
+) -> tuple[Program, ModelDescription, Path | None]:
     """Build the model of a config as in training, with the weights of `--ckpt_path` if it is given.
 
     Args:
@@ -103,8 +103,8 @@ def trained_program(
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
     from lightning_neft.data.prepare import template_of
     from lightning_neft.generation.sources import build_module
-    from lightning_neft.models.description import ModelFacts
-    from lightning_neft.saving.checkpoints import checkpoint_facts
+    from lightning_neft.models.description import ModelDescription
+    from lightning_neft.saving.checkpoints import checkpoint_description
 
     given = [f"--model.dtype={options.dtype}"] if options.dtype else []
     given += ["--model.trust_remote_code=true"] if options.trust_remote_code else []
@@ -112,7 +112,7 @@ def trained_program(
     if without_quantization and program.model.quantization is not None:
         program.model.quantization, program.model.weights_dtype = None, options.dtype or "bfloat16"
     module, checkpoint = program.model, checkpoint_of(program, any_strategy=True)
-    facts = None if checkpoint is None else checkpoint_facts(checkpoint)
+    facts = None if checkpoint is None else checkpoint_description(checkpoint)
     template = options.template or (facts.template if facts else None)
     if facts is not None and facts.labels:
         module.label_names = facts.labels
@@ -123,7 +123,7 @@ def trained_program(
         template = template_of(program.datamodule.options, module.tokenizer()).name
     with program.trainer.precision_plugin.module_init_context():
         build_module(module, template, checkpoint)
-    return program, replace(facts or ModelFacts.of(module.description()), template=template), checkpoint
+    return program, replace(facts or ModelDescription.of(module.description()), template=template), checkpoint
 
 
 def checkpoint_of(program: Program, any_strategy: bool = False, resumes: bool = False) -> Path | None:

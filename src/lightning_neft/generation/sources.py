@@ -16,7 +16,7 @@ from lightning_neft.hub.adapter_config import ADAPTERS, base_of_adapters, check_
 from lightning_neft.hub.base_config import load_base_config
 from lightning_neft.hub.names import loading, resolve_base
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad_id
-from lightning_neft.models.description import AUTO_CLASSES, ModelFacts, read_facts
+from lightning_neft.models.description import AUTO_CLASSES, ModelDescription, read_description
 from lightning_neft.models.vocabulary import grow_embeddings
 from lightning_neft.models.weights import DType, load_weights
 from lightning_neft.saving.checkpoints import checkpoint_weights
@@ -43,7 +43,7 @@ class LoadedModel(NamedTuple):
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    facts: ModelFacts | None
+    facts: ModelDescription | None
     base: str | None
 
 
@@ -69,7 +69,7 @@ def open_answerer(
         ConfigError: If there is no such template or device, or no template is known.
     """
     where = chosen_device(device)
-    facts = read_facts(Path(resolve_base(model)))
+    facts = read_description(Path(resolve_base(model)))
     if facts is not None and facts.task == "sequence_classification":
         raise ModelError(f"{model} is a classifier, which generates no text")
     loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
@@ -138,7 +138,7 @@ def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: boo
     """
     path = resolve_base(model)
     folder = Path(path)
-    facts = read_facts(folder)
+    facts = read_description(folder)
     if folder.is_dir() and not any((folder / name).is_file() for name in (ADAPTERS, "config.json")):
         hint = f"did you mean {model.rstrip('/')}/model?" if (folder / "model").is_dir() else "give a model folder"
         raise ModelError(f"{model} is not a model folder: it has neither config.json nor {ADAPTERS}; {hint}")
@@ -216,7 +216,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
 
 
-def _head(facts: ModelFacts, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _head(facts: ModelDescription, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     labels = dict(enumerate(facts.labels or ()))
     return {
         "num_labels": len(labels),

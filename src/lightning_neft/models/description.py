@@ -1,4 +1,4 @@
-"""`ModelFacts`: what a checkpoint and a model folder say of how their model was trained."""
+"""`ModelDescription`: what a checkpoint and a model folder say of how their model was trained."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO_CLASSES",
-    "FACTS_FILE",
-    "ModelFacts",
+    "DESCRIPTION_FILE",
+    "ModelDescription",
     "installed_versions",
     "list_files",
-    "read_facts",
-    "training_facts",
-    "write_facts",
+    "read_description",
+    "training_description",
+    "write_description",
 ]
 
 # Beside the weights in every folder that this package writes.
-FACTS_FILE = "lightning_neft.json"
+DESCRIPTION_FILE = "lightning_neft.json"
 _FORMAT = 1
 # transformers' automatic class for each task.
 AUTO_CLASSES: dict[Task, str] = {
@@ -43,7 +43,7 @@ _PACKAGES = ("lightning-neft", "torch", "lightning", "transformers", "peft")
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelDescription:
     """How a model was trained, as far as it is known.
 
     Attributes:
@@ -75,7 +75,7 @@ class ModelFacts:
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> ModelFacts:
+    def of(cls, found: Mapping[str, Any]) -> ModelDescription:
         """Return the facts among the entries of a mapping; others are left alone.
 
         Raises:
@@ -92,8 +92,8 @@ class ModelFacts:
         return asdict(self)
 
 
-def training_facts(trainer: pl.Trainer | None) -> dict[str, Any]:
-    """Return what a run says of its data and its noise, under the names of `ModelFacts`; nothing without a run."""
+def training_description(trainer: pl.Trainer | None) -> dict[str, Any]:
+    """Return what a run says of its data and its noise, as entries of `ModelDescription`; nothing without a run."""
     if trainer is None:
         return {}
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -116,33 +116,33 @@ def installed_versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def write_facts(folder: Path, facts: ModelFacts) -> None:
+def write_description(folder: Path, facts: ModelDescription) -> None:
     """Write the facts into a model folder."""
-    write_text(folder / FACTS_FILE, json.dumps({"format": _FORMAT, **facts.to_json()}, indent=2) + "\n")
+    write_text(folder / DESCRIPTION_FILE, json.dumps({"format": _FORMAT, **facts.to_json()}, indent=2) + "\n")
 
 
 def list_files(folder: Path) -> None:
     """Add to the facts which files a model folder has, so that whoever replaces it knows which are the user's."""
-    path = folder / FACTS_FILE
+    path = folder / DESCRIPTION_FILE
     found = json.loads(path.read_text(encoding="utf-8"))
     files = sorted(each.name for each in folder.iterdir())
     write_text(path, json.dumps({**found, "files": files}, indent=2) + "\n")
 
 
-def read_facts(folder: Path) -> ModelFacts | None:
+def read_description(folder: Path) -> ModelDescription | None:
     """Return the facts of a model folder, or None where it has none.
 
     Raises:
         ModelError: If the file cannot be read.
     """
-    path = folder / FACTS_FILE
+    path = folder / DESCRIPTION_FILE
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != _FORMAT:
             raise ValueError(f"its format is {found['format']!r}, this version reads {_FORMAT}")
-        return ModelFacts.of(found)
+        return ModelDescription.of(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise ModelError(f"{path} cannot be used: {reason}; remove it, and name the template with --template") from None

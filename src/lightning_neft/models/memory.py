@@ -21,12 +21,10 @@ __all__ = ["Estimate", "Run", "estimate", "free_memory", "ways_to_fit"]
 _NF4 = 4.127 / 8
 # AdamW keeps two moments of each gradient.
 _MOMENTS = 2
-# What a process takes above its tensors: the CUDA context, and what the allocator loses to fragmentation. On a CPU
-# glibc keeps freed memory for the next step (cli/kept_memory.py): 1.1 to 1.3 times the tensors in the runs that
-# docs/training.md lists. The figure of GPUs was not measured.
+# What a process takes above its tensors: the CUDA context, and what the allocator loses to fragmentation. On a CPU that
+# was 1.0 to 1.25 times the tensors in the runs that docs/training.md lists; on GPUs it was not measured.
 _CONTEXT = {"cuda": 0.5e9}
-_FRAGMENTATION = {"cpu": 1.2}
-_FRAGMENTATION_ELSEWHERE = 1.1
+_FRAGMENTATION = 1.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Estimate:
 
     def needed(self, device: str) -> float:
         """Return the bytes that a device of this type must have free for it."""
-        return self.total * _FRAGMENTATION.get(device, _FRAGMENTATION_ELSEWHERE) + _CONTEXT.get(device, 0)
+        return self.total * _FRAGMENTATION + _CONTEXT.get(device, 0)
 
 
 def estimate(module: FineTuner, config: PretrainedConfig, run: Run) -> Estimate:

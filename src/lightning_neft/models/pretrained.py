@@ -15,7 +15,7 @@ from lightning_neft.hub.gguf import expanded_from
 from lightning_neft.hub.names import resolve_base
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
-from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_facts
+from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.trainable import LoraOptions, add_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
@@ -222,7 +222,7 @@ class PretrainedModule(L.LightningModule):
         checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
 
     def description(self) -> dict[str, Any]:
-        """Return what a checkpoint says of its model: the entries of `ModelFacts`, and whether it holds adapters."""
+        """Return what a checkpoint says of its model: entries of `ModelDescription`, and whether it holds adapters."""
         return {
             "base": self.base,
             "architecture": self.architecture,
@@ -233,7 +233,7 @@ class PretrainedModule(L.LightningModule):
             "dtype": None if self.model is None else str(self.model.dtype).removeprefix("torch."),
             "precision": None if self._trainer is None else str(self._trainer.precision),
             "versions": installed_versions(),
-            **training_facts(self._trainer),
+            **training_description(self._trainer),
         }
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

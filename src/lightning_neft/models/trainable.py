@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,10 @@ def add_lora(
             modules_to_save=sorted({name.rpartition(".")[0] for name in new}) or None,
             trainable_token_indices=_rows(model, new_ids, options.target_modules),
         )
-        return get_peft_model(model, config, autocast_adapter_dtype=not one_dtype)
+        with warnings.catch_warnings():
+            # peft 0.21 asks by a name that transformers 5 has deprecated.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(model, config, autocast_adapter_dtype=not one_dtype)
     except (ValueError, re.error) as error:  # re.error: target_modules may be a pattern
         raise ConfigError(f"model.lora: {' '.join(str(error).split())}") from error
 

@@ -17,12 +17,18 @@ from typing_extensions import override
 from lightning_neft.common.files import replacing_file
 from lightning_neft.errors import ModelError
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights
-from lightning_neft.models.description import ModelFacts
+from lightning_neft.models.description import ModelDescription
 
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["AtomicCheckpointIO", "checkpoint_entries", "checkpoint_facts", "checkpoint_step", "checkpoint_weights"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "checkpoint_description",
+    "checkpoint_entries",
+    "checkpoint_step",
+    "checkpoint_weights",
+]
 
 # Prefix of a LightningModule's weights, before the model's own names.
 _PREFIX = "model."
@@ -91,7 +97,7 @@ def checkpoint_step(path: Path) -> int | None:
     return checkpoint_entries(path).get("global_step")
 
 
-def checkpoint_facts(path: Path) -> ModelFacts | None:
+def checkpoint_description(path: Path) -> ModelDescription | None:
     """Return what a checkpoint records about its training; None if it records nothing.
 
     Args:
@@ -103,7 +109,7 @@ def checkpoint_facts(path: Path) -> ModelFacts | None:
     if not (path / _META if path.is_dir() else path).is_file():
         return None
     try:
-        return ModelFacts.of(checkpoint_entries(path)[DESCRIPTION])
+        return ModelDescription.of(checkpoint_entries(path)[DESCRIPTION])
     except KeyError:  # of another program, or of an earlier version
         return None
     except ValueError as error:

@@ -20,7 +20,7 @@ from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.registry import chat_template_of, template_named
 from lightning_neft.errors import DataError, ModelError
 from lightning_neft.models.decoding import decoding, end_ids
-from lightning_neft.models.description import FACTS_FILE, ModelFacts, list_files, write_facts
+from lightning_neft.models.description import DESCRIPTION_FILE, ModelDescription, list_files, write_description
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.weights import DType
 from lightning_neft.saving.checkpoints import checkpoint_weights
@@ -66,18 +66,18 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
         module.model.save_pretrained(temporary, state_dict=weights, **options)
         # peft adds an empty model card.
         (temporary / "README.md").unlink(missing_ok=True)
-        tokenizer, facts = module.tokenizer(), ModelFacts.of(module.description())
+        tokenizer, facts = module.tokenizer(), ModelDescription.of(module.description())
         if (chat_template := _template_of_file(module)) is not None:
             tokenizer.chat_template = chat_template
             facts = replace(facts, template=ChatTemplate.name)
         tokenizer.save_pretrained(temporary)
-        write_facts(temporary, facts)
+        write_description(temporary, facts)
 
 
 def export_model(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    facts: ModelFacts,
+    facts: ModelDescription,
     folder: Path,
     *,
     name: str,
@@ -141,7 +141,7 @@ def export_model(
     with _replacing_model_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_facts(temporary, facts)
+        write_description(temporary, facts)
         card = model_card(facts, name, config=config, run=run, results=results, has_chat_template=has_template)
         write_text(temporary / "README.md", card)
     return has_template
@@ -170,7 +170,7 @@ def _current_weights(module: PretrainedModule) -> dict[str, Tensor]:
 def _replacing_model_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder that replaces a model folder at the end of the block; see `common.files.replaced`."""
     try:
-        with replaced(folder, FACTS_FILE) as temporary:
+        with replaced(folder, DESCRIPTION_FILE) as temporary:
             yield temporary
             list_files(temporary)
     except OSError as error:

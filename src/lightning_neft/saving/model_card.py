@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.hub.base_models import base_models
-from lightning_neft.models.description import ModelFacts
+from lightning_neft.models.description import ModelDescription
 
 __all__ = ["model_card"]
 
@@ -85,7 +85,7 @@ _PAPER = "NEFTune, [arXiv 2310.05914](https://arxiv.org/abs/2310.05914)"
 
 
 def model_card(
-    facts: ModelFacts,
+    facts: ModelDescription,
     name: str,
     *,
     config: Mapping[str, Any],

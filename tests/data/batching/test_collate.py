@@ -147,7 +147,7 @@ def test_classes(label: Any) -> None:
 
 
 @pytest.mark.parametrize("task", ["causal_lm", "seq2seq_lm", "sequence_classification"])
-def test_training_batches_know_their_share_and_have_something_to_train_on(task: Any) -> None:
+def test_training_batches_know_their_share(task: Any) -> None:
     labels = [-100] if task == "sequence_classification" else [5, -100] if task == "causal_lm" else [-100, -100]
     nothing = sample([5, 6], labels)
     collate = Collator(0, task)

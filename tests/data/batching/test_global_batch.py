@@ -28,7 +28,7 @@ from lightning_neft.errors import ConfigError
         (1, 1, 1, (1, 1)),
     ],
 )
-def test_the_rows_are_shared_exactly_in_batches_as_large_as_may_be(
+def test_rows_are_shared_exactly_in_the_largest_batches(
     size: int, ranks: int, most: int, expected: tuple[int, int]
 ) -> None:
     assert split_batch(size, ranks, most) == expected

@@ -33,7 +33,7 @@ def test_dealing_keeps_the_order_and_shares_the_rest_evenly(count: int, batch_si
     assert rows[-1].max() > 0
 
 
-def test_with_all_in_one_group_each_batch_is_a_run_of_the_sorted_lengths() -> None:
+def test_in_one_group_batches_follow_the_sorted_lengths() -> None:
     lengths = np.random.default_rng(1).permutation(48)
     order = grouped(lengths, 6, 0, mega_batch=8)
     batches = {tuple(sorted(lengths[rows])) for rows in order.reshape(8, 6)}

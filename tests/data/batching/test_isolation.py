@@ -83,5 +83,5 @@ def test_documents_do_not_see_each_other(name: str, attention: str, batching: st
 
 
 @pytest.mark.parametrize("name", LEAKING)
-def test_models_that_need_a_mask_of_their_own_or_cannot_be_packed(name: str) -> None:
+def test_models_that_need_a_mask_or_cannot_be_packed(name: str) -> None:
     assert largest_difference(build(name, "eager", **LEAKING[name]), "packed") > 1e-4

@@ -61,7 +61,7 @@ def test_packed_rows_stay_the_same_in_each_epoch() -> None:
 @given(
     st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.sampled_from(BATCHINGS), st.data()
 )
-def test_each_sample_counts_once_and_each_step_is_the_mean_over_its_tokens(
+def test_each_step_is_the_mean_over_its_tokens(
     count: int, batch_size: int, world_size: int, accumulate: int, batching: Any, data: st.DataObject
 ) -> None:
     rng = np.random.default_rng(count)
@@ -94,7 +94,7 @@ def test_each_sample_counts_once_and_each_step_is_the_mean_over_its_tokens(
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_deal_out_the_steps_of_one_process_with_as_large_batches(world_size: int) -> None:
+def test_ranks_share_the_steps_of_one_process(world_size: int) -> None:
     single = order_of("random", batch_size=2 * world_size).plans(4)
     ranks = [order_of("random", batch_size=2, rank=rank, world_size=world_size).plans(4) for rank in range(world_size)]
     for step, plan in enumerate(single):
@@ -184,7 +184,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(
 @WORKERS
 @RESUMED
 @pytest.mark.parametrize("has_ended", [False, True])
-def test_a_loader_saved_after_the_last_batch_goes_on_with_the_next_epoch(
+def test_a_loader_saved_at_the_end_resumes_with_the_next_epoch(
     has_ended: bool, batching: str, options: dict[str, Any], num_workers: int
 ) -> None:
     broken = loader_of(order_of(batching, **options), num_workers)
@@ -267,7 +267,7 @@ def test_each_held_out_sample_counts_once_over_the_ranks(count: int, batch_size:
     assert all(1 <= len(plan.rows) <= batch_size and plan.step_share is None for mine in ranks for plan in mine)
 
 
-def test_held_out_batches_have_similar_lengths_and_do_not_begin_with_the_longest() -> None:
+def test_validation_batches_have_similar_lengths() -> None:
     lengths = np.random.default_rng(0).permutation(400)
     widths = [lengths[indices([plan])] for plan in HeldOutOrder(lengths, 8)]
     assert max(width.max() - width.min() for width in widths) == 7

@@ -38,7 +38,7 @@ def test_weights_are_the_sum_of_the_token_weights_in_the_batch(
     assert float(seen) == weights.sum()
 
 
-def test_labels_of_a_decoder_are_not_shifted_and_a_class_counts_once() -> None:
+def test_labels_of_a_decoder_are_not_shifted() -> None:
     counts = [[5, 9], [3, 1], [True, True]]
     assert trained_weights("seq2seq_lm", *counts).tolist() == [3.0, 1.0]
     assert trained_weights("sequence_classification", *counts).tolist() == [1.0, 1.0]
@@ -48,7 +48,7 @@ def test_first_tokens_without_a_label_need_not_be_told() -> None:
     assert trained_weights("causal_lm", [6, 4], [2, 3], prompt_loss=0.5).tolist() == [3.5, 3.0]
 
 
-def test_samples_are_fetched_as_planned_and_the_index_past_the_end_has_no_labels() -> None:
+def test_samples_are_fetched_as_planned() -> None:
     samples = samples_of([[False, True], [True], [True, True, True]])
     data = PlannedSamples(samples)
     assert len(data) == 3

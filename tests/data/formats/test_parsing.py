@@ -57,7 +57,7 @@ messages = st.lists(
 
 
 @given(messages)
-def test_turns_alternate_and_nothing_said_after_the_first_question_is_lost(said: list[Message]) -> None:
+def test_turns_alternate_and_none_is_lost(said: list[Message]) -> None:
     result = in_turn(said, set()).messages
     speakers = [message.role for message in result if message.role != "system"]
     assert speakers[:1] in ([], ["user"])

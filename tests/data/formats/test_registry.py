@@ -159,5 +159,5 @@ def test_an_odd_first_record_does_not_decide_the_format(odd: dict[str, str]) -> 
     assert choose_format(head, columns={"output": "output"}).name == "alpaca"
 
 
-def test_of_formats_shown_as_often_the_one_that_says_most_is_taken() -> None:
+def test_of_equal_formats_the_most_specific_is_chosen() -> None:
     assert detect_format([{"text": "a"}, {"prompt": "a", "completion": "b"}]).name == "prompt_completion"

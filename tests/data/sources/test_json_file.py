@@ -142,7 +142,7 @@ def test_an_array_read_in_pieces_is_what_the_json_module_reads(
     put=st.sampled_from(["", "]", "[", "{", ",", '"', "\n", "\\", "1", "x"]),
     chunk=st.integers(1, 40),
 )
-def test_what_the_json_module_refuses_is_refused_at_the_same_place(
+def test_errors_of_the_json_module_keep_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[Any], position: int, put: str, chunk: int
 ) -> None:
     monkeypatch.setattr(text, "_CHUNK", chunk)

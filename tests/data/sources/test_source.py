@@ -203,7 +203,7 @@ def test_an_entry_of_files_is_fetched(
 
 
 @pytest.mark.parametrize("count", [50, 200])
-def test_the_first_hundred_records_are_those_that_show_the_format(here: Path, count: int) -> None:
+def test_the_first_hundred_records_decide_the_format(here: Path, count: int) -> None:
     odd, usual = {"note": "made by hand"}, {"instruction": "a", "output": "b"}
     lines = [json.dumps(record) for record in [odd, *[usual] * count]]
     (here / "x.jsonl").write_text("\n".join([*lines, "no JSON"]))

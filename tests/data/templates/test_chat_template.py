@@ -95,7 +95,7 @@ def test_the_exchanges_word_by_word() -> None:
     assert ChatTemplate(tiny(STRICT)).stop == ("<end>",)
 
 
-def test_where_earlier_answers_are_reworded_the_last_one_alone_is_trained() -> None:
+def test_only_the_last_answer_is_trained_after_rewording() -> None:
     words = tiny(THINKING)
     (exchange,) = ChatTemplate(words).exchanges(talk("A", "B", "C", "D"))
     assert exchange == Exchange(
@@ -108,7 +108,7 @@ def test_where_earlier_answers_are_reworded_the_last_one_alone_is_trained() -> N
     assert encoding.untrained == 1
 
 
-def test_earlier_answers_are_not_trained_even_if_only_the_first_is_reworded() -> None:
+def test_reworded_earlier_answers_are_not_trained() -> None:
     # A mark before the answer as long as it is the only one.
     odd = BARE.replace("{{ m['role']", "{% if loop.index == 2 and loop.last %}{{ '!' }}{% endif %}{{ m['role']")
     odd = odd.replace("{{ 'assistant>' }}", "{{ ('!' if messages | length == 1 else '') + 'assistant>' }}")
@@ -119,7 +119,7 @@ def test_earlier_answers_are_not_trained_even_if_only_the_first_is_reworded() ->
     ]
 
 
-def test_an_answer_that_the_template_ends_with_white_space_alone_ends_with_the_end_token() -> None:
+def test_an_answer_ended_by_white_space_gets_the_end_token() -> None:
     words = tiny(BARE)
     assert ChatTemplate(words).exchanges(talk("A", "B", "C", "D")) == [
         Exchange("user>A\nassistant>", "B", None),
@@ -129,7 +129,7 @@ def test_an_answer_that_the_template_ends_with_white_space_alone_ends_with_the_e
     assert words.decode(sample.input_ids) == "user>A\nassistant>B</s>"
 
 
-def test_an_empty_answer_is_dropped_though_the_template_puts_words_into_it() -> None:
+def test_an_answer_without_text_of_its_own_is_dropped() -> None:
     encoding = encode([talk("A", "")], tiny(THINKING), ChatTemplate(tiny(THINKING)), max_length=100)
     assert encoding.dropped == {"empty answer": 1}
 
@@ -182,7 +182,7 @@ def test_chat_templates_that_cannot_be_used_are_refused_at_once(chat_template: s
         ChatTemplate(tiny(chat_template))
 
 
-def test_a_conversation_that_generation_would_be_given_differently_is_refused() -> None:
+def test_a_conversation_that_generation_renders_differently() -> None:
     # The generation prompt knows of the system message, the answered conversation does not.
     odd = BARE + "{% if add_generation_prompt and messages[0]['role'] == 'system' %}{{ 'odd' }}{% endif %}"
     template = ChatTemplate(tiny(odd))
@@ -246,7 +246,7 @@ def test_whatever_a_template_raises_is_an_error_of_one_line(program: str, messag
     assert "\n" not in str(caught.value)
 
 
-def test_a_text_that_grows_with_the_conversation_is_refused_when_it_comes() -> None:
+def test_an_ever_growing_text_is_refused() -> None:
     template = ChatTemplate(tiny("{% if messages[0]['content'] == 'grow' %}{{ 'x' * 2 * 10 ** 6 }}{% endif %}" + BARE))
     assert template.exchanges(talk("stay", "so"))
     with pytest.raises(DataError, match=r"begins 'grow': it renders 20000\d\d characters"):

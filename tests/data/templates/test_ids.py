@@ -153,7 +153,7 @@ def test_ids_and_labels(row: str) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_generation_is_fed_what_training_has_before_the_last_answer(row: str) -> None:
+def test_prompts_of_generation_are_those_of_training(row: str) -> None:
     name, conversation, expected = ROWS[row]
     words = words_with_chat_template()
     template = template_named(name, words)

@@ -62,7 +62,7 @@ def test_the_tokens_say_what_the_template_says(name: str, talk: Conversation) ->
 
 @pytest.mark.parametrize("name", NAMES)
 @given(talk=talks())
-def test_there_is_a_loss_on_each_answer_with_its_end_and_on_nothing_else(name: str, talk: Conversation) -> None:
+def test_only_answers_and_their_ends_have_a_loss(name: str, talk: Conversation) -> None:
     template = template_named(name, TOKENIZER)
     ids, labels = ids_and_labels(talk, template)
     assert len(ids) == len(labels)

@@ -143,7 +143,7 @@ def test_the_end_of_a_conversation_without_an_answer_is_left_out(template: Templ
 
 
 @pytest.mark.parametrize("template", CHATS, ids=lambda template: template.name)
-def test_a_greeting_before_the_first_question_is_left_out_and_counted(template: Template) -> None:
+def test_a_greeting_before_the_first_question_is_dropped(template: Template) -> None:
     greeted = Conversation((Message("assistant", "Welcome!"), *talk("hello", "bye").messages))
     assert template.exchanges(greeted) == template.exchanges(talk("hello", "bye"))
     assert encode([greeted], tokenizer(), template, max_length=100).untrained == 1
