@@ -145,7 +145,9 @@ COUNTS = {
 
 def _counts(noun: str) -> list[tuple[str, int]]:
     """All counts of a noun in the texts: the file, and the number."""
-    files = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    # The pages of recipes are generated.
+    pages = [page for page in DOCS.rglob("*.md") if not {"_build", "recipes"} & {part.name for part in page.parents}]
+    files = [ROOT / "README.md", ROOT / "CHANGELOG.md", *pages]
     pattern = re.compile(rf"\b([0-9]+|{'|'.join(_WORDS)})\s+{noun}\b", re.IGNORECASE)
     return [
         (file.name, int(word) if word.isdecimal() else _WORDS.index(word.lower()) + 1)
