@@ -108,7 +108,10 @@ def test_a_pattern_goes_into_folders(tmp_path: Path) -> None:
     assert matching_files(f"{tmp_path}/**/*.jsonl") == [tmp_path / "in" / "side" / "x.jsonl"]
 
 
-def test_a_pattern_without_files_is_an_error(tmp_path: Path, snapshot: Callable[[str], None]) -> None:
+def test_a_pattern_without_files_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[str], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
         matching_files(f"{tmp_path}/*.jsonl")
     snapshot(str(caught.value))
