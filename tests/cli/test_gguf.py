@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,8 @@ def test_evaluate_reads_the_file(options: list[str]) -> None:
 
 @pytest.mark.slow
 def test_arms_of_a_study_share_the_expanded_file(options: list[str], folder: Path) -> None:
+    # That of an earlier study in this process has another cache.
+    forkserver._forkserver._stop()
     options = [option for option in options if option != "--name=r"]
     command = ["study", *options, "--alphas=0,5", "--seeds=1", "--out=s"]
     assert main([*command, "--answers=0", "--samples=0"]) == 0
