@@ -37,7 +37,7 @@ def training_seconds(
     Example:
         >>> from lightning_neft.hub.base_models import find_base_model
         >>> round(training_seconds(find_base_model("llama-2-7b"), 1_000_000, 512))
-        325
+        324
     """
     passes = 3 - is_frozen + is_checkpointed
     tables = model.vocabulary * model.width * (1 if model.is_tied else 2)
