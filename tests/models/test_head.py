@@ -64,7 +64,7 @@ def tuner(name: str, **options: Any) -> CausalLM:
 
 
 def batch() -> dict[str, Tensor]:
-    """Rows of 12, 7 and 4 tokens; the labels leave out prompts and padding."""
+    """Rows of 12, 7 and 4 tokens; the labels omit prompts and padding."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 90, (3, 12), generator=generator)
     mask = (torch.arange(12) < torch.tensor([12, 7, 4])[:, None]).long()

@@ -244,7 +244,7 @@ class StepCheckpoint(ModelCheckpoint):
     def _save_last_of_step(self, trainer: pl.Trainer, candidates: dict[str, Tensor]) -> None:
         option = self.save_last
         if option == "link" and self._last_global_step_saved != trainer.global_step:
-            # There is no file of this step to link to, and the file must not be written through the old link.
+            # This step has no file to link to, and the file must not be written through the old link.
             self.save_last = True
             if trainer.is_global_zero and Path(self.last_model_path).is_symlink():
                 Path(self.last_model_path).unlink()

@@ -41,7 +41,7 @@ def fast_attention(model: Any) -> AbstractContextManager[object]:
 
     On the x86 without AMX that was measured (an AMD EPYC, `benchmarks/NOTES.md`) the backward pass of PyTorch's
     attention takes twice the time in bfloat16 that it takes in float32, and the forward pass a third more; others are
-    taken to be like it. The result in float32 is the more exact one, too.
+    assumed to be like it. The result in float32 is the more exact one, too.
 
     Not for compiled models, nor for those that compute activations again in the backward pass: that is outside of the
     context, and the activations would have another dtype.

@@ -246,7 +246,7 @@ class _Live(TorchDispatchMode):
 
     Args:
         known: Tensors that are there before, and are not counted.
-        first_scalar: What a number is taken to be where the model asks for one; fake tensors have none. Models of
+        first_scalar: The value assumed where the model asks for a number; fake tensors have none. Models of
             transformers ask whether the positions are those of one document a row.
     """
 

@@ -111,7 +111,7 @@ class Inputs:
 
 
 def read_inputs(paths: Sequence[Path]) -> Inputs:
-    """Read results and answer files, which are told apart by their content.
+    """Read results and answer files, which are distinguished by their content.
 
     Raises:
         DataError: A file cannot be read, or is neither.

@@ -73,7 +73,7 @@ class FileRecords(Records):
 
 
 def is_pattern(source: str) -> bool:
-    """Return whether a path is a glob pattern, if there is no file of this name."""
+    """Return whether a path is a glob pattern and not the name of a file."""
     return any(character in source for character in "*?[")
 
 
