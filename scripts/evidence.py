@@ -1,118 +1,254 @@
-"""The studies behind docs/evidence.md: which alpha helps tiny models that overfit a few hundred samples?
+"""The studies behind docs/evidence.md: which alpha helps small pretrained models on real instructions?
 
-    python scripts/pretrain_tiny.py --width 64 --steps 1000 --documents 30000 --out evidence/width-64
-    python scripts/evidence.py evidence
+    python scripts/real_bases.py --into .real
+    python scripts/evidence.py dolly --bases .real --data DATA --out evidence
 
-Two bases (the one of the package, 984,192 weights, and one of half its width, 279,104), two kinds of data that the
-project generates (300 instructions, 300 texts; 120 more of each held out), alphas 0, 1, 5 and 15 of the paper's scale,
-with the first base on the instructions also 0, 1 and 3 of the relative one, 5 seeds: 95 arms. Each study can be stopped
-and started again, and shared by several of these commands. The results are gathered in evidence/evidence.json;
-`--gather` does that alone.
+DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output. A setting takes hours on
+two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone, by held-out loss,
+before an arm with noise runs. At the end the result is written to `benchmarks/results/evidence/SETTING.json`;
+`--gather` writes it from the arms that have ended so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from toy_data.prose import toy_text
+import numpy as np
 
-from lightning_neft.cli.main import main as lightning_neft
 from lightning_neft.common.files import write_text
-from lightning_neft.data.toy import toy_instructions
-from lightning_neft.evaluation.result import read_result
+from lightning_neft.evaluation.memorization import rouge_l
+from lightning_neft.evaluation.result import Fields, read_result
+from lightning_neft.evaluation.study_result import ArmResult, StudyResult
+from lightning_neft.evaluation.text_statistics import diversity
 
-TRAIN, HELD_OUT, SEEDS, TEXT_SEED = 300, 120, 5, 7
-ALPHAS = {"paper": "0,1,5,15", "relative": "0,1,3"}
-# Ten passes over the data: without noise the held-out loss turns after about five.
-OPTIONS = (
-    f"--data.val_size={HELD_OUT}",
-    "--model.learning_rate=1e-3",
-    "--trainer.max_epochs=10",
-    "--trainer.check_val_every_n_epoch=2",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.log_every_n_steps=20",
-    "--trainer.accelerator=cpu",
-    "--samples=0",
-    "--answers=10",
-    "--max-new-tokens=48",
-)
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "evidence"
+SEEDS, HELD_OUT = 3, 100
+# Longer samples would be cut at max_length.
+MOST_WORDS = 250
+SECONDS_BETWEEN_SWEEPS = 20.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The arms that are compared.
+
+    Attributes:
+        base: Name of a folder of scripts/real_bases.py.
+        data: Name of the file of instructions.
+        template: How they are rendered.
+        alphas: The alphas, with the baseline 0.
+        samples: Number of training samples.
+        epochs: Passes over them.
+        learning_rates: The candidates; a single one is not picked but given.
+        options: Further options of the program.
+        baseline: A setting whose arms of alpha 0 and learning rate are those of this one.
+    """
+
+    base: str
+    data: str
+    template: str = "tokenizer"
+    alphas: str = "0,5,15,45"
+    samples: int = 400
+    epochs: int = 3
+    learning_rates: tuple[float, ...] = (2e-5, 5e-5, 1e-4)
+    options: tuple[str, ...] = ()
+    baseline: str | None = None
+
+
+SMOL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
+SETTINGS = {
+    "dolly": Setting(SMOL, "dolly_3k"),
+    # A pilot's held-out loss without noise rose from 2.52 to 3.12 in six epochs.
+    "dolly-overfit": Setting(SMOL, "dolly_3k", samples=120, epochs=6, learning_rates=(2e-4,)),
+    "alpaca": Setting(SMOL, "alpaca_1k"),
+    # Alphas 47 and 140 have the noise-to-signal ratio of 5 and 15 on SmolLM2. The base model has no chat template.
+    "dolly-gemma": Setting(GEMMA, "dolly_3k", template="alpaca", alphas="0,5,47,140"),
+    "dolly-lora": Setting(
+        SMOL, "dolly_3k", alphas="0,5", learning_rates=(1e-4, 3e-4, 1e-3), options=("--model.lora.r=16",)
+    ),
+    "dolly-padded": Setting(SMOL, "dolly_3k", alphas="0,5", options=("--neftune.length=padded",), baseline="dolly"),
+}
 
 
 def main() -> None:
-    """Run the studies, and gather what came out."""
+    """Run or gather a setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the second base, the data, the studies and the results")
-    parser.add_argument("--gather", action="store_true", help="only gather the results")
+    parser.add_argument("setting", choices=SETTINGS)
+    parser.add_argument("--bases", type=Path, required=True, help="folder that scripts/real_bases.py filled")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the instructions")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
+    parser.add_argument("--gather", action="store_true", help="run nothing; write the result of what has ended")
     arguments = parser.parse_args()
-    folder: Path = arguments.folder
+    run = Run(arguments.setting, arguments.bases, arguments.data, arguments.out)
     if not arguments.gather:
-        for source, records in {"instructions": _instructions(), "texts": _texts()}.items():
-            write_text(folder / f"{source}.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-        for study in _studies():
-            options = _options(folder, **study)
-            if code := lightning_neft(["study", *options, *OPTIONS]):
-                raise SystemExit(code)
-    settings = [_setting(folder, **study) for study in _studies()]
-    write_text(folder / "evidence.json", json.dumps(settings, indent=1) + "\n")
-    for setting in settings:
-        print(setting["base"], setting["source"], setting["scale"])
-        for row in setting["rows"]:
-            print("  ", {name: round(value, 4) for name, value in row.items() if isinstance(value, float)})
+        run.train()
+    write_text(RESULTS / f"{run.name}.json", json.dumps(run.result(), indent=1) + "\n")
 
 
-def _studies() -> list[dict[str, str]]:
-    paper = [
-        {"base": base, "source": source, "scale": "paper"}
-        for source in ("instructions", "texts")
-        for base in ("tiny", "width-64")
-    ]
-    return [*paper, {"base": "tiny", "source": "instructions", "scale": "relative"}]
+class Run:
+    """A setting on this machine.
 
+    Args:
+        name: Name of the setting.
+        bases: Folder of the models.
+        data: Folder of the instructions.
+        out: Folder of the studies of all settings.
+    """
 
-def _options(folder: Path, base: str, source: str, scale: str) -> list[str]:
-    return [
-        f"--model.base={base if base == 'tiny' else folder / base}",
-        f"--data.source={folder / source}.jsonl",
-        f"--neftune.scale={scale}",
-        f"--alphas={ALPHAS[scale]}",
-        f"--seeds={SEEDS}",
-        f"--out={folder / 'studies' / f'{base}-{source}-{scale}'}",
-    ]
+    def __init__(self, name: str, bases: Path, data: Path, out: Path) -> None:
+        self.name, self.setting = name, SETTINGS[name]
+        self.base = bases / self.setting.base
+        self.data = data / f"{self.setting.data}.json"
+        self.out, self.folder = out, out / name
+        self.source = self.folder / "samples.json"
 
+    def train(self) -> None:
+        """Pick the learning rate, then train all arms."""
+        self._write_samples()
+        rate = self._picked()["learning_rate"]
+        study = self.folder / "study"
+        if self.setting.baseline is None:
+            picked = [self._pick_folder(rate)] if len(self.setting.learning_rates) > 1 else []
+        else:
+            picked = [self.out / self.setting.baseline / "study"]
+        # Arms without noise do not depend on what else is compared.
+        for arm in (arm for folder in picked for arm in (folder / "arms").glob("alpha-0-seed-*/arm.json")):
+            kept = study / "arms" / arm.parent.name / arm.name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(arm, kept)
+        self._study(study, rate, self.setting.alphas, SEEDS)
 
-def _instructions() -> list[dict[str, str]]:
-    records = [*toy_instructions("train")[:TRAIN], *toy_instructions("held_out")[:HELD_OUT]]
-    return [{key: record[key] for key in ("instruction", "input", "output")} for record in records]
-
-
-def _texts() -> list[dict[str, str]]:
-    return [{"text": text} for text in toy_text(TEXT_SEED, TRAIN + HELD_OUT)]
-
-
-def _setting(folder: Path, base: str, source: str, scale: str) -> dict[str, Any]:
-    """Means over the seeds for each alpha, and the paired differences of the held-out loss from alpha 0."""
-    result = read_result(folder / "studies" / f"{base}-{source}-{scale}" / "study.json")
-    compared = {entry["alpha"]: entry for entry in result["comparisons"] if entry["metric"] == "held_out_loss"}
-    rows = []
-    for alpha in result["alphas"]:
-        arms = [arm for arm in result["arms"] if arm["alpha"] == alpha and arm["state"] == "complete"]
-        ratios = [arm["curves"]["neft/noise_to_signal"] for arm in arms]
-        row = {
-            "alpha": float(alpha),
-            "seeds": len(arms),
-            "noise_to_signal": mean(ratio[0][1] for ratio in ratios) if alpha and all(ratios) else 0.0,
-            "held_out_loss": mean(arm["held_out_loss"] for arm in arms),
-            "train_clean_loss": mean(arm["train_clean_loss"] for arm in arms),
-            "mean_characters": mean(arm["text_statistics"]["mean_characters"] for arm in arms),
+    def result(self) -> dict[str, Any]:
+        """Return what the repository keeps: the setting, and of each complete arm the value of each sample."""
+        study = _read(self.folder / "study")
+        references = self._training_answers(study)
+        complete = study.in_state("complete")
+        setting = {key: value for key, value in vars(self.setting).items() if key != "learning_rates"}
+        return {
+            "setting": setting | self._picked() | {"held_out": HELD_OUT, "seeds": SEEDS},
+            "planned_arms": len(study.arms),
+            "base_sha256": _sha256(self.base / "model.safetensors"),
+            "data_sha256": _sha256(self.data),
+            "versions": read_result(self.folder / "study" / "study.json")["provenance"]["versions"],
+            "arms": [self._arm(arm, references) for arm in complete],
         }
-        if alpha in compared:
-            row |= {name: float(compared[alpha][name]) for name in ("difference", "low", "high")}
-        rows.append(row)
-    return {"base": base, "source": source, "scale": scale, "rows": rows, "versions": result["provenance"]["versions"]}
+
+    def _write_samples(self) -> None:
+        records = json.loads(self.data.read_text(encoding="utf-8"))
+        short = [record for record in records if len(" ".join(map(str, record.values())).split()) <= MOST_WORDS]
+        chosen = random.Random(0).sample(short, self.setting.samples + HELD_OUT)
+        keys = ("instruction", "input", "output")
+        write_text(self.source, json.dumps([{key: record[key] for key in keys} for record in chosen]) + "\n")
+
+    def _picked(self) -> dict[str, Any]:
+        """Return the learning rate, and the held-out loss of each candidate; train them if that has not been done."""
+        if self.setting.baseline is not None:
+            return Run(self.setting.baseline, self.base.parent, self.data.parent, self.out)._picked()
+        rates = self.setting.learning_rates
+        if len(rates) == 1:
+            return {"learning_rate": rates[0], "candidates": {}}
+        losses: dict[float, float] = {}
+        for rate in rates:
+            folder = self._pick_folder(rate)
+            self._study(folder, rate, "0", 1)
+            (arm,) = _read(folder).in_state("complete")
+            assert arm.held_out_loss is not None
+            losses[rate] = arm.held_out_loss
+        return {
+            "learning_rate": min(rates, key=losses.__getitem__),
+            "candidates": {f"{k:g}": v for k, v in losses.items()},
+        }
+
+    def _pick_folder(self, rate: float) -> Path:
+        return self.folder / f"rate-{rate:g}"
+
+    def _study(self, folder: Path, rate: float, alphas: str, seeds: int) -> None:
+        if (folder / "report.html").exists():  # written when the last arm has ended
+            return
+        command = [
+            *(sys.executable, "-m", "lightning_neft", "study", f"--alphas={alphas}", f"--seeds={seeds}"),
+            *(f"--out={folder}", f"--answers={HELD_OUT}"),
+            *(f"--model.base={self.base}", f"--model.learning_rate={rate!r}"),
+            *(f"--data.source={self.source}", f"--data.template={self.setting.template}"),
+            *("--data.batch_size=8", f"--data.val_size={HELD_OUT}"),
+            *(f"--trainer.max_epochs={self.setting.epochs}", "--trainer.accelerator=cpu"),
+            *("--checkpoint.save_top_k=0", "--samples=0", *self.setting.options),
+        ]
+        ended = threading.Event()
+        sweeper = threading.Thread(target=_sweep, args=(folder, ended))
+        sweeper.start()
+        try:
+            subprocess.run(command, check=True)
+        finally:
+            ended.set()
+            sweeper.join()
+
+    def _training_answers(self, study: StudyResult) -> list[str]:
+        held_out = {(answer.instruction, answer.reference) for arm in study.arms for answer in arm.answers}
+        records = json.loads(self.source.read_text(encoding="utf-8"))
+        references = {reference for _, reference in held_out}
+        return [record["output"] for record in records if record["output"].strip() not in references]
+
+    def _arm(self, arm: ArmResult, training_answers: Sequence[str]) -> dict[str, Any]:
+        outputs = [answer.output for answer in arm.answers]
+        found = [diversity(output.split()) for output in outputs]
+        to_reference = [rouge_l(answer.output, answer.reference or "") for answer in arm.answers]
+        to_training = [max(rouge_l(output, other) for other in training_answers) for output in outputs]
+        return {
+            "alpha": arm.alpha,
+            "seed": arm.seed,
+            "seconds": arm.seconds,
+            "steps": arm.steps,
+            "noise_to_signal": _mean([value for _, value in arm.curves.get("neft/noise_to_signal", ())]),
+            "train_clean_loss": arm.train_clean_loss,
+            "held_out_curve": arm.curves.get("val/loss", []),
+            "token_accuracy_curve": arm.curves.get("val/token_accuracy", []),
+            "per_sample": {
+                "held_out_loss": _rounded(arm.held_out_per_sample),
+                "words": [len(output.split()) for output in outputs],
+                "repetition_2": _rounded([None if one is None else one.repetition[0] for one in found]),
+                "log_diversity": _rounded([None if one is None else one.log_diversity for one in found]),
+                "rouge_l_to_reference": _rounded(to_reference),
+                "rouge_l_to_nearest_training_answer": _rounded(to_training),
+            },
+        }
+
+
+def _read(folder: Path) -> StudyResult:
+    file = folder / "study.json"
+    return StudyResult.read(Fields(read_result(file), str(file)))
+
+
+def _sweep(folder: Path, ended: threading.Event) -> None:
+    """Delete the weights of arms that have ended: gigabytes each, and nothing reads them."""
+    while not ended.wait(SECONDS_BETWEEN_SWEEPS):
+        for record in folder.glob("arms/*/arm.json"):
+            for weights in ("checkpoints", "model"):
+                for version in record.parent.glob(f"version_*/{weights}"):
+                    shutil.rmtree(version, ignore_errors=True)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _rounded(values: Sequence[float | None]) -> list[float | None]:
+    return [None if value is None else round(value, 5) for value in values]
 
 
 if __name__ == "__main__":

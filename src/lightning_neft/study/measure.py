@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CURVES", "Fingerprint", "ReportToStudy", "measure", "read_curves"]
 
-CURVES = ("train/loss", "train/clean_loss", "val/loss", "neft/noise_to_signal")
+CURVES = ("train/loss", "train/clean_loss", "val/loss", "val/token_accuracy", "neft/noise_to_signal")
 
 # Odd, so that no bit is lost in the products, which wrap around at 2 ** 64.
 _STEP, _PLACE = 6364136223846793005, 2862933555777941757
