@@ -24,7 +24,7 @@ from harness import RESULTS, Record, run_side, spread, target, write_results
 
 # Nothing heavy here: on Linux, the peak memory of a new process begins at that of the one that started it.
 
-SIDES = ("trl", "trl_tuned", "hand_bf16", "ours_default")
+SIDES = ("trl", "trl_tuned", "hand_bf16", "ours_default", "ours_selective", "ours_checkpointed")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "lightning", "lightning-neft")
 PROMPT = "### Instruction:\n{instruction}\n\n{extra}### Response:\n"
 # Of the products that are timed: about a batch.
@@ -106,6 +106,9 @@ def _report(rounds: list[dict[str, Record]], sides: list[str]) -> Record:
             if other in rows:
                 value = ratio(rounds, "ours_default", other, key)
                 targets.append(target(f"{key}: ours_default / {other}", value, wanted))
+    for side in {"ours_selective", "ours_checkpointed"} & set(rows) if "trl" in rows else ():
+        for key, wanted in (("tokens_per_second", ">= 2"), ("peak_rss", "<= 0.75")):
+            targets.append(target(f"{key}: {side} / trl", ratio(rounds, side, "trl", key), wanted))
     return {"sides": rows, "targets": targets, "rounds": rounds}
 
 

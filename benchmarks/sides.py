@@ -46,6 +46,8 @@ OURS: dict[str, dict[str, Any]] = {
     "ours_clean": {"neftune": {"alpha": 0}},
     # The program chooses the precision.
     "ours_default": {"trainer": {"precision": None}},
+    "ours_selective": {"trainer": {"precision": None}, "model": {"gradient_checkpointing": "selective"}},
+    "ours_checkpointed": {"trainer": {"precision": None}, "model": {"gradient_checkpointing": True}},
 }
 
 

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from lightning_neft.cli import memory
 from lightning_neft.cli.main import main
+from lightning_neft.models.memory import Estimate
 
 
 def row(printed: str) -> str:
     return next(line for line in printed.splitlines() if line.startswith("memory"))
 
 
-@pytest.mark.parametrize(("free", "is_on"), [(1e12, False), (1e5, True)])
+@pytest.mark.parametrize(
+    ("free", "choice", "name"), [(3.5e9, False, "off"), (2.5e9, "selective", "selective"), (1e9, True, "on")]
+)
 def test_auto_is_decided_printed_and_saved(
     folder: Path,
     short: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     free: float,
-    is_on: bool,
+    choice: bool | str,
+    name: str,
 ) -> None:
+    def estimate(model: Any, *_: object) -> Estimate:
+        return Estimate(0, 0, 0, {False: 3e9, "selective": 2e9, True: 1e9}[model.gradient_checkpointing])
+
     monkeypatch.setattr(memory, "free_memory", lambda device, processes: free)
+    monkeypatch.setattr(memory, "estimate", estimate)
     args = ["fit", *short, "--name=run", "--samples=0", "--trainer.max_steps=1"]
     assert main([*args, "--model.gradient_checkpointing=auto"]) == 0
     printed = row(capsys.readouterr().out)
-    assert f"gradient checkpointing {'on' if is_on else 'off'} (auto)" in printed
-    assert ("it does not fit: try" in printed) is is_on
+    assert f"gradient checkpointing {name} (auto)" in printed
+    assert ("it does not fit: try" in printed) is (free == 1e9)  # less than 1.1 times the tensors
     saved = yaml.safe_load((folder / "runs/run/version_0/config.yaml").read_text())
-    assert saved["model"]["gradient_checkpointing"] is is_on
+    assert saved["model"]["gradient_checkpointing"] == choice
 
 
 def test_preview_prints_the_estimate(folder: Path, short: list[str], capsys: pytest.CaptureFixture[str]) -> None:

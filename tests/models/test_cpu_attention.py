@@ -90,9 +90,10 @@ def test_a_cpu_on_which_nobody_measured_has_it_in_bfloat16(base: str, source: st
     assert fit(base, source, "bf16-mixed")["forward"] == {torch.bfloat16}
 
 
-def test_recomputed_activations_are_those_of_the_forward_pass(base: str, source: str) -> None:
-    # PyTorch's checkpointing raises if the dtypes of the two passes differ.
-    fit(base, source, "bf16-mixed", gradient_checkpointing=True)
+@pytest.mark.parametrize("kind", [True, "selective"])
+def test_recomputed_attention_is_in_float32_too(base: str, source: str, kind: Any) -> None:
+    found = fit(base, source, "bf16-mixed", gradient_checkpointing=kind)
+    assert found == {"forward": {torch.float32}, "backward": {torch.float32}}
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64)])

@@ -73,8 +73,8 @@ def test_shards_divide_weights_gradients_and_states() -> None:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_few_blocks_give_the_step_of_all(monkeypatch: pytest.MonkeyPatch, precision: str, checkpointing: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+def test_few_blocks_give_the_step_of_all(monkeypatch: pytest.MonkeyPatch, precision: str, checkpointing: Any) -> None:
     config = LlamaConfig(**{**SHAPE, "num_hidden_layers": 9})
     module = CausalLM("any", gradient_checkpointing=checkpointing)
     run = Run(Batch(4, 256, 500), precision=precision)
@@ -88,7 +88,9 @@ def test_activations_grow_with_batches_not_with_checkpointing() -> None:
     found = estimate(CausalLM("any"), config, run).activations
     twice = estimate(CausalLM("any"), config, replace(run, batch=Batch(16, 256, 2000))).activations
     assert twice == pytest.approx(2 * found, rel=0.1)
-    assert estimate(CausalLM("any", gradient_checkpointing=True), config, run).activations < found / 2
+    whole = estimate(CausalLM("any", gradient_checkpointing=True), config, run).activations
+    selective = estimate(CausalLM("any", gradient_checkpointing="selective"), config, run).activations
+    assert whole < 0.8 * selective < 0.8 * 0.8 * found
 
 
 def test_no_random_state_is_moved() -> None:
@@ -189,9 +191,9 @@ def test_processes_share_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("found", "options", "expected"),
     [
-        (Estimate(1, 1, 2, 16), {}, ["gradient_checkpointing true", "--data.batch_size 2", "--data.max_length"]),
+        (Estimate(1, 1, 2, 16), {}, ["gradient_checkpointing auto", "--data.batch_size 2", "--data.max_length"]),
         (Estimate(1, 1, 2, 16), {"gradient_checkpointing": True}, ["--data.batch_size 2", "--data.max_length"]),
-        (Estimate(9, 9, 18, 2), {}, ["gradient_checkpointing true", "--model.lora.r 16", "--data.max_length"]),
+        (Estimate(9, 9, 18, 2), {}, ["gradient_checkpointing auto", "--model.lora.r 16", "--data.max_length"]),
     ],
 )
 def test_what_to_change_where_it_does_not_fit(found: Estimate, options: dict[str, Any], expected: list[str]) -> None:

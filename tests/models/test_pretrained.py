@@ -145,9 +145,10 @@ def recomputed(module: CausalLM, given: dict[str, Tensor]) -> tuple[float, int, 
     return loss.item(), calls, {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("kind", [True, "selective"])
 @pytest.mark.parametrize("lora", [None, LoraOptions(r=2), LoraOptions(r=2, dora=True)])
-def test_checkpointing_of_activations_changes_no_gradient(base: str, lora: LoraOptions | None) -> None:
-    plain, saving = built(base, lora=lora), built(base, lora=lora, gradient_checkpointing=True)
+def test_checkpointing_of_activations_changes_no_gradient(base: str, lora: LoraOptions | None, kind: Any) -> None:
+    plain, saving = built(base, lora=lora), built(base, lora=lora, gradient_checkpointing=kind)
     saving.load_state_dict(plain.state_dict())
     given, found = batch([9, 5]), []
     for module in (plain, saving):
@@ -225,6 +226,7 @@ def test_weights_that_the_base_lacks_are_named(base: str, tmp_path: Path) -> Non
     [
         ({"quantization": "nf4"}, "model.quantization=nf4 needs model.lora"),
         ({"gradient_checkpointing": True, "keep_eval": True}, "model.gradient_checkpointing needs train mode"),
+        ({"gradient_checkpointing": "selective", "compile": True}, "selective does not go with model.compile"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from lightning_neft.cli.program import Program
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
+    from lightning_neft.models.recomputation import Recomputation
 
 __all__ = ["MemoryEstimate", "MemoryForecast", "forecast", "forecast_of_fit", "largest_batch"]
 
 
+_NAMES: dict[Any, str] = {False: "off", "selective": "selective", True: "on"}
 PARTS = ("weights", "gradients", "states", "activations", "total")
 
 
 class MemoryEstimate(L.Callback):
     """Estimates the memory of a fit before the model is loaded, and decides `model.gradient_checkpointing: auto`.
 
-    The decision is the same on all processes: on where the step does not fit on one of them.
+    The decision is the same on all processes: the fastest that fits on each of them.
     """
 
     forecast: MemoryForecast | None = None
@@ -102,37 +104,47 @@ def forecast(
         processes: Processes that share the device.
         any_of: Returns whether a truth value holds on any process.
     """
-    from transformers import AutoConfig
-
-    chooses = model.gradient_checkpointing == "auto"
-    if chooses:
-        model.gradient_checkpointing = False
     shards = shards if isinstance(shards, int) and shards > 1 else 1
     run = Run(largest_batch(data), precision, device.type, accumulates, shards)
+    chooses = model.gradient_checkpointing == "auto"
+    candidates = _candidates(model) if chooses else [model.gradient_checkpointing]
     found: Estimate | None = None
     free = fits = None
-    try:
-        check_base_config(model.base)
-        config = AutoConfig.from_pretrained(resolve_base(model.base), trust_remote_code=model.trust_remote_code)
-        for name, value in model.config_options().items():
-            setattr(config, name, value)
-        found = estimate(model, config, run)
-        free = free_memory(device, processes)
-        fits = None if free is None else found.needed(device.type) <= free
-    except Exception as error:  # an architecture that cannot be traced is no reason not to train it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        text = f"not estimated ({reason})"
-    if chooses and any_of(fits is False):
-        model.gradient_checkpointing = True
-        found = estimate(model, config, run) if found is not None else None
-        fits = None if found is None or free is None else found.needed(device.type) <= free
+    for candidate in candidates:
+        model.gradient_checkpointing = candidate
+        try:
+            found = _estimate(model, run)
+            free = free_memory(device, processes)
+            fits = None if free is None else found.needed(device.type) <= free
+        except Exception as error:  # an architecture that cannot be traced is no reason not to train it
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text, found, fits = f"not estimated ({reason})", None, None
+        if not (chooses and any_of(fits is False)):
+            break
     if found is not None:
         text = _text(found, run, device, free)
         if fits is False:
             text += f"; it does not fit: try {ways_to_fit(found, run, model, free or 0)}"
     if chooses:
-        text += f"; gradient checkpointing {'on' if model.gradient_checkpointing else 'off'} (auto)"
+        text += f"; gradient checkpointing {_NAMES[model.gradient_checkpointing]} (auto)"
     return MemoryForecast(text, found, free, fits)
+
+
+def _candidates(model: FineTuner) -> list[Recomputation]:
+    """Return the ways to checkpoint that a model can have, the fastest first."""
+    if model.keep_eval:
+        return [False]
+    return [False, True] if model.is_compiled else [False, "selective", True]
+
+
+def _estimate(model: FineTuner, run: Run) -> Estimate:
+    from transformers import AutoConfig
+
+    check_base_config(model.base)
+    config = AutoConfig.from_pretrained(resolve_base(model.base), trust_remote_code=model.trust_remote_code)
+    for name, value in model.config_options().items():
+        setattr(config, name, value)
+    return estimate(model, config, run)
 
 
 def forecast_of_fit(program: Program) -> MemoryForecast:

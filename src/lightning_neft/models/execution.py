@@ -43,8 +43,7 @@ def fast_attention(model: Any) -> AbstractContextManager[object]:
     attention takes twice the time in bfloat16 that it takes in float32, and the forward pass a third more; others are
     assumed to be like it. The result in float32 is the more exact one, too.
 
-    Not for compiled models, nor for those that compute activations again in the backward pass: that is outside of the
-    context, and the activations would have another dtype.
+    Not for compiled models.
 
     Args:
         model: A model of transformers, bare or inside peft.

@@ -127,8 +127,7 @@ class FineTuner(PretrainedModule):
         self.optimizers(use_pl_optimizer=False).zero_grad()  # type: ignore[union-attr]
 
     def _predictions(self, batch: dict[str, Any]) -> Predictions:
-        takes_it = not (self.is_compiled or self.gradient_checkpointing)
-        with fast_attention(self.model) if takes_it else nullcontext():
+        with nullcontext() if self.is_compiled else fast_attention(self.model):
             return self.predictions(batch)
 
     def _log_metrics(self, stage: str) -> float:

@@ -189,8 +189,8 @@ def ways_to_fit(found: Estimate, run: Run, module: FineTuner, free: float) -> st
         free: Bytes that are free.
     """
     ways = []
-    if not (module.gradient_checkpointing or module.keep_eval):
-        ways.append("--model.gradient_checkpointing true")
+    if module.gradient_checkpointing is not True and not module.keep_eval:
+        ways.append("--model.gradient_checkpointing auto")
     rest = replace(found, activations=0)
     rows = run.batch.rows
     while rows > 1 and replace(found, activations=found.activations * rows / run.batch.rows).needed(run.device) > free:

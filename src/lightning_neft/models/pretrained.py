@@ -17,6 +17,7 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
 from lightning_neft.models.finite import check_trained_weights
+from lightning_neft.models.recomputation import Recomputation, recompute_blocks
 from lightning_neft.models.trainable import LoraOptions, add_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
@@ -47,7 +48,8 @@ class PretrainedModule(L.LightningModule):
         quantization: nf4 for 4-bit weights under the adapters (QLoRA); needs the extra qlora and a CUDA device.
         freeze: Parameters that are not trained: names of them or of modules above them, or regular expressions.
         gradient_checkpointing: Whether the backward pass recomputes the activations of the blocks: less memory, slower
-            steps. With auto `lightning_neft fit` turns it on where the run would not fit into the free memory.
+            steps. selective keeps the results of matrix products and attention, so that steps are hardly slower. With
+            auto `lightning_neft fit` takes the fastest of false, selective and true that fits into the free memory.
         compile: Whether the model is compiled.
         keep_eval: Whether the model stays in eval mode, as transformers loads it, so that its dropout is off.
 
@@ -74,7 +76,7 @@ class PretrainedModule(L.LightningModule):
         dtype: DType | None = None,
         quantization: Quantization | None = None,
         freeze: list[str] | None = None,
-        gradient_checkpointing: bool | Literal["auto"] = False,
+        gradient_checkpointing: Recomputation | Literal["auto"] = False,
         compile: bool = False,
         keep_eval: bool = False,
     ) -> None:
@@ -89,8 +91,10 @@ class PretrainedModule(L.LightningModule):
                 raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
         if quantization is not None and lora is None:
             raise ConfigError(f"model.quantization={quantization} needs model.lora: 4-bit weights cannot be trained")
-        if gradient_checkpointing is True and keep_eval:
-            raise ConfigError("model.gradient_checkpointing needs train mode; leave model.keep_eval away")
+        if gradient_checkpointing not in (False, "auto") and keep_eval:
+            raise ConfigError("model.gradient_checkpointing needs train mode; omit model.keep_eval")
+        if gradient_checkpointing == "selective" and compile:
+            raise ConfigError("model.gradient_checkpointing=selective does not go with model.compile; set it to true")
         self.base = base
         self.lora = lora
         self.learning_rate = learning_rate
@@ -101,7 +105,7 @@ class PretrainedModule(L.LightningModule):
         self.weights_dtype = dtype
         self.quantization = quantization
         self.freeze_patterns = freeze or []
-        self.gradient_checkpointing: bool | Literal["auto"] = gradient_checkpointing
+        self.gradient_checkpointing: Recomputation | Literal["auto"] = gradient_checkpointing
         self.is_compiled = compile
         self.keep_eval = keep_eval
         self.model: Any = None
@@ -172,9 +176,8 @@ class PretrainedModule(L.LightningModule):
         if self.gradient_checkpointing == "auto":  # nothing was estimated: there is no fit
             self.gradient_checkpointing = False
         if self.gradient_checkpointing:
-            # By name since transformers 5.23; the kind of checkpointing is the one that PyTorch recommends.
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            is_selective = self.gradient_checkpointing == "selective"
+            recompute_blocks(model, is_selective=is_selective, is_compiled=self.is_compiled)
         # transformers hands out models in eval mode and Lightning keeps that: dropout would stay off in the fit.
         model.train(not self.keep_eval)
         self.model = model
