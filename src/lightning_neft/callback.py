@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -23,7 +23,7 @@ from lightning_neft.noise.options import check_choice
 from lightning_neft.noise.schedule import AlphaSchedule, ScheduleName
 from lightning_neft.noise.strength import Strength
 
-__all__ = ["NEFTune", "Required"]
+__all__ = ["NEFTune", "Required", "special_ids"]
 
 Required = Literal["always", "first", "epoch"]
 
@@ -51,6 +51,8 @@ class NEFTune(pl.Callback):
             number of tokens.
         scope: Tokens that get noise: `all`, `prompt` (labels of -100) or `response` (the others). In an
             encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
+        exclude: Token ids that get no noise though they count in L, such as `tokenizer.all_special_ids`; or `special`
+            for the special and added tokens of the LightningModule's `tokenizer`, an attribute or a method.
         scale: `paper`, or `relative`: alpha / sqrt(L d) * (norm / reference_norm), norm being the RMS of the L2 norms
             of the batch's embedded tokens, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm on any model.
         reference_norm: With `relative`, the token norm of the model that alpha is meant for, as `lightning_neft doctor`
@@ -91,6 +93,7 @@ class NEFTune(pl.Callback):
         distribution: Distribution = "uniform",
         length: Length = "true",
         scope: Scope = "all",
+        exclude: Sequence[int] | Literal["special"] = (),
         scale: Scale = "paper",
         reference_norm: float = 1.0,
         antithetic: bool = False,
@@ -106,6 +109,7 @@ class NEFTune(pl.Callback):
             distribution=distribution,
             length=length,
             scope=scope,
+            exclude=() if exclude == "special" else exclude,
             scale=scale,
             reference_norm=reference_norm,
             antithetic=antithetic,
@@ -113,6 +117,7 @@ class NEFTune(pl.Callback):
             seed=0 if seed is None else seed,
             batch_to_mask=batch_to_mask,
         )
+        self.excludes_special = exclude == "special"
         self.required = check_choice("required", required, Required)
         self.noise.way_out = (
             "If some batches train another part of the module: required='first', or required='epoch' for one in each."
@@ -152,6 +157,8 @@ class NEFTune(pl.Callback):
         self.noise.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
         self._is_first_batch = True
         if self.alpha > 0:
+            if self.excludes_special:
+                self.noise.exclude = special_ids(pl_module)
             self.noise.attach(pl_module)
 
     @override
@@ -271,6 +278,27 @@ class NEFTune(pl.Callback):
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.noise.detach(verify=False)
+
+
+def special_ids(pl_module: pl.LightningModule) -> tuple[int, ...]:
+    """Return the ids of the control tokens: the special ones, and those added to the learned vocabulary.
+
+    Args:
+        pl_module: Has the tokenizer as its attribute or method `tokenizer`.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    tokenizer: Any = getattr(pl_module, "tokenizer", None)
+    if callable(tokenizer) and not hasattr(tokenizer, "all_special_ids"):
+        tokenizer = tokenizer()
+    if not hasattr(tokenizer, "all_special_ids"):
+        raise ConfigError(
+            f"exclude='special' needs the tokenizer, and {type(pl_module).__name__}.tokenizer is none: pass the ids, "
+            "for example exclude=tokenizer.all_special_ids."
+        )
+    # Markers of tool calls and of reasoning are often added tokens that are not special.
+    return tuple(sorted({*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ())}))
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:

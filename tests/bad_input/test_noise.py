@@ -30,6 +30,8 @@ CASES = [
         f"{FIT} --neftune.scope=prompt --data.prompt_loss=1",
         ("neftune.scope", "data.prompt_loss"),
     ),
+    Case("excluded tokens of a word", f"{FIT} --neftune.exclude=bos", ("neftune.exclude", "special")),
+    Case("excluded tokens below 0", f"{FIT} --neftune.exclude=[-1]", ("exclude=[-1]", "all_special_ids")),
     Case("scale of a word", f"{FIT} --neftune.scale=big", ("neftune.scale", "relative")),
     Case("reference norm of 0", f"{FIT} --neftune.scale=relative --neftune.reference_norm=0", ("reference_norm",)),
     Case("reference norm of NaN", f"{FIT} --neftune.scale=relative --neftune.reference_norm=nan", ("reference_norm",)),

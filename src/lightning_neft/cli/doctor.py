@@ -114,7 +114,7 @@ def _examine_config(verb: str, args: Sequence[str]) -> DoctorReport:
 
 
 def _examine_program(program: Program, random_init: bool) -> DoctorReport:
-    from lightning_neft.callback import NEFTune
+    from lightning_neft.callback import NEFTune, special_ids
     from lightning_neft.doctor.examine import examine
     from lightning_neft.doctor.subject import open_subject
     from lightning_neft.hub.base_config import load_base_config
@@ -136,6 +136,9 @@ def _examine_program(program: Program, random_init: bool) -> DoctorReport:
     # In the order of a fit, because the model may depend on the data.
     program.datamodule.setup("fit")
     batch = next(iter(program.datamodule.train_dataloader()))
+    if callbacks and callbacks[0].excludes_special:
+        program.model.special_tokens = program.datamodule.special_tokens
+        noise.exclude = special_ids(program.model)
     config = load_base_config(base, trust, **_EAGER)
     subject = open_subject(
         config,
@@ -220,6 +223,8 @@ def _options(noise: EmbeddingNoise) -> dict[str, Any]:
         "scope": noise.scope,
         "scale": noise.scale,
     }
+    if noise.exclude:
+        options["exclude"] = f"{len(noise.exclude)} token ids"
     if noise.scale == "relative":
         options["reference_norm"] = noise.reference_norm
     if noise.antithetic:

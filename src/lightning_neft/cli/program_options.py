@@ -59,6 +59,7 @@ class NoiseOptions:
         length: Length in the scale alpha / sqrt(length * width): the true length of each sequence, the padded length of
             the batch, or a fixed number.
         scope: Tokens that get noise; in an encoder-decoder the encoder reads the prompt, the decoder the response.
+        exclude: Tokens that get no noise: special for the special and added tokens of the tokenizer, or a list of ids.
         scale: The paper's scale, or one relative to the norm of the embedded tokens: the noise-to-signal ratio is then
             alpha / sqrt(3 length) / reference_norm on any model.
         reference_norm: With the relative scale, the token norm of the model that alpha is meant for (see doctor).
@@ -77,6 +78,7 @@ class NoiseOptions:
     # bool because YAML reads `length: true` as one.
     length: Literal["true", "padded"] | bool | int = "true"
     scope: Literal["all", "prompt", "response"] = "all"
+    exclude: Literal["special"] | list[int] | None = None
     scale: Literal["paper", "relative"] = "paper"
     reference_norm: float = 1.0
     antithetic: bool = False
@@ -97,6 +99,7 @@ class NoiseOptions:
         options = asdict(self)
         if self.length is True:
             options["length"] = "true"
+        options["exclude"] = self.exclude or ()
         return NEFTune(**options)
 
 

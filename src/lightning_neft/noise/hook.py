@@ -75,6 +75,7 @@ class NoiseHook:
             scale, which does not depend on the output's size.
         antithetic: Whether the second half of the rows gets the noise of the first half with the opposite sign.
         is_sequence_first: Whether a module around the target takes (L, B).
+        exclude: Token ids that get no noise.
     """
 
     def __init__(
@@ -84,12 +85,15 @@ class NoiseHook:
         reference_norm: float | None = None,
         antithetic: bool = False,
         is_sequence_first: bool = False,
+        exclude: Sequence[int] = (),
     ) -> None:
         self.target = target
         self.distribution = distribution
         self.reference_norm = reference_norm
         self.antithetic = antithetic
         self.layout = Layout(is_sequence_first)
+        self.exclude = exclude
+        self._excluded = torch.tensor(exclude, dtype=torch.int64)
         self._key = next(_KEYS)
         self._handle: RemovableHandle | None = None
 
@@ -189,7 +193,7 @@ class NoiseHook:
         """Forget the calls of the last batch, before one without noise."""
         _STATES[self._key].calls.eager.clear()
 
-    def __reduce__(self) -> tuple[type[NoiseHook], tuple[EmbeddingTarget, Distribution, float | None, bool, bool]]:
+    def __reduce__(self) -> tuple[type[NoiseHook], tuple[Any, ...]]:
         # A copied or pickled model (weight averaging, for example) copies its hooks; the copy never adds noise.
         return NoiseHook, (
             self.target,
@@ -197,6 +201,7 @@ class NoiseHook:
             self.reference_norm,
             self.antithetic,
             self.layout.may_be_turned,
+            self.exclude,
         )
 
     def _add_noise(
@@ -226,6 +231,8 @@ class NoiseHook:
         if call is None:
             return None
         weight = self._weight(state, output, ids, call.number)
+        if self.exclude:
+            weight = weight * self._is_included(output, ids)
         scale = weight * (state.alpha * output.shape[-1] ** -0.5)
         if self.reference_norm is not None:
             # In units of this output's own size, so that noise-to-signal is alpha / sqrt(3 L) / reference_norm.
@@ -253,6 +260,17 @@ class NoiseHook:
             # Not blocking: from the CPU it would wait for the device.
             state.doubt = state.doubt.to(doubt.device, non_blocking=True) | doubt
         return weight
+
+    def _is_included(self, output: Tensor, ids: Tensor | None) -> Tensor:
+        """Whether each token of this output is not one of those without noise; bool of the ids' shape."""
+        if ids is None or ids.is_floating_point() or ids.shape != output.shape[:-1]:
+            got = "no ids" if ids is None else f"{ids.dtype} {tuple(ids.shape)}"
+            raise NoNoiseError(
+                f"exclude={self.exclude!r} names token ids, but {self.target.label} was called with {got} and returned "
+                f"{tuple(output.shape)}: omit exclude, or name the module that embeds the ids as target."
+            )
+        self._excluded = self._excluded.to(ids.device, non_blocking=True)
+        return ~torch.isin(ids, self._excluded)
 
     def _noisy(self, state: _State, output: Tensor, scale: Tensor, seed: Tensor) -> Tensor:
         noisy: Tensor = add_noise(output, scale, seed, self.distribution)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from lightning_neft.noise.options import (
     check_alpha,
     check_batch_to_mask,
     check_choice,
+    check_exclude,
     check_integer,
     check_length,
     check_reference_norm,
@@ -52,6 +53,7 @@ class EmbeddingNoise:
             (the width of the batch and noise on padding too, as in transformers), or a fixed number of tokens.
         scope: Tokens that get noise: `all`, `prompt` or `response` (labels of -100 mark the prompt). In an
             encoder-decoder the prompt is what the encoder reads and the response what the decoder reads.
+        exclude: Token ids that get no noise, such as `tokenizer.all_special_ids`. They still count in L.
         scale: `paper` as above; `relative` takes alpha in units of the embedding's own size, see below.
         reference_norm: With `relative`, the token norm of the model that alpha is meant for.
         antithetic: Whether the second half of a batch gets the noise of the first half with the opposite sign; double
@@ -88,6 +90,7 @@ class EmbeddingNoise:
         distribution: Distribution = "uniform",
         length: Length = "true",
         scope: Scope = "all",
+        exclude: Sequence[int] = (),
         scale: Scale = "paper",
         reference_norm: float = 1.0,
         antithetic: bool = False,
@@ -99,6 +102,7 @@ class EmbeddingNoise:
         self.distribution = check_choice("distribution", distribution, Distribution)
         self.length = check_length(length)
         self.scope = check_choice("scope", scope, Scope)
+        self.exclude = check_exclude(exclude)
         self.scale = check_choice("scale", scale, Scale)
         self.reference_norm = check_reference_norm(reference_norm, is_relative=scale == "relative")
         if not isinstance(antithetic, bool):
@@ -158,7 +162,7 @@ class EmbeddingNoise:
         self._passes = Passes()
         norm = self.reference_norm if self.scale == "relative" else None
         self._hooks = [
-            NoiseHook(target, self.distribution, norm, self.antithetic, sequence_first is not None)
+            NoiseHook(target, self.distribution, norm, self.antithetic, sequence_first is not None, self.exclude)
             for target in targets
         ]
         for hook in self._hooks:

@@ -16,6 +16,7 @@ __all__ = [
     "check_alpha",
     "check_batch_to_mask",
     "check_choice",
+    "check_exclude",
     "check_integer",
     "check_length",
     "check_reference_norm",
@@ -38,6 +39,19 @@ def check_choice(name: str, value: _Choice, choices: Any) -> _Choice:
     if value not in get_args(choices):
         raise ConfigError(f"{name}={value!r}: use one of {', '.join(get_args(choices))}.")
     return value
+
+
+def check_exclude(exclude: Any) -> tuple[int, ...]:
+    """Return token ids as a sorted tuple, or raise ConfigError if one is not an integer >= 0."""
+    try:
+        ids = sorted({check_integer("exclude", one) for one in exclude})
+        if isinstance(exclude, str) or any(one < 0 for one in ids):
+            raise TypeError
+    except (ConfigError, TypeError):
+        raise ConfigError(
+            f"exclude={exclude!r}: use a list of token ids, for example tokenizer.all_special_ids."
+        ) from None
+    return tuple(ids)
 
 
 def check_integer(name: str, value: Any) -> int:

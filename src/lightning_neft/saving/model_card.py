@@ -77,7 +77,7 @@ _OPTIONS = {
     "model.lora": ("r", "alpha", "dropout", "dora", "target_modules"),
     "data": ("batch_size", "batching", "prompt_loss"),
     "": ("global_batch_size", "seed_everything"),
-    "neftune": ("distribution", "length", "scope", "scale", "antithetic", "schedule", "warmup"),
+    "neftune": ("distribution", "length", "scope", "exclude", "scale", "antithetic", "schedule", "warmup"),
     "trainer": ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision"),
 }
 _MEASURED = ("val/loss", "val/perplexity", "val/token_accuracy", "val/accuracy", "val/f1")
