@@ -24,10 +24,12 @@ from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import run_arm
-from lightning_neft.evaluation.result import read_result
+from lightning_neft.evaluation.result import Fields, read_result
+from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.study.arm import ArmTask, Measures, Validated, read_record
+from lightning_neft.study.choice import choose_alpha
 from lightning_neft.study.plan import Arm
 from study_runs import at_arm
 
@@ -44,6 +46,10 @@ def options(short: list[str]) -> list[str]:
 
 def result(folder: Path) -> dict[str, Any]:
     return read_result(folder / "out" / "study.json")
+
+
+def study_of(found: dict[str, Any]) -> StudyResult:
+    return StudyResult.read(Fields(found, "study.json"))
 
 
 def fits(folder: Path) -> dict[str, int]:
@@ -240,14 +246,29 @@ def test_a_config_cannot_set_what_the_study_sets(
 
 @pytest.mark.slow
 def test_a_search_trains_its_alphas_with_each_seed(folder: Path, options: list[str]) -> None:
-    assert main(["study", *options, "--search=1,20", "--trials=1", "--seeds=2", "--trainer.max_epochs=1"]) == 0
+    args = [*options, "--trainer.max_epochs=1", "--model.learning_rate=1e-4", "--neftune.scope=response"]
+    assert main(["study", *args, "--search=1,20", "--trials=1", "--seeds=3", "--write-recipe=tuned.yaml"]) == 0
     found = result(folder)
     low, high = found["alphas"]
     assert low == 0
     assert 1 <= high <= 20
     assert set(ended(folder).values()) == {"complete"}
-    assert len(found["arms"]) == 4
-    assert {one["n_seeds"] for one in found["comparisons"]} == {2}
+    assert len(found["arms"]) == 6
+    assert {one["n_seeds"] for one in found["comparisons"]} == {3}
+    # The recipe is the config of the arms with the alpha that was chosen.
+    recipe = yaml.safe_load((folder / "tuned.yaml").read_text())
+    of_arm = yaml.safe_load((folder / f"out/arms/alpha-{low:g}-seed-0/version_0/config.yaml").read_text())
+    assert recipe["neftune"] == {"scope": "response", "alpha": choose_alpha(study_of(found)).alpha}
+    assert recipe["trainer"]["precision"] == of_arm["trainer"]["precision"]
+    assert main(["fit", "--config=tuned.yaml", "--name=tuned", "--trainer.logger=true"]) == 0
+    tuned = yaml.safe_load((folder / "runs/tuned/version_0/config.yaml").read_text())
+    for config in (tuned, of_arm):
+        config["neftune"].pop("alpha")
+        for key in ("name", "seed_everything", "samples"):
+            config.pop(key)
+        for key in ("default_root_dir", "logger", "enable_progress_bar"):
+            config["trainer"].pop(key)
+    assert tuned == of_arm
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.config_files import resolve_configs, run_name
 from lightning_neft.cli.keys import check_early
+from lightning_neft.cli.study_recipe import check_recipe_path, write_recipe
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.common.secrets import mask
@@ -69,13 +70,14 @@ def run(verb: str, args: Sequence[str]) -> int:
         from lightning_neft.evaluation.memorization import check_libraries
 
         check_libraries()
+    recipe = check_recipe_path(options)
     plan = _plan(options, rest)
     from lightning_neft.study.worker import Stopped
 
     # Libraries may print; standard output is for the JSON object.
     with redirect_stdout(sys.stderr if options.json else sys.stdout), _storage_errors():
         try:
-            result = _run(plan, options, rest)
+            result = _run(plan, options, rest, recipe)
         except Stopped as stopped:
             at = f"; alpha {stopped.arm.alpha:g}, seed {stopped.arm.seed} is saved" if stopped.arm else ""
             line = f"study stopped by {stopped.signal.name}{at}; repeat the command to resume"
@@ -86,7 +88,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     return _FAILED if result.in_state("failed") else 0
 
 
-def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> StudyResult:
+def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | None) -> StudyResult:
     # The first process takes seconds to start; the other modules are imported in the meantime.
     from lightning_neft.study.arm import Child, Measures
 
@@ -135,6 +137,15 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...]) -> StudyResult:
 
         write_report([path], page, overwrite=True)
     display.summary(result, path, page)
+    if recipe is not None and (failed := len(result.in_state("failed"))):
+        print(f"recipe: not written, {failed} of {plan.arm_count} arms failed; repeat the command with --retry")
+    elif recipe is not None:
+        from lightning_neft.evaluation.result import read_result
+        from lightning_neft.study.choice import choose_alpha
+
+        choice = choose_alpha(result)
+        write_recipe(recipe, description, result, choice, read_result(path)["provenance"], path)
+        display.recipe(recipe, choice)
     return result
 
 
@@ -189,6 +200,7 @@ def _parser() -> VerbParser:
     parser.add_argument("--max-new-tokens", type=_at_least(1), default=256)
     parser.add_argument("--memorization", type=_at_least(0), default=0)
     parser.add_argument("--retry", action="store_true")
+    parser.add_argument("--write-recipe")
     parser.add_argument("--json", action="store_true")
     return parser
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from runpy import run_module
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
@@ -20,6 +23,7 @@ from lightning_neft.cli.errors import explain
 from lightning_neft.cli.fit import execute
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program, newest_checkpoint
+from lightning_neft.cli.program_options import NoiseOptions
 from lightning_neft.cli.run_block import optimizer_steps
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, Failed, write_record
@@ -30,6 +34,7 @@ __all__ = ["describe", "run_arm", "start_arm"]
 # Main module of every rank of an arm.
 _RANK = "lightning_neft.cli.study_rank"
 # Keys that differ between arms, or between the same study in two folders.
+_SECTIONS = ("model", "data", "neftune", "trainer")
 _OF_ARM = ("name", "ckpt_path", "seed_everything", "config")
 
 
@@ -68,22 +73,47 @@ def _description(program: Program) -> dict[str, Any]:
         "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
+        "options": _changed_options(program),
+        "hardware": _hardware(program),
         "precision": program.config.trainer.precision,
         "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }
 
 
-def _digest(program: Program) -> str:
-    """Return a digest of all options that must be the same for all arms."""
-    config = yaml.safe_load(program.parser.dump(program.config, skip_check=True))
+def _changed_options(program: Program) -> dict[str, Any]:
+    """Return the options that are not defaults, without those that differ between arms."""
+    config: dict[str, Any] = yaml.safe_load(program.parser.dump(program.config, skip_check=True, skip_default=True))
+    _remove_own(config)
+    # What a recipe always states, and what depends on the machine.
+    for section, key in (("model", "base"), ("data", "source"), ("trainer", "precision")):
+        config[section] = {key: program.config[section][key], **(config.get(section) or {})}
+    defaults = asdict(NoiseOptions())
+    config["neftune"] = {key: one for key, one in (config.get("neftune") or {}).items() if one != defaults[key]}
+    return {key: config[key] for key in ("card", *_SECTIONS, *config) if config.get(key) is not None}
+
+
+def _hardware(program: Program) -> str:
+    device = program.trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type}"
+    return f"{program.trainer.num_devices} x {name}"
+
+
+def _remove_own(config: dict[str, Any]) -> None:
+    """Remove the keys that the study sets."""
     for key in _OF_ARM:
         config.pop(key, None)
     if isinstance(config.get("neftune"), dict):
         for key in ("alpha", "seed"):
             config["neftune"].pop(key, None)
     for key in ("default_root_dir", "logger", "enable_progress_bar"):
-        config["trainer"].pop(key)
+        (config.get("trainer") or {}).pop(key, None)
+
+
+def _digest(program: Program) -> str:
+    """Return a digest of all options that must be the same for all arms."""
+    config = yaml.safe_load(program.parser.dump(program.config, skip_check=True))
+    _remove_own(config)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 

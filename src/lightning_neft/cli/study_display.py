@@ -15,6 +15,7 @@ from lightning_neft.study.plan import Arm, Plan
 
 if TYPE_CHECKING:
     from lightning_neft.evaluation.study_result import ArmResult, StudyResult
+    from lightning_neft.study.choice import Choice
     from lightning_neft.study.queue import JobState
 
 __all__ = ["Display"]
@@ -121,6 +122,11 @@ class Display:
             self._line(f"{_MARKS[arm.state]}: {arm.name}{reason} ({arm.folder}/log.txt)")
         self._line(f"result: {path}")
         self._line(f"report: {page}")
+
+    def recipe(self, path: Path, choice: Choice) -> None:
+        """Print the recipe that was written, and why it has its alpha."""
+        self._line(f"recipe: {path}: alpha {choice.alpha:g}, {choice.reason}")
+        self._line(f"next: lightning_neft fit --config {path}")
 
     def _line(self, text: str) -> None:
         # Text, not str: rich would read brackets in a message as markup.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lightning_neft.evaluation.bootstrap import paired_interval, verdict
 from lightning_neft.evaluation.result import Fields, InputFile, make_result, provenance, write_result
@@ -16,7 +17,7 @@ from lightning_neft.study.arm import RECORD, read_record
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["compare", "unpaired", "write_study"]
+__all__ = ["HELD_OUT_LOSS", "compare", "paired_differences", "unpaired", "write_study"]
 
 
 def write_study(
@@ -90,14 +91,16 @@ def _rouge_l(arm: ArmResult) -> Sequence[float]:
 
 
 # Name of the metric, and its value for each sample of an arm, none where it was not measured.
+HELD_OUT_LOSS = "held_out_loss"
+"""Name of the metric that arms are judged by."""
 _METRICS: dict[str, Callable[[ArmResult], Sequence[float]]] = {
-    "held_out_loss": lambda arm: arm.held_out_per_sample,
+    HELD_OUT_LOSS: lambda arm: arm.held_out_per_sample,
     "train_clean_loss": lambda arm: arm.train_per_sample,
     "mean_characters": lambda arm: [len(answer.output) for answer in arm.answers],
     "mean_rouge_l": _rouge_l,
 }
 # Whether longer answers, fewer copies, or a low (perhaps memorised) training loss are good is left to the reader.
-_LOWER_IS_BETTER = ("held_out_loss",)
+_LOWER_IS_BETTER = (HELD_OUT_LOSS,)
 
 
 def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
@@ -108,22 +111,41 @@ def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
     Args:
         arms: All arms of a study.
     """
-    complete = {(arm.alpha, arm.seed): arm for arm in arms if arm.state == "complete"}
+    found = {metric: paired_differences(arms, metric) for metric in _METRICS}
+    alphas = sorted({alpha for of_metric in found.values() for alpha in of_metric})
+    return [
+        _comparison(alpha, metric, found[metric][alpha])
+        for alpha in alphas
+        for metric in _METRICS
+        if alpha in found[metric]
+    ]
+
+
+def paired_differences(arms: Sequence[ArmResult], metric: str) -> dict[float, npt.NDArray[np.float64]]:
+    """Return the differences between each alpha and the baseline.
+
+    Args:
+        arms: All arms of a study.
+        metric: What is compared.
+
+    Returns:
+        By alpha float64 (n_seeds, n_samples), of the seeds with which both are complete. An alpha with a pruned arm, or
+        with a single difference, which has no interval, is omitted.
+    """
+    values_of = _METRICS[metric]
+    complete = {(arm.alpha, arm.seed): values_of(arm) for arm in arms if arm.state == "complete"}
     pruned = {arm.alpha for arm in arms if arm.state == "pruned"}
-    comparisons = []
+    found = {}
     for alpha in sorted({alpha for alpha, _ in complete} - pruned - {0}):
         seeds = sorted(seed for other, seed in complete if other == alpha and (0, seed) in complete)
         pairs = [(complete[alpha, seed], complete[0, seed]) for seed in seeds]
-        for metric, values_of in _METRICS.items():
-            rows = [(values_of(arm), values_of(baseline)) for arm, baseline in pairs]
-            rows = [(one, other) for one, other in rows if one and other]
-            if sum(len(one) for one, _ in rows) > 1:  # a single difference has no interval
-                comparisons.append(_comparison(alpha, metric, rows))
-    return comparisons
+        rows = [np.subtract(one, other) for one, other in pairs if one and other]
+        if sum(map(len, rows)) > 1:
+            found[alpha] = np.array(rows, dtype=np.float64)
+    return found
 
 
-def _comparison(alpha: float, metric: str, rows: list[tuple[Sequence[float], Sequence[float]]]) -> Comparison:
-    differences = np.array([np.subtract(one, other) for one, other in rows])
+def _comparison(alpha: float, metric: str, differences: npt.NDArray[np.float64]) -> Comparison:
     interval = paired_interval(differences)
     sentence = verdict(interval, lower_is_better=True)
     return Comparison(
