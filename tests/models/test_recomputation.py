@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import batch, llama
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointPolicy
 
 from lightning_neft.models.recomputation import _policy, recompute_blocks
+from tiny import batch, llama
 
 
 class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
