@@ -38,7 +38,7 @@ fi
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     step device 20 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-    noise=(--gpu --rounds 21) speed=(--gpu --sides trl trl_tuned ours ours_clean --samples 400 --rounds 1)
+    noise=(--gpu --rounds 21) speed=(--gpu --sides trl trl_tuned ours ours_clean ours_selective --samples 400 --rounds 1)
 else
     echo "no CUDA device: a rehearsal on the CPU, whose figures mean nothing" | tee -a "$out/steps.txt"
     noise=(--rounds 1) speed=(--sides trl ours --samples 16 --rounds 1)

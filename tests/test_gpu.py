@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from lightning_neft import EmbeddingNoise, NEFTune
+from lightning_neft.models.blocked_loss import Adjustment, HeadInput, blocked_loss
+from lightning_neft.models.recomputation import recompute_blocks
 from lightning_neft.noise.uniform import fused
 from lightning_neft.noise.uniform import paths as uniform
 from tiny import LoggedRows, Tuned, batch, llama, loader, trainer
@@ -132,6 +134,42 @@ def test_cuda_graphs_have_fresh_noise_at_each_step():
             loss.backward()
             losses.append(loss.item())
     assert len(set(losses)) == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_in_blocks_is_that_of_all_logits(dtype):
+    torch.manual_seed(0)
+    states = torch.randn(3000, 64, device="cuda", dtype=dtype, requires_grad=True)
+    head = nn.Linear(64, 50_000, bias=False, device="cuda", dtype=dtype)
+    targets = torch.randint(50_000, (3000,), device="cuda")
+    plain = nn.functional.cross_entropy(head(states).float(), targets, reduction="sum")
+    expected = torch.autograd.grad(plain, [states, head.weight])
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = blocked_loss(HeadInput(states, head, Adjustment(), True), targets, None)
+    gradients = torch.autograd.grad(found, [states, head.weight])
+    # Half of the logits in float32, which take 600 MB.
+    assert torch.cuda.max_memory_allocated() - before < 300e6
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert found.item() == pytest.approx(plain.item(), rel=tolerance)
+    for one, other in zip(gradients, expected, strict=True):
+        assert (one.double() - other.double()).norm() <= tolerance * other.double().norm()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_selective_checkpointing_changes_no_gradient(dropout):
+    found = []
+    for kind in (False, "selective", True):
+        model = llama(64, attn_implementation="sdpa", attention_dropout=dropout).cuda().train()
+        if kind:
+            recompute_blocks(model, is_selective=kind == "selective", is_compiled=False)
+        torch.manual_seed(1)
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(**{key: value.cuda() for key, value in batch([12, 9]).items()}).loss
+        loss.backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    for gradients in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(gradients, found[0], strict=True))
 
 
 @pytest.mark.slow

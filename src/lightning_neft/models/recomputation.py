@@ -35,6 +35,8 @@ _ATTENTION = frozenset(
 def recompute_blocks(model: Any, *, is_selective: bool, is_compiled: bool) -> None:
     """Make the blocks of a model keep only their inputs for the backward pass, which computes the rest again.
 
+    The forward pass has to be within `fast_attention`, which the repetition is in too.
+
     Args:
         model: A model of transformers, bare or inside peft.
         is_selective: Also keep the results of matrix products and of attention, so that only cheap operations are
