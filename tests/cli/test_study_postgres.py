@@ -15,7 +15,10 @@ from lightning_neft.study.plan import Arm, Plan
 from study_runs import two_workers
 
 pytest.importorskip("psycopg")
-pytestmark = pytest.mark.skipif(postgres_server.missing() is not None, reason=str(postgres_server.missing()))
+pytestmark = [
+    pytest.mark.skipif(postgres_server.missing() is not None, reason=str(postgres_server.missing())),
+    pytest.mark.xdist_group("postgres"),
+]
 
 
 @pytest.fixture(scope="module")
