@@ -65,8 +65,8 @@ lint: $(VENV)/.ready
 
 # Any warning ends it: a link that leads nowhere, a name that is not documented, markup that is none.
 docs: $(VENV)/.ready
-	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build/html
-	$(BIN)/sphinx-build -W --keep-going --quiet -b doctest docs docs/_build/doctest
+	$(BIN)/sphinx-build -W --keep-going --quiet -d docs/_build/doctrees -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going --quiet -d docs/_build/doctrees -b doctest docs docs/_build/doctest
 	@echo "open docs/_build/html/index.html"
 
 # An hour by estimate, on one core of a machine that does nothing else; what each one measures is told in its first lines.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,10 @@ import torch
 # Without a GPU the kernel of the noise is interpreted. Triton reads this when it is imported, which Lightning does.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+# What compiles to C++ does so here: a pool of processes would import torch first. Without vector instructions: the
+# compiler tries out each set of them.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 # Lightning's log handler takes the standard error that it finds when it is imported: in a test that would be a captured
 # one, closed for all later tests.
@@ -65,6 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and "snapshot" in item.fixturenames:
             collected.setdefault(item.path, []).append(key_of(item))
+
+
+def pytest_collection_finish() -> None:
+    """Take what the imports have made out of each later garbage collection, in forked processes too."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
@@ -58,6 +60,9 @@ class Forked:
 def _enter(run: Callable[[], int], log: Path) -> None:
     code = 70
     try:
+        gc.freeze()  # collections would copy the pages of all that is shared
+        # The fork server of the test is not a child of this process.
+        forkserver._forkserver.__init__()
         file = log.open("a", encoding="utf-8", buffering=1)
         for number in (1, 2):
             os.dup2(file.fileno(), number)

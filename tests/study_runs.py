@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 
+from forked import Forked
 from lightning_neft.callback import NEFTune
+from lightning_neft.cli.main import main
 
 
 class AtArm(L.Callback):
@@ -43,3 +46,15 @@ class AtArm(L.Callback):
 def at_arm(**options: object) -> list[str]:
     """Return the options of the program that put it there."""
     return ["--trainer.callbacks+=study_runs.AtArm", *(f"--trainer.callbacks.{k}={v}" for k, v in options.items())]
+
+
+def two_workers(args: list[str], folder: Path) -> list[str]:
+    """Return what each of two workers printed that began the same study at the same moment."""
+    logs = [folder / f"worker-{number}.log" for number in range(2)]
+    workers = [Forked(partial(main, ["study", *args]), log) for log in logs]
+    codes = [worker.wait(400) for worker in workers]
+    for worker in workers:
+        worker.send(9)
+    printed = [log.read_text() for log in logs]
+    assert codes == [0, 0], "\n".join(text[-3000:] for text in printed)
+    return printed

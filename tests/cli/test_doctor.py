@@ -334,18 +334,18 @@ def test_every_option_and_example_of_the_help_works(capsys):
 
 
 @pytest.mark.slow
-def test_the_program_ends_with_the_exit_code():
-    command = [sys.executable, "-m", "lightning_neft", "doctor", "--model", "tiny", "--json", "--alpha"]
-    done = subprocess.run([*command, "5"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["lands"] is True
-    done = subprocess.run([*command, "0"], capture_output=True, text=True, check=False)
+def test_the_program_ends_with_the_exit_code(capsys):
+    command = ["doctor", "--model", "tiny", "--json", "--alpha"]
+    assert main([*command, "5"]) == 0
+    assert json.loads(capsys.readouterr().out)["lands"] is True
+    program = [sys.executable, "-m", "lightning_neft"]
+    done = subprocess.run([*program, *command, "0"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert json.loads(done.stdout)["lands"] is False
 
 
 @pytest.mark.slow
-def test_code_of_a_model_runs_only_if_allowed(tmp_path):
+def test_code_of_a_model_runs_only_if_allowed(tmp_path, capsys):
     (tmp_path / "modeling_mine.py").write_text(
         "from transformers import LlamaForCausalLM\n\nclass Mine(LlamaForCausalLM):\n    pass\n", encoding="utf-8"
     )
@@ -353,16 +353,14 @@ def test_code_of_a_model_runs_only_if_allowed(tmp_path):
     # A config of transformers and a model of its own, so that only the model's class is foreign.
     config["auto_map"] = {"AutoModelForCausalLM": "modeling_mine.Mine"}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    command = [sys.executable, "-m", "lightning_neft", "doctor", f"--model={tmp_path}", "--random-init", "--json"]
+    command = ["doctor", f"--model={tmp_path}", "--random-init", "--json"]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    done = subprocess.run(
-        [*command, "--trust-remote-code"], capture_output=True, text=True, check=False, env=environment
-    )
+    program = [sys.executable, "-m", "lightning_neft", *command, "--trust-remote-code"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"]["architecture"] == "Mine"
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"]["architecture"] == "LlamaForCausalLM"
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["architecture"] == "LlamaForCausalLM"
 
 
 @pytest.mark.slow

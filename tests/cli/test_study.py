@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forked import Forked
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.cli.process import quiet
@@ -31,9 +31,8 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.study.arm import ArmTask, Measures, Validated, read_record
 from lightning_neft.study.choice import choose_alpha
 from lightning_neft.study.plan import Arm
-from study_runs import at_arm
+from study_runs import at_arm, two_workers
 
-TESTS = Path(__file__).parents[1]
 # Each step is a checkpoint.
 SAVING = ["--checkpoint.every_n_train_steps=1", "--checkpoint.save_top_k=0", "--checkpoint.monitor=null"]
 
@@ -126,15 +125,9 @@ def test_a_study_whose_worker_was_killed_repeats_no_arm(folder: Path, options: l
     command = [*options, *SAVING, "--alphas=0,5", "--seeds=1"]
     # In the third step of the second arm; the arm's own process has to end with its worker.
     killing = at_arm(alpha=5.0, batch=2, what="SIGKILL", marker=folder / "killed")
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run(
-        [sys.executable, "-m", "lightning_neft", "study", *command, *killing],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    log = folder / "killed.log"
+    killed = Forked(partial(main, ["study", *command, *killing]), log).wait(300)
+    assert killed == -signal.SIGKILL, log.read_text()
     assert ended(folder) == {(0.0, 0): "complete", (5.0, 0): "waiting"}
     first = (folder / "out/arms/alpha-0-seed-0/arm.json").read_bytes()
     assert main(["study", *command, *killing]) == 0
@@ -285,10 +278,7 @@ def test_arms_on_two_devices_are_fits_of_two_ranks(folder: Path, options: list[s
 
 @pytest.mark.slow
 def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: list[str]) -> None:
-    command = [sys.executable, "-m", "lightning_neft", "study", *options, "--alphas=0,5,9", "--seeds=2"]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    printed = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
+    printed = two_workers([*options, "--alphas=0,5,9", "--seeds=2"], folder)
     assert set(fits(folder).values()) == {1}
     assert len(fits(folder)) == 6
     shares = [text.count(": started") for text in printed]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +12,13 @@ import postgres_server
 from claiming import claimed_by_two
 from lightning_neft.evaluation.result import read_result
 from lightning_neft.study.plan import Arm, Plan
+from study_runs import two_workers
 
 pytest.importorskip("psycopg")
-pytestmark = pytest.mark.skipif(postgres_server.missing() is not None, reason=str(postgres_server.missing()))
+pytestmark = [
+    pytest.mark.skipif(postgres_server.missing() is not None, reason=str(postgres_server.missing())),
+    pytest.mark.xdist_group("postgres"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,8 @@ def test_two_processes_never_claim_the_same_arm(tmp_path: Path, url: str) -> Non
 
 @pytest.mark.slow
 def test_two_workers_share_the_arms_and_run_none_twice(folder: Path, short: list[str], url: str) -> None:
-    command = [sys.executable, "-m", "lightning_neft", "study", *short, "--alphas=0,5,9", "--seeds=2"]
-    command += ["--answers=2", "--max-new-tokens=4", "--out=out", f"--storage={url}"]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    printed = [worker.communicate(timeout=400)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
+    options = ["--answers=2", "--max-new-tokens=4", "--out=out", f"--storage={url}"]
+    printed = two_workers([*short, *options, "--alphas=0,5,9", "--seeds=2"], folder)
     fits = Counter(version.parent.name for version in folder.glob("out/arms/*/version_*"))
     assert len(fits) == 6
     assert set(fits.values()) == {1}

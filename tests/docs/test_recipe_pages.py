@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from estimates import known_details
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.recipes.recipe import Recipe, load_recipe, recipe_names
 from pages import DOCS, LINK, ROOT, extension, is_reviewed
+
+pytestmark = pytest.mark.xdist_group("estimates")
 
 
 @pytest.fixture(scope="module", params=recipe_names())
@@ -18,7 +21,9 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
 
 @pytest.fixture(scope="module")
 def page(recipe: Recipe) -> str:
-    return extension("recipe_pages").page(recipe, f"/{recipe.name}.yaml")
+    pages = extension("recipe_pages")
+    pages.recipe_details = known_details
+    return pages.page(recipe, f"/{recipe.name}.yaml")
 
 
 def test_page_has_all_of_the_card(recipe: Recipe, page: str) -> None:

@@ -113,8 +113,18 @@ def test_a_file_of_a_task_runs_code_only_if_it_is_trusted(trusted: bool, model: 
     assert (tmp_path / "ran").exists() == trusted
 
 
+@pytest.fixture(scope="module")
+def harness() -> Any:
+    """All tasks of the harness, which takes seconds to read; for the tests of one xdist group."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
 @pytest.mark.slow
-def test_a_misspelt_task_is_said_with_the_nearest_one() -> None:
+@pytest.mark.xdist_group("harness")
+def test_a_misspelt_task_is_said_with_the_nearest_one(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda include_defaults: harness if include_defaults else None)
     with pytest.raises(ConfigError, match=r"unknown task 'arc_chalenge'; did you mean arc_challenge\?"):
         capability(torch.nn.Linear(1, 1), None, ["arc_chalenge"])  # type: ignore[arg-type]
 
@@ -126,13 +136,12 @@ def test_a_task_without_its_data_is_one_line(model: Any, task: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_preset_names_tasks_of_the_harness() -> None:
-    from lm_eval.tasks import TaskManager
-
+@pytest.mark.xdist_group("harness")
+def test_the_preset_names_tasks_of_the_harness(harness: Any) -> None:
     preset = yaml.safe_load(module._PRESETS["open-llm"].read_text())
     shots = {one["task"]: one["num_fewshot"] for one in preset["task"]}
     assert shots == {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulqa_mc2": 0}
-    assert set(shots) <= set(TaskManager().all_tasks)
+    assert set(shots) <= set(harness.all_tasks)
 
 
 def test_without_the_harness_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from report.example import answer_file, clean_loss, memorization, study, win_rat
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-pytestmark = [pytest.mark.slow, needs_browser]
+pytestmark = [pytest.mark.slow, needs_browser, pytest.mark.xdist_group("report")]
 ATTACK = '<script>document.title = "taken"</script><img src=x onerror="document.title = \'taken\'">'
 LONG_WORD = "unbreakable" * 30
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -189,6 +190,8 @@ def describe_exit(code: int) -> str:
 def _enter(target: str, task: Any, connection: Connection, log: str) -> None:
     # Ctrl-C reaches all of a terminal's processes; only the parent may ask this one to stop.
     os.setsid()
+    # What the fork server has imported stays: each garbage collection would go over it, and copy its pages.
+    gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Path(log).open("a", encoding="utf-8") as file:
         for standard in (sys.stdout, sys.stderr):

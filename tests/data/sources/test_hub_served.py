@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hub served")]
 
 COMMIT = "a" * 40
 ROWS = [{"instruction": f"{number}", "output": "x"} for number in range(5)]
