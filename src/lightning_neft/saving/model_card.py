@@ -51,9 +51,9 @@ penalty 1.2.
 {%- if has_chat_template and task == "causal_lm" %}
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {{ auto_class }}, AutoTokenizer
 
-model, tokenizer = AutoModelForCausalLM.from_pretrained({{ quoted }}), AutoTokenizer.from_pretrained({{ quoted }})
+model, tokenizer = {{ auto_class }}.from_pretrained({{ quoted }}), AutoTokenizer.from_pretrained({{ quoted }})
 messages = [{"role": "user", "content": "Which day comes after Monday?"}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=256)[0, prompt["input_ids"].shape[1] :]

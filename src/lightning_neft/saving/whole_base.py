@@ -47,7 +47,10 @@ def save_whole_base(model: Any, weights: Mapping[str, Tensor], folder: Path, dty
     with loading("weights", base):
         files = _weight_files(base)
     if not files:
-        raise ModelError(f"model base {base!r} has no weights in safetensors, whose keys the model folder needs")
+        raise ModelError(
+            f"model base {base!r} has no weights in safetensors, whose keys the model folder needs; convert them with "
+            "from_pretrained and save_pretrained of transformers"
+        )
     _write_weights(model, weights, files, folder, dtype)
     with loading("config", base):
         config = _config(model.config, base, dtype)
@@ -108,9 +111,14 @@ def _write_weights(
                     wanted = dtype or own or value.dtype
                     if name in trained and torch.finfo(wanted).bits < torch.finfo(value.dtype).bits:
                         rounded.add(str(wanted).removeprefix("torch."))
+                    # Gemma 4 has infinite limits among its buffers.
+                    fits = wanted is not torch.float16 or first_non_finite([(name, value)]) is not None
                     value = value.to("cpu", wanted)
-                    if first_non_finite([(name, value)]):
-                        raise ModelError(f"{name} is not finite in {wanted}; export the run with --dtype bfloat16")
+                    if not fits and first_non_finite([(name, value)]) is not None:
+                        raise ModelError(
+                            f"{name} is too large for float16, the dtype of the base; export the checkpoint with "
+                            "--dtype bfloat16"
+                        )
                 # Tied weights share their memory, which safetensors refuses.
                 tensors[name] = value.detach().clone().contiguous()
         if file == files[-1]:
