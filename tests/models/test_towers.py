@@ -110,14 +110,15 @@ def test_two_processes_train_and_leave_a_whole_folder(family: str, tmp_path: Pat
     assert layout(tensors(tmp_path / "model")) == layout(tensors(base))
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.parametrize("family", ["Gemma 3", "Qwen3.5"])
 def test_a_resumed_run_ends_with_the_same_bits(family: str, tmp_path: Path) -> None:
     base = save_base(family, tmp_path / "base")
     weights = []
-    kept = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
-    for ckpt_path, more in ((None, [kept]), (tmp_path / "step=2.ckpt", [])):
+    for folder, ckpt_path in (("a", None), ("b", tmp_path / "a" / "step=2.ckpt")):
         module = CausalLM(base, learning_rate=0.1)
-        callbacks = [NEFTune(alpha=5), *more]
-        fit(module, 4, ckpt_path=ckpt_path, callbacks=callbacks, enable_checkpointing=bool(more))
+        kept = ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=2, save_top_k=-1)
+        callbacks = [NEFTune(alpha=5), kept]
+        fit(module, 4, ckpt_path=ckpt_path, callbacks=callbacks, enable_checkpointing=True)
         weights.append({name: value.clone() for name, value in module.state_dict().items()})
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

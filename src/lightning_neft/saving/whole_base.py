@@ -1,4 +1,4 @@
-"""Model folders of vision-language bases: all that the base's folder holds, with the trained weights in their places."""
+"""Model folders of vision-language bases: all that the base's folder has, with the trained weights in their places."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def _write_weights(
 
     trained = revert_weight_conversion(model, dict(weights))
     # A tied weight is stored under one or both of its names.
-    tied = revert_weight_conversion(model, {name: weights[name] for name in model.all_tied_weights_keys & weights.keys()})
+    both = {name: value for name, value in weights.items() if name in model.all_tied_weights_keys}
+    tied = revert_weight_conversion(model, both)
     stored: dict[str, Sequence[int]] = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
@@ -105,24 +106,13 @@ def _write_weights(
         tensors: dict[str, Tensor] = {}
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118
-                own = _DTYPES.get(opened.get_slice(name).get_dtype())
                 value = trained[name] if name in trained else opened.get_tensor(name)
-                if value.is_floating_point():
-                    wanted = dtype or own or value.dtype
-                    if name in trained and torch.finfo(wanted).bits < torch.finfo(value.dtype).bits:
-                        rounded.add(str(wanted).removeprefix("torch."))
-                    # Gemma 4 has infinite limits among its buffers.
-                    fits = wanted is not torch.float16 or first_non_finite([(name, value)]) is not None
-                    value = value.to("cpu", wanted)
-                    if not fits and first_non_finite([(name, value)]) is not None:
-                        raise ModelError(
-                            f"{name} is too large for float16, the dtype of the base; export the checkpoint with "
-                            "--dtype bfloat16"
-                        )
-                # Tied weights share their memory, which safetensors refuses.
-                tensors[name] = value.detach().clone().contiguous()
+                wanted = dtype or _DTYPES.get(opened.get_slice(name).get_dtype(), value.dtype)
+                if name in trained and value.is_floating_point() and wanted.itemsize < value.dtype.itemsize:
+                    rounded.add(str(wanted).removeprefix("torch."))
+                tensors[name] = _converted(name, value, wanted)
         if file == files[-1]:
-            tensors |= {name: value.detach().to("cpu", dtype or value.dtype).clone() for name, value in added.items()}
+            tensors |= {name: _converted(name, value, dtype or value.dtype) for name, value in added.items()}
         place |= dict.fromkeys(tensors, file.name)
         save_file(tensors, folder / file.name, metadata={"format": "pt"})
     if len(files) > 1:
@@ -131,6 +121,17 @@ def _write_weights(
         write_text(folder / _INDEX, json.dumps(index, indent=2) + "\n")
     for line in _lines(copied, added, rounded):
         rank_zero_info(f"model folder: {line}")
+
+
+def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a copy on the CPU: tied weights share their memory, which safetensors refuses."""
+    found = value.detach().to("cpu", dtype if value.is_floating_point() else None, copy=True).contiguous()
+    # Gemma 4 has infinite limits among its buffers.
+    if dtype is torch.float16 and first_non_finite([(name, found)]) and not first_non_finite([(name, value)]):
+        raise ModelError(
+            f"{name} is too large for float16, the dtype of the base; export the checkpoint with --dtype bfloat16"
+        )
+    return found
 
 
 def _check_renamed(copied: Mapping[str, Sequence[int]], added: Mapping[str, Tensor], base: str) -> None:
