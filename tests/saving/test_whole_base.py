@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from transformers import AutoModelForImageTextToText
 
 from lightning_neft.errors import ModelError
 from lightning_neft.generation.sources import load_model
-from lightning_neft.models.description import ModelDescription
+from lightning_neft.models.description import ModelDescription, read_description
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.saving.folder import export_model, save_model
+from lightning_neft.saving.model_card import model_card
 from models.words import fit
 from vision_bases import FAMILIES, NOT_LOADED, TOWERS, layout, save_base, tensors
 
@@ -83,6 +85,10 @@ def test_a_folder_is_exported_in_another_dtype(tmp_path: Path) -> None:
     assert layout(after) == {name: (torch.float16, value.shape) for name, value in before.items()}
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["dtype"] == "float16"
+    facts = replace(read_description(tmp_path / "out"), template="alpaca")
+    card = model_card(facts, "x", config={}, run=None, results={}, has_chat_template=True)
+    assert "AutoModelForImageTextToText.from_pretrained" in card
+    assert "AutoModelForCausalLM" not in card
     assert AutoModelForImageTextToText.from_pretrained(tmp_path / "out").dtype is torch.float16
 
 
@@ -177,9 +183,7 @@ def test_trained_tensors_are_never_copied_untrained(
     snapshot(str(caught.value))
 
 
-def test_a_processor_keeps_its_place_and_a_missing_one_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_processor_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = CausalLM(save_base("SmolVLM", tmp_path / "base"))
     (tmp_path / "base" / "preprocessor_config.json").unlink()
     logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
