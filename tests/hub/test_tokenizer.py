@@ -45,6 +45,18 @@ def test_loading_adds_what_a_template_needs(tmp_path: Path) -> None:
     assert load_tokenizer(str(tmp_path), special_tokens=MARKS).convert_tokens_to_ids(list(MARKS)) == [72, 73]
 
 
+def test_a_chat_template_of_the_processor_is_read(tmp_path: Path) -> None:
+    words = tokenizer()
+    words.chat_template = None
+    words.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).chat_template is None
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert load_tokenizer(str(tmp_path)).chat_template == "{{ messages }}"
+    words.chat_template = "own"
+    words.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).chat_template == "own"
+
+
 def test_a_tokenizer_without_an_end_token_is_refused(tmp_path: Path) -> None:
     words = tokenizer()
     words.eos_token = None
