@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,7 +139,9 @@ def test_a_card_has_a_known_model_and_nothing_else(schema: dict[str, Any], valid
 
 def test_every_key_of_ours_has_a_description(schema: dict[str, Any]) -> None:
     for section in ("model", "data"):
-        missing = [name for name, key in schema["properties"][section]["properties"].items() if "description" not in key]
+        missing = [
+            name for name, key in schema["properties"][section]["properties"].items() if "description" not in key
+        ]
         assert missing == []
 
 
@@ -153,6 +154,8 @@ def test_null_comes_last_for_the_messages_of_editors(schema: dict[str, Any]) -> 
 )
 def test_the_bundled_schema_is_what_the_program_prints() -> None:
     """Run `lightning_neft schema > recipes/neft.schema.json` after a change of the options."""
-    done = subprocess.run([sys.executable, "-m", "lightning_neft", "schema"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_neft", "schema"], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     assert json.loads(done.stdout) == json.loads(BUNDLED.read_text(encoding="utf-8"))
