@@ -30,6 +30,7 @@ MODEL_KEYS = {
     "mode_after_loading",
     "mode_in_fit",
     "has_dropout",
+    "towers",
 }
 
 

@@ -30,8 +30,24 @@ VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "n
 # Two images, of four slots each, in the first two rows; the third is text alone, the shortest row.
 IMAGES, SLOTS = 2, slice(1, 5)
 PROMPT = 7
-GRID = (1, 4, 4)
-VISION_START, VIDEO = 97, 98
+# Patches at a side of an image; 2 x 2 of them fill a slot.
+SIDE = 4
+GRID = (1, SIDE, SIDE)
+VISION_START, VIDEO, AUDIO = 97, 98, 96
+QWEN_VISION = {
+    "depth": 2,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "in_channels": 3,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 16,
+}
+QWEN_TOKENS = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START}
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_interleaved": True}
 
 
 def _image_slots() -> Tensor:
@@ -73,10 +89,39 @@ def _idefics_images(ids: Tensor) -> Batch:
     return {"pixel_values": torch.cat([_pixels(IMAGES, 1, 3, 16, 16), torch.zeros(1, 1, 3, 16, 16)])}
 
 
+def _gemma4_images(ids: Tensor) -> Batch:
+    places = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE))
+    return {
+        "pixel_values": _pixels(IMAGES, SIDE * SIDE, 3 * 4 * 4),
+        "image_position_ids": places.expand(IMAGES, -1, -1),
+        "mm_token_type_ids": (ids == IMAGE).int(),
+    }
+
+
+def _square_images(ids: Tensor) -> Batch:
+    return {"pixel_values": _pixels(IMAGES, 3, 16, 16)}
+
+
+def _mistral_images(ids: Tensor) -> Batch:
+    return {**_square_images(ids), "image_sizes": torch.tensor([(16, 16)] * IMAGES)}
+
+
+def _lfm_images(ids: Tensor) -> Batch:
+    return {
+        "pixel_values": _pixels(IMAGES, SIDE * SIDE, 3 * 4 * 4),
+        "spatial_shapes": torch.tensor([(SIDE, SIDE)] * IMAGES),
+        "pixel_attention_mask": torch.ones(IMAGES, SIDE * SIDE, dtype=torch.long),
+    }
+
+
+# Of each token; what else a batch has is of each image.
+_OF_ROWS = ("input_ids", "attention_mask", "mm_token_type_ids")
+
+
 def _prompt(batch: Batch) -> Batch:
     """The rows with an image, cut where none has padding yet."""
-    of_rows = {key: batch[key][:IMAGES, :PROMPT] for key in batch if key.endswith(("_ids", "_mask"))}
-    of_images = {key: batch[key] for key in batch if key.startswith("image_")}
+    of_rows = {key: batch[key][:IMAGES, :PROMPT] for key in _OF_ROWS if key in batch}
+    of_images = {key: batch[key] for key in batch if key not in (*_OF_ROWS, "labels")}
     pixels = batch["pixel_values"]
     return {**of_rows, **of_images, "pixel_values": pixels[:IMAGES] if len(pixels) == len(LENGTHS) else pixels}
 
@@ -136,6 +181,127 @@ ROWS = [
             "vision_start_token_id": VISION_START,
         },
         _qwen_images,
+    ),
+    _row(
+        "Gemma 3",
+        "gemma3",
+        "model.language_model",
+        {
+            "vision_config": {**VISION, "image_size": 16},
+            "text_config": {**TEXT, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]},
+            "image_token_index": IMAGE,
+            "mm_tokens_per_image": 4,
+        },
+        _square_images,
+    ),
+    _row(
+        "Gemma 4",
+        "gemma4",
+        "model.language_model",
+        {
+            "vision_config": {
+                **VISION,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "position_embedding_size": 16,
+                "pooling_kernel_size": 2,
+            },
+            "audio_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "subsampling_conv_channels": [8, 4],
+                "output_proj_dims": 16,
+            },
+            # The second half reuses the keys of the first, as in the E2B.
+            "text_config": {
+                **TEXT,
+                "num_hidden_layers": 4,
+                "num_kv_shared_layers": 2,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+                "head_dim": 8,
+                "global_head_dim": 8,
+                "vocab_size_per_layer_input": TEXT["vocab_size"],
+                "hidden_size_per_layer_input": 8,
+            },
+            "image_token_id": IMAGE,
+            "video_token_id": VIDEO,
+            "audio_token_id": AUDIO,
+        },
+        _gemma4_images,
+    ),
+    _row(
+        "Qwen3-VL",
+        "qwen3_vl",
+        "model.language_model",
+        {
+            "vision_config": {**QWEN_VISION, "deepstack_visual_indexes": [0]},
+            "text_config": {**TEXT, "head_dim": 8, "rope_parameters": {**MROPE, "mrope_section": [2, 1, 1]}},
+            **QWEN_TOKENS,
+        },
+        _qwen_images,
+    ),
+    _row(
+        "Qwen3.5",
+        "qwen3_5",
+        "model.language_model",
+        {
+            "vision_config": QWEN_VISION,
+            "text_config": {
+                **TEXT,
+                "head_dim": 8,
+                "layer_types": ["linear_attention", "full_attention"],
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+                "rope_parameters": {**MROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5},
+            },
+            **QWEN_TOKENS,
+        },
+        _qwen_images,
+    ),
+    _row(
+        "Mistral Small 3",
+        "mistral3",
+        "model.language_model",
+        {
+            "vision_config": {"model_type": "pixtral", **VISION, "image_size": 16, "head_dim": 8},
+            "text_config": {"model_type": "mistral", **TEXT, "head_dim": 8},
+            "image_token_index": IMAGE,
+            "tie_word_embeddings": False,
+        },
+        _mistral_images,
+    ),
+    _row(
+        "LFM2-VL",
+        "lfm2_vl",
+        "model.language_model",
+        {
+            "vision_config": {"model_type": "siglip2_vision_model", **VISION, "num_patches": SIDE * SIDE},
+            "text_config": {
+                "model_type": "lfm2",
+                **TEXT,
+                "layer_types": ["conv", "full_attention"],
+                "block_auto_adjust_ff_dim": False,
+            },
+            "image_token_id": IMAGE,
+            "projector_hidden_size": 32,
+        },
+        _lfm_images,
+    ),
+    _row(
+        "SmolVLM",
+        "smolvlm",
+        "model.text_model",
+        {
+            "vision_config": {**VISION, "image_size": 16},
+            "text_config": {"model_type": "llama", **TEXT},
+            "image_token_id": IMAGE,
+            "scale_factor": 2,
+            "pad_token_id": 0,
+        },
+        _idefics_images,
     ),
     _row(
         "Idefics3",

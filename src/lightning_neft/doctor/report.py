@@ -37,6 +37,8 @@ class ModelReport:
         mode_after_loading: `train` or `eval`, as from_pretrained returns the model.
         mode_in_fit: `train` or `eval` in a fit of the program; None if the user's own code decides.
         has_dropout: Whether its config enables dropout.
+        towers: For a vision-language model, the modules that read no text, which a fit freezes, and their number of
+            parameters, as a line; None for other models.
     """
 
     base: str
@@ -48,6 +50,7 @@ class ModelReport:
     mode_after_loading: Literal["train", "eval"]
     mode_in_fit: Literal["train", "eval"] | None
     has_dropout: bool
+    towers: str | None = None
 
 
 @dataclass(frozen=True)

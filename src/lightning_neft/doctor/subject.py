@@ -16,6 +16,7 @@ from lightning_neft.doctor.weights import LazyWeights
 from lightning_neft.errors import ModelError
 from lightning_neft.hub.base_config import find_base
 from lightning_neft.hub.names import loading
+from lightning_neft.models.towers import towers, towers_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -93,6 +94,7 @@ def open_subject(
         mode_after_loading="eval",
         mode_in_fit=mode_in_fit,
         has_dropout=has_dropout(config),
+        towers=towers_line(skeleton, found) if (found := towers(skeleton)) else None,
     )
     # Quantisation does not change the weights before the first block.
     is_quantised = is_quantised or getattr(config, "quantization_config", None) is not None

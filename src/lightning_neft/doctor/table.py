@@ -41,6 +41,8 @@ def print_report(report: DoctorReport, console: Console | None = None) -> None:
 
 def _summary(report: DoctorReport) -> Iterator[tuple[str, str]]:
     yield "model", _model(report.model)
+    if report.model.towers is not None:
+        yield "towers", f"{report.model.towers} read no text: {_frozen(report.model)}"
     yield "weights", _weights(report.model)
     yield "modes", _mode(report.model)
     yield "noise", _noise(report.noise)
@@ -56,6 +58,10 @@ def _summary(report: DoctorReport) -> Iterator[tuple[str, str]]:
 
 def _model(model: ModelReport) -> str:
     return f"{model.base}: {model.architecture}, {_count(model.parameters)} parameters"
+
+
+def _frozen(model: ModelReport) -> str:
+    return "freeze them in your own module" if model.mode_in_fit is None else "frozen in fit, without adapters"
 
 
 def _weights(model: ModelReport) -> str:

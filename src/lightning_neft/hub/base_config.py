@@ -12,6 +12,7 @@ import torch
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ModelError
 from lightning_neft.hub.names import loading, resolve_base
+from lightning_neft.hub.vision_language import loading_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -141,7 +142,7 @@ def check_amount(auto_class: str, base: str, trust_remote_code: bool = False, **
                 f"{len(shapes)} tensors; they are not of one model"
             )
         with torch.device("meta"):
-            model = getattr(transformers, auto_class).from_config(
+            model = getattr(transformers, loading_class(auto_class, config)).from_config(
                 config, trust_remote_code=trust_remote_code, attn_implementation="eager"
             )
     asked, stored = sum(one.numel() for one in model.parameters()), sum(map(prod, shapes))

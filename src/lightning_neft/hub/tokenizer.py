@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_special_tokens", "leading_ids", "load_tokenizer", "pad_id", "stops", "tokenizer_identity"]
 
+_PROCESSOR_TEMPLATE = "chat_template.json"
 # Rules that never end, or lengthen a text each time, do so on any text.
 _PROBE = "Which of 3 and 5\nis larger? " * 8
 
@@ -48,10 +49,21 @@ def load_tokenizer(
         if limit := beyond_limits(lambda: tokenizer(_PROBE)):
             raise ValueError(f"{limit} to read a text of {len(_PROBE)} characters")
         tokenizer(_PROBE)
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = _template_of_processor(path)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {base!r} has no end-of-sequence token, to end an answer; set its eos_token")
     add_special_tokens(tokenizer, special_tokens)
     return tokenizer
+
+
+def _template_of_processor(path: str) -> str | None:
+    """Return the chat template that a processor keeps in a file of its own, as older vision-language checkpoints do."""
+    from transformers.utils import cached_file
+
+    missing = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    found = cached_file(path, _PROCESSOR_TEMPLATE, **missing)
+    return None if found is None else str(json.loads(Path(found).read_text(encoding="utf-8"))["chat_template"])
 
 
 def add_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
 from lightning_neft.models.finite import check_trained_weights
+from lightning_neft.models.towers import towers, towers_line
 from lightning_neft.models.trainable import LoraOptions, add_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
@@ -107,6 +108,8 @@ class PretrainedModule(L.LightningModule):
         self.model: Any = None
         self.architecture = ""
         """Name of the model's class."""
+        self.towers: list[str] = []
+        """Modules of a vision-language base that read no text; they are frozen and get no adapters."""
         self.trained: frozenset[str] = frozenset()
         """Names of the parameters that are trained."""
         self.expanded_from: str | None = None
@@ -154,6 +157,8 @@ class PretrainedModule(L.LightningModule):
         if datamodule is not None:
             self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
         self.adopt(model, new, self._grow(model))
+        if self.towers:
+            rank_zero_info(f"vision-language base, trained on text alone: frozen {towers_line(model, self.towers)}")
 
     def adopt(self, model: Any, new: Sequence[str] = (), new_ids: Sequence[int] = ()) -> None:
         """Make `model` of a loaded one: with adapters, frozen parameters, checkpointing, shards and compilation.
@@ -163,10 +168,19 @@ class PretrainedModule(L.LightningModule):
             new: Names of its parameters that the base lacks.
             new_ids: Token ids that the base lacks.
         """
+        self.towers = towers(model)
+        freeze_parameters(model, self.towers)
         if self.lora is not None:
-            # FSDP wants one dtype in what it shards together.
-            one_dtype = self.device_mesh is not None
-            model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
+            model = add_lora(
+                model,
+                self.lora,
+                self.task_type,
+                new=new,
+                new_ids=new_ids,
+                excluded=self.towers,
+                # FSDP wants one dtype in what it shards together.
+                one_dtype=self.device_mesh is not None,
+            )
         freeze_parameters(model, self.freeze_patterns)
         check_trained(model, self.special_tokens)
         if self.gradient_checkpointing == "auto":  # nothing was estimated: there is no fit

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
+from lightning_neft.hub.vision_language import loading_class
 from lightning_neft.models.loss import mean_loss
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def trace_step(
     kinds = getattr(text, "layer_types", None) or [""]
     period = next((n for n in range(1, _LONGEST_PERIOD) if kinds[n:] == kinds[:-n]), depth)
     few, more = max(2, period), max(2, period) + period
-    if config.is_encoder_decoder or depth <= more:
+    # Blocks that reuse the keys of earlier ones (Gemma 4 E2B) are at the end.
+    if config.is_encoder_decoder or depth <= more or getattr(text, "num_kv_shared_layers", 0):
         return trace(config)
     return trace(_cut(config, depth, few)).at(few, trace(_cut(config, depth, more)), more, depth)
 
@@ -173,7 +175,7 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
     twin.__dict__ |= {"_modules": {}, "_parameters": {}, "_buffers": {}, "_trainer": None, "model": None}
     # Those of other packages need their device, and keep no attention scores either.
     attention = "eager" if module.attn_implementation == "eager" else None
-    model = getattr(transformers, module.auto_class).from_config(
+    model = getattr(transformers, loading_class(module.auto_class, config)).from_config(
         config,
         dtype=_dtype(module, config, precision),
         attn_implementation=attention,

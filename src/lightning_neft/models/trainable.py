@@ -42,6 +42,7 @@ def add_lora(
     *,
     new: Sequence[str] = (),
     new_ids: Sequence[int] = (),
+    excluded: Sequence[str] = (),
     one_dtype: bool = False,
 ) -> Any:
     """Freeze a transformers model and put trainable adapters into it.
@@ -53,6 +54,7 @@ def add_lora(
         new: Names of parameters that the base lacks; their modules are trained as a whole.
         new_ids: Token ids that the base lacks; their rows of the embedding are trained, and those of an untied output
             layer.
+        excluded: Names of modules that get no adapters, whatever the targets: towers of a vision-language model.
         one_dtype: Whether adapters have the dtype of the weights; else those of half-precision weights are float32.
 
     Raises:
@@ -67,6 +69,7 @@ def add_lora(
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
             target_modules=options.target_modules,
+            exclude_modules=rf"({'|'.join(map(re.escape, excluded))})(\..*)?" if excluded else None,
             use_dora=options.dora,
             # peft knows the usual names of heads; there may be more that is random, such as BERT's pooler.
             modules_to_save=sorted({name.rpartition(".")[0] for name in new}) or None,

@@ -12,6 +12,7 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.hub.base_config import check_amount, check_base_config
 from lightning_neft.hub.gguf import expanded_from
 from lightning_neft.hub.names import loading, resolve_base
+from lightning_neft.hub.vision_language import loading_class
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -84,7 +85,7 @@ def load_weights(
     """Load a model of transformers, from safetensors where the base has them.
 
     Args:
-        auto_class: Name of transformers' automatic class.
+        auto_class: Name of transformers' automatic class; a vision-language base is loaded whole, see `loading_class`.
         base: Folder, hub id, GGUF file, or `tiny`.
         dtype: `auto` for that of the checkpoint; None for PyTorch's default one, which the Trainer's precision sets.
         quantization: See `Quantization`.
@@ -112,7 +113,8 @@ def load_weights(
         config["quantization_config"] = nf4()
     path = resolve_base(base)
     with loading("weights", base):
-        model, report = getattr(transformers, auto_class).from_pretrained(
+        base_config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model, report = getattr(transformers, loading_class(auto_class, base_config)).from_pretrained(
             path,
             dtype=wanted,
             attn_implementation=attn_implementation,

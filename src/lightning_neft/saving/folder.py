@@ -19,12 +19,14 @@ from lightning_neft.common.paths import user_path
 from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.registry import chat_template_of, template_named
 from lightning_neft.errors import DataError, ModelError
+from lightning_neft.hub.vision_language import is_vision_language
 from lightning_neft.models.decoding import decoding, end_ids
 from lightning_neft.models.description import DESCRIPTION_FILE, ModelDescription, list_files, write_description
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.weights import DType
 from lightning_neft.saving.checkpoints import checkpoint_weights
 from lightning_neft.saving.model_card import model_card
+from lightning_neft.saving.whole_base import save_whole_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,7 +65,10 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
         {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
     )
     with _replacing_model_folder(folder) as temporary:
-        module.model.save_pretrained(temporary, state_dict=weights, **options)
+        if module.lora is None and _is_whole(module.model):
+            save_whole_base(module.model, weights, temporary)
+        else:
+            module.model.save_pretrained(temporary, state_dict=weights, **options)
         # peft adds an empty model card.
         (temporary / "README.md").unlink(missing_ok=True)
         tokenizer, facts = module.tokenizer(), ModelDescription.of(module.description())
@@ -109,8 +114,9 @@ def export_model(
     """
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    if dtype not in (None, "auto"):
-        model = model.to(getattr(torch, dtype))
+    wanted = None if dtype in (None, "auto") else getattr(torch, dtype)
+    if wanted is not None:
+        model = model.to(wanted)
     written = str(model.dtype).removeprefix("torch.")
     if (weight := first_non_finite(model.named_parameters())) is not None:
         raise ModelError(
@@ -139,12 +145,22 @@ def export_model(
         dtype=written,
     )
     with _replacing_model_folder(folder) as temporary:
-        model.save_pretrained(temporary)
+        if _is_whole(model):
+            save_whole_base(model, model.state_dict(), temporary, wanted)
+        else:
+            model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_description(temporary, facts)
         card = model_card(facts, name, config=config, run=run, results=results, has_chat_template=has_template)
         write_text(temporary / "README.md", card)
     return has_template
+
+
+def _is_whole(model: Any) -> bool:
+    """Return whether a model is a vision-language base loaded whole, whose folder has all that the base's has."""
+    # A classifier is another model than its base; quantised weights have keys of their own.
+    is_whole = type(model).__name__.endswith("ForConditionalGeneration")
+    return is_whole and is_vision_language(model.config) and not hasattr(model.config, "quantization_config")
 
 
 def _template_of_file(module: PretrainedModule) -> str | None:

@@ -51,9 +51,9 @@ penalty 1.2.
 {%- if has_chat_template and task == "causal_lm" %}
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {{ auto_class }}, AutoTokenizer
 
-model, tokenizer = AutoModelForCausalLM.from_pretrained({{ quoted }}), AutoTokenizer.from_pretrained({{ quoted }})
+model, tokenizer = {{ auto_class }}.from_pretrained({{ quoted }}), AutoTokenizer.from_pretrained({{ quoted }})
 messages = [{"role": "user", "content": "Which day comes after Monday?"}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=256)[0, prompt["input_ids"].shape[1] :]
@@ -71,6 +71,8 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 {{ results | join("\n\n") }}
 {%- endif %}
 """
+# The class of transformers for a vision-language base; others would drop its towers, or refuse it.
+_LOADS_WHOLE = "AutoModelForImageTextToText"
 # The options that decide the weights, by section; those that are null or off are omitted.
 _OPTIONS = {
     "model": ("learning_rate", "weight_decay", "warmup_ratio", "quantization", "freeze"),
@@ -144,6 +146,7 @@ def model_card(
         noise=f"with noise on its embeddings ({_PAPER}), alpha {facts.alpha:g}" if facts.alpha else "without noise",
         task=facts.task,
         template=facts.template,
+        auto_class=_LOADS_WHOLE if facts.architecture.endswith("ForConditionalGeneration") else "AutoModelForCausalLM",
         has_chat_template=has_chat_template,
         training=_table(("", ""), [*training.items()]),
         results=[*_metrics(run), *_results(results)],
