@@ -15,6 +15,7 @@ from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.checkpoint import DESCRIPTION
 from lightning_neft.recipes.recipe import load_recipe, recipe_names
 
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all recipes: a tiny model is written once."""

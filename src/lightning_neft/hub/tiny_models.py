@@ -95,9 +95,7 @@ _TINY: dict[str, _Tiny] = {
         _DECODER | {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}, lead=False
     ),
     # Wider weights, or it would repeat the last token of the prompt, a mark of the chat template.
-    "lfm2": _Tiny(
-        _DECODER | {"full_attn_idxs": [1], "block_auto_adjust_ff_dim": False, "initializer_range": 0.2}
-    ),
+    "lfm2": _Tiny(_DECODER | {"full_attn_idxs": [1], "block_auto_adjust_ff_dim": False, "initializer_range": 0.2}),
     "granitemoehybrid": _Tiny(
         _DECODER
         | {
