@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["BaseModel", "base_models", "find_base_model", "size_config"]
 
 _TABLE = Path(__file__).with_suffix(".yaml")
-# Entries of a config that change the size, by model type or name. A config with parts has `text_config`, for what differs
-# from the shape in the table.
+# Entries of a config that change the size, by model type or name. A config with parts has `text_config`, for what
+# differs from the shape in the table.
 _OWN: dict[str, dict[str, Any]] = {
     "t5": {"feed_forward_proj": "gated-gelu"},
     "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.75},
@@ -97,8 +97,8 @@ class BaseModel:
         context: Maximum number of tokens.
         model_type: Name of the architecture in transformers.
         architecture: Class in transformers for the task of the recipes.
-        active: Number of weights that a token passes through, with the embedding, where that is not all of them: without
-            towers for images, idle experts and further embedding tables.
+        active: Number of weights that a token passes through, with the embedding, where that is not all of them:
+            without towers for images, idle experts and further embedding tables.
         head_width: Width of an attention head where it is not width / heads.
         is_tied: Whether the output layer is the embedding table.
         notes: What else to know, and what could not be checked.
