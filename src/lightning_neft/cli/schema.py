@@ -60,7 +60,7 @@ def config_schema() -> Schema:
 
 def _of_task(task: str) -> Schema:
     program = _Unbuilt("schema", [f"--task={task}", "--seed_everything=false", *WITHOUT_TRAINING])
-    schema: Schema = _ConfigSchema().generate(program.parser)
+    schema: Schema = _ConfigSchema().generate(program.parser)  # type: ignore[no-untyped-call]
     sections = schema["properties"]
     # Not keys of a config: taken from others, and an option that jsonargparse adds where shtab is installed.
     for key in LINKS:
@@ -96,13 +96,13 @@ class _Unbuilt(Program):
         pass
 
 
-class _ConfigSchema(ParserJsonschema):  # type: ignore[misc]
+class _ConfigSchema(ParserJsonschema):
     """Describes the card by its own type, and accepts any class where one is given by its path."""
 
     @override
     def action_type_schema(self, action: Action, consts: list[Any] | None) -> Schema:
         if action.dest != "card":
-            return super().action_type_schema(action, consts)  # type: ignore[no-any-return]
+            return super().action_type_schema(action, consts)
         schema: Schema = self.typehint_schema(Card | None, action)
         self.defs["Card"]["properties"]["model"]["enum"] = [*base_models()]
         return schema
@@ -111,7 +111,7 @@ class _ConfigSchema(ParserJsonschema):  # type: ignore[misc]
     def typehint_schema(self, typehint: Any, action: Action) -> Schema:
         if typehint is datetime.date:
             return {"type": "string", "format": "date"}
-        return super().typehint_schema(typehint, action)  # type: ignore[no-any-return]
+        return super().typehint_schema(typehint, action)
 
     @override
     def subclass_def(self, class_type: type, action: Action) -> Schema:
