@@ -27,7 +27,7 @@ extensions = [
     "site_pages",
     "notebooks",
 ]
-exclude_patterns = ["_build", "_ext", "_templates"]
+exclude_patterns = ["_build", "_ext", "_static_root", "_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 # `page.md#some-heading` is a link that is checked.
@@ -93,6 +93,8 @@ html_title = "lightning_neft"
 # The dark style of the theme underlines the names of modules.
 pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
+# At the root of the site: the index that language models look for (llmstxt.org), and the schema that it names.
+html_extra_path = ["_static_root", "../recipes/neft.schema.json"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 templates_path = ["_templates"]

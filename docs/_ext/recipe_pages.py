@@ -98,6 +98,8 @@ def _head(text: str) -> tuple[str, list[str]]:
     for line in text.splitlines():
         if not line.startswith("#"):
             break
+        if line.startswith("# yaml-language-server:"):  # for editors
+            continue
         lines.append(line.removeprefix("#").removeprefix(" "))
     about = " ".join(line for line in lines if not line.startswith("  ")).strip()
     commands = [line.strip() for line in lines if line.startswith("  lightning_neft ")]

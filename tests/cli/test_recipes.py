@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lightning_neft.cli.main import main
-from lightning_neft.recipes.recipe import find_recipe, recipe_names
+from lightning_neft.recipes.recipe import find_recipe, recipe_names, recipes_folder
 
 
 def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> list[str]:
@@ -123,11 +123,14 @@ def test_show_takes_a_file_and_reports_its_errors(folder: Path, capsys: pytest.C
     ("dest", "path"),
     [(None, "llama-2-7b-alpaca.yaml"), ("mine.yaml", "mine.yaml"), ("new/", "new/llama-2-7b-alpaca.yaml")],
 )
-def test_copy_writes_the_file_as_it_is(
+def test_copy_writes_the_file_with_the_schema_of_the_package(
     dest: str | None, path: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recipes", "copy", "llama-2-7b/alpaca", *([dest] if dest else [])]) == 0
-    assert Path(path).read_bytes() == find_recipe("llama-2-7b/alpaca").read_bytes()
+    editors, *rest = Path(path).read_text().splitlines()
+    assert rest == find_recipe("llama-2-7b/alpaca").read_text().splitlines()[1:]
+    before, address = editors.split("=")
+    assert (before, address) == ("# yaml-language-server: $schema", (recipes_folder() / "neft.schema.json").as_uri())
     printed = capsys.readouterr().out
     assert f"lightning_neft fit --config {path}" in printed
     assert "its card describes the original" in printed

@@ -25,6 +25,23 @@ def test_parameters_are_those_of_the_class_in_transformers(name: str) -> None:
     assert counted == entry.parameters
 
 
+@pytest.mark.parametrize("name", [name for name, entry in base_models().items() if entry.active is not None])
+def test_active_parameters_are_those_that_a_token_passes_through(name: str) -> None:
+    entry = find_base_model(name)
+    config = size_config(name)
+    with torch.device("meta"):
+        model = getattr(transformers, entry.architecture)(config)
+    text = config.get_text_config()
+    used = getattr(text, "num_experts_per_tok", 1) / getattr(text, "num_local_experts", 1)
+    shares = {".experts.": used, "embed_tokens_per_layer": 0}
+    counted = sum(
+        parameter.numel() * next((share for part, share in shares.items() if part in name), 1)
+        for name, parameter in model.get_decoder().named_parameters()
+    )
+    head = 0 if entry.is_tied else model.get_output_embeddings().weight.numel()
+    assert counted + head == entry.active
+
+
 def test_error_for_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no base model 'llama2-7b'; did you mean llama-2-7b\?"):
         find_base_model("llama2-7b")

@@ -5,11 +5,30 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from matrix.rows import SIZES, Architecture, causal_batch, classes_batch, from_config, text_prompt
+from matrix.rows import SIZES, VOCABULARY, Architecture, causal_batch, classes_batch, from_config, text_prompt
 
 FAMILY = "Decoders"
 GATED: dict[str, Any] = {"intermediate_size": 64}
 GROUPED: dict[str, Any] = {"intermediate_size": 64, "num_key_value_heads": 2}
+# Two tables of tokens: the second feeds each block and gets no noise. The last two blocks reuse keys and values.
+GEMMA4: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "head_dim": 8,
+    "per_layer_config": {"1": {"head_dim": 16}, "3": {"head_dim": 16}},
+    "hidden_size_per_layer_input": 4,
+    "vocab_size_per_layer_input": VOCABULARY,
+    "sliding_window": 8,
+}
+QWEN3_5: dict[str, Any] = {
+    "head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
 
 
 def _row(name: str, model_type: str, embedding: str = "model.embed_tokens", **sizes: Any) -> Architecture:
@@ -61,8 +80,28 @@ ROWS = [
     ),
     _row("MPT", "mpt", "transformer.wte"),
     _row("StableLM", "stablelm", **GROUPED),
-    _row("SmolLM3", "smollm3", **GROUPED),
+    _row("SmolLM3", "smollm3", **GROUPED, no_rope_layers=[1, 0]),
     _row("OLMo 2", "olmo2", **GROUPED),
+    _row("OLMo 3", "olmo3", **GROUPED, layer_types=["sliding_attention", "full_attention"], sliding_window=8),
+    _row("Ministral 3, text", "ministral3", **GROUPED, head_dim=8),
+    _row("Gemma 4, text", "gemma4_text", **GROUPED, **GEMMA4),
+    _row("Qwen 3.5, text", "qwen3_5_text", **GROUPED, **QWEN3_5),
+    _row("LFM2", "lfm2", **GROUPED, full_attn_idxs=[1], block_auto_adjust_ff_dim=False),
+    _row("gpt-oss", "gpt_oss", **GROUPED, head_dim=8, num_local_experts=4, num_experts_per_tok=2),
+    _row(
+        "Granite 4, hybrid",
+        "granitemoehybrid",
+        **GROUPED,
+        shared_intermediate_size=64,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        mamba_n_heads=8,
+        mamba_d_head=8,
+        mamba_d_state=8,
+        mamba_chunk_size=8,
+        layer_types=["mamba", "attention"],
+        embedding_multiplier=12.0,
+    ),
     _row(
         "DeepSeek-V3",
         "deepseek_v3",

@@ -9,19 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers.models.auto import modeling_auto
 
 from lightning_neft.cli.main import main
 from lightning_neft.hub.base_models import find_base_model
 from lightning_neft.models.checkpoint import DESCRIPTION
 from lightning_neft.recipes.recipe import load_recipe, recipe_names
-
-# What transformers builds for a task, by model type.
-CLASSES = {
-    "causal_lm": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    "seq2seq_lm": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    "sequence_classification": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +55,7 @@ def test_a_recipe_trains_resumes_and_answers(
 
     base = find_base_model(recipe.card.model)
     assert recipe.base == base.hub_id
-    assert last[DESCRIPTION]["architecture"] == CLASSES[recipe.task][base.model_type]
+    assert last[DESCRIPTION]["architecture"] == base.architecture
     assert last[DESCRIPTION]["adapters"] == (recipe.method != "full")
 
     assert len(noise := logged(unbroken, "neft/noise_to_signal")) == 2

@@ -93,10 +93,11 @@ class VerbParser(ArgumentParser):
 
     def _unknown(self, argument: str) -> str:
         known = self._known
+        listed = f"options are {', '.join(known)}" if known else "it takes none"
         if not argument.startswith("-"):
-            return f"unexpected argument {argument!r}; options are {', '.join(known)}"
+            return f"unexpected argument {argument!r}; {listed}"
         name = argument.partition("=")[0]
-        return f"unknown option {name}; {did_you_mean(name, known, 'options are ' + ', '.join(known))}"
+        return f"unknown option {name}; {did_you_mean(name, known, listed)}"
 
 
 def _path(text: str) -> Path:

@@ -25,6 +25,7 @@ _MODULES = {
     "preview": "lightning_neft.cli.preview",
     "doctor": "lightning_neft.cli.doctor",
     "recipes": "lightning_neft.cli.recipes",
+    "schema": "lightning_neft.cli.schema",
     "generate": "lightning_neft.cli.generate",
     "export": "lightning_neft.cli.export",
     "study": "lightning_neft.cli.study",

@@ -17,7 +17,7 @@ from lightning_neft.common.files import new_file
 from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
-from lightning_neft.recipes.recipe import Recipe, find_recipe, load_recipe, load_recipes
+from lightning_neft.recipes.recipe import Recipe, find_recipe, load_recipe, load_recipes, with_schema_of_package
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,7 +148,7 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
     dest = user_path(options.dest or name, "DEST")
     if dest.is_dir() or (options.dest or "").endswith(("/", os.sep)):
         dest = dest / name
-    _write_new(dest, source.read_bytes())
+    _write_new(dest, with_schema_of_package(source.read_text(encoding="utf-8")).encode())
     print(
         f"{dest}\nedit it, then run: lightning_neft fit --config {dest}\n"
         "its card describes the original: change it too, or remove the section card"

@@ -18,11 +18,64 @@ if TYPE_CHECKING:
 __all__ = ["BaseModel", "base_models", "find_base_model", "size_config"]
 
 _TABLE = Path(__file__).with_suffix(".yaml")
-# Entries of a config that change the size, by model type or name.
+# Entries of a config that change the size, by model type or name. A config with parts has `text_config`, for what
+# differs from the shape in the table.
 _OWN: dict[str, dict[str, Any]] = {
     "t5": {"feed_forward_proj": "gated-gelu"},
     "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.75},
     "opt-350m": {"word_embed_proj_dim": 512, "do_layer_norm_before": False},
+    "qwen3.5-0.8b": {
+        "text_config": {"linear_num_value_heads": 16},
+        "vision_config": {
+            "depth": 12,
+            "hidden_size": 768,
+            "num_heads": 12,
+            "intermediate_size": 3072,
+            "out_hidden_size": 1024,
+        },
+    },
+    "qwen3.5-4b": {
+        "text_config": {"linear_num_value_heads": 32},
+        "vision_config": {
+            "depth": 24,
+            "hidden_size": 1024,
+            "num_heads": 16,
+            "intermediate_size": 4096,
+            "out_hidden_size": 2560,
+        },
+    },
+    "gemma4": {
+        "text_config": {
+            "num_kv_shared_layers": 20,
+            "use_double_wide_mlp": True,
+            "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
+        },
+        "vision_config": {},
+        "audio_config": {},
+    },
+    "lfm2": {"full_attn_idxs": [2, 5, 8, 10, 12, 14]},
+    "mistral3": {
+        "text_config": {"model_type": "ministral3"},
+        "vision_config": {
+            "model_type": "pixtral",
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 1540,
+            "patch_size": 14,
+        },
+    },
+    "granitemoehybrid": {
+        "shared_intermediate_size": 8192,
+        "num_local_experts": 0,
+        "num_experts_per_tok": 0,
+        "mamba_n_heads": 64,
+        "mamba_d_state": 128,
+        "layer_types": ["attention" if layer in (5, 15, 25, 35) else "mamba" for layer in range(40)],
+        "embedding_multiplier": 12.0,
+    },
+    "gpt_oss": {"num_local_experts": 32},
 }
 
 
@@ -44,6 +97,8 @@ class BaseModel:
         context: Maximum number of tokens.
         model_type: Name of the architecture in transformers.
         architecture: Class in transformers for the task of the recipes.
+        active: Number of weights that a token passes through, with the embedding, where that is not all of them:
+            without towers for images, idle experts and further embedding tables.
         head_width: Width of an attention head where it is not width / heads.
         is_tied: Whether the output layer is the embedding table.
         notes: What else to know, and what could not be checked.
@@ -62,6 +117,7 @@ class BaseModel:
     context: int
     model_type: str
     architecture: str
+    active: int | None = None
     head_width: int | None = None
     is_tied: bool = False
     notes: str = ""
@@ -131,7 +187,9 @@ def size_config(name: str) -> PretrainedConfig:
         shape |= {"word_embed_proj_dim": entry.width}
     if entry.head_width is not None:
         shape["head_dim"] = entry.head_width
+    shape |= {"vocab_size": entry.vocabulary, "tie_word_embeddings": entry.is_tied}
     own = {**_OWN.get(entry.model_type, {}), **_OWN.get(name, {})}
-    return transformers.AutoConfig.for_model(
-        entry.model_type, vocab_size=entry.vocabulary, tie_word_embeddings=entry.is_tied, **{**shape, **own}
-    )
+    if "text_config" in own:
+        own["text_config"] = {**shape, **own["text_config"]}
+        return transformers.AutoConfig.for_model(entry.model_type, tie_word_embeddings=entry.is_tied, **own)
+    return transformers.AutoConfig.for_model(entry.model_type, **{**shape, **own})

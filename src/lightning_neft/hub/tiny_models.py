@@ -36,16 +36,18 @@ class _Tiny:
     """The tiny version of a model type.
 
     Attributes:
-        config: Entries of its config; vocabulary size and special tokens are added.
+        config: Entries of its config; vocabulary size and special tokens are added, to its `text_config` if it has one.
         auto_class: Auto class in transformers for pretrained models of this type.
         lead: Whether its tokenizer puts the beginning-of-sequence token before a text.
         end: Whether its tokenizer appends the end token to a text.
+        unknown: The unknown token, where the tokenizer class of transformers would otherwise add one.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
     auto_class: str = "AutoModelForCausalLM"
     lead: bool = True
     end: bool = False
+    unknown: str | None = None
 
 
 _WIDTH = 32
@@ -88,6 +90,120 @@ _TINY: dict[str, _Tiny] = {
         lead=False,
     ),
     "phi3": _Tiny(_DECODER | {"partial_rotary_factor": 0.75}, lead=False),
+    "smollm3": _Tiny(_DECODER | {"no_rope_layers": [1, 0]}, lead=False),
+    "olmo3": _Tiny(
+        _DECODER | {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}, lead=False
+    ),
+    # Wider weights, or it would repeat the last token of the prompt, a mark of the chat template.
+    "lfm2": _Tiny(_DECODER | {"full_attn_idxs": [1], "block_auto_adjust_ff_dim": False, "initializer_range": 0.2}),
+    "granitemoehybrid": _Tiny(
+        _DECODER
+        | {
+            "shared_intermediate_size": 64,
+            "num_local_experts": 0,
+            "num_experts_per_tok": 0,
+            "mamba_n_heads": 8,
+            "mamba_d_head": 8,
+            "mamba_d_state": 8,
+            "mamba_chunk_size": 32,
+            "layer_types": ["mamba", "attention"],
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.125,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 8.0,
+        },
+        lead=False,
+    ),
+    "gpt_oss": _Tiny(
+        _DECODER
+        | {
+            "head_dim": 8,
+            "sliding_window": 64,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        lead=False,
+    ),
+    "qwen3_5": _Tiny(
+        {
+            "text_config": _DECODER
+            | {
+                "head_dim": 8,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+                "layer_types": ["linear_attention", "full_attention"],
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 10000.0,
+                    "mrope_section": [1, 1, 0],
+                    "partial_rotary_factor": 0.5,
+                },
+            },
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "num_heads": 2,
+                "patch_size": 4,
+                "out_hidden_size": _WIDTH,
+                "num_position_embeddings": 16,
+            },
+        },
+        auto_class="AutoModelForImageTextToText",
+        lead=False,
+        unknown="<pad>",
+    ),
+    "gemma4": _Tiny(
+        {
+            "text_config": _DECODER
+            | {
+                "num_hidden_layers": 4,
+                "num_kv_shared_layers": 2,
+                "head_dim": 8,
+                "per_layer_config": {"1": {"head_dim": 16}, "3": {"head_dim": 16}},
+                "hidden_size_per_layer_input": 4,
+                "use_double_wide_mlp": True,
+                "sliding_window": 64,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+            },
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "patch_size": 4,
+                "position_embedding_size": 16,
+            },
+            "audio_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "subsampling_conv_channels": [4, 2],
+                "output_proj_dims": 16,
+            },
+        },
+        auto_class="AutoModelForImageTextToText",
+    ),
+    "mistral3": _Tiny(
+        {
+            "text_config": _DECODER | {"model_type": "ministral3", "head_dim": 8},
+            "vision_config": {
+                "model_type": "pixtral",
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 16,
+                "patch_size": 4,
+            },
+        },
+        auto_class="AutoModelForImageTextToText",
+    ),
     "t5": _Tiny(
         {
             "d_model": _WIDTH,
@@ -143,7 +259,15 @@ def save_tiny_model(model_type: str, folder: Path, *, is_tied: bool | None = Non
         special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     if is_tied is not None:
         special["tie_word_embeddings"] = is_tied
-    config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **tiny.config, **special)
+    special["vocab_size"] = len(tokenizer)
+    entries = {**tiny.config, **({"tie_word_embeddings": is_tied} if is_tied is not None else {})}
+    if model_type == "gemma4":
+        special["vocab_size_per_layer_input"] = len(tokenizer)
+    if "text_config" in entries:
+        entries["text_config"] = {**entries["text_config"], **special}
+    else:
+        entries |= special
+    config = transformers.AutoConfig.for_model(model_type, **entries)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = getattr(transformers, tiny.auto_class).from_config(config, dtype=torch.float32)
@@ -215,6 +339,8 @@ def _tokenizer(tiny: _Tiny) -> PreTrainedTokenizerBase:
     )
     if tiny.auto_class == "AutoModelForMaskedLM":
         tokenizer.cls_token, tokenizer.sep_token = begin, end
+    if tiny.unknown is not None:
+        tokenizer.unk_token = tiny.unknown
     tokenizer.model_max_length = _POSITIONS
     tokenizer.chat_template = _CHAT_TEMPLATE
     return tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,13 @@ __all__ = [
     "recipe_name",
     "recipe_names",
     "recipes_folder",
+    "with_schema_of_package",
 ]
 
 Method = Literal["full", "lora", "dora", "qlora"]
 
+# The editor's comment in a recipe, and the path in it.
+_SCHEMA_PATH = re.compile(r"(?<=^# yaml-language-server: \$schema=)\S+", re.MULTILINE)
 # What defines a recipe: written out even where it equals the default.
 _SUBJECT = ("model.base", "data.source", "neftune.alpha")
 
@@ -133,6 +137,12 @@ def find_recipe(name: str) -> Path:
         f"{name!r} is neither a file (from {Path.cwd()}) nor a recipe; recipes: {', '.join(near)}; "
         "lightning_neft recipes list shows all"
     )
+
+
+def with_schema_of_package(text: str) -> str:
+    """Return the text of a recipe for another folder: its editor's comment names the package's schema by address."""
+    address = (recipes_folder() / "neft.schema.json").as_uri()
+    return _SCHEMA_PATH.sub(lambda _: address, text, count=1)
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:

@@ -41,6 +41,6 @@ def training_seconds(
     """
     passes = 3 - is_frozen + is_checkpointed
     tables = model.vocabulary * model.width * (1 if model.is_tied else 2)
-    weights = model.parameters - tables + model.vocabulary * model.width
+    weights = (model.active or model.parameters) - tables + model.vocabulary * model.width
     of_token = 2 * passes * weights + 4 * passes * model.layers * model.width * length
     return tokens * of_token / (devices * PEAK_FLOPS * UTILISATION)

@@ -23,6 +23,7 @@ VERBS = {
     "preview": "print training samples, lengths and padding; loads no weights",
     "doctor": "check where noise is applied and how strong it is; no training",
     "recipes": "list, show or copy the bundled recipes",
+    "schema": "print a JSON schema of the config, for completion in an editor",
     "generate": "answer a prompt or a file of prompts, or chat",
     "export": "write a fine-tuned model for from_pretrained, or push it to the hub",
     "study": "compare alphas over several seeds in paired runs, then report",
