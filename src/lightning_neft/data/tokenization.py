@@ -26,7 +26,16 @@ from lightning_neft.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ENCODING_VERSION", "IGNORED", "EncodedSample", "Encoding", "Task", "encode", "label_names"]
+__all__ = [
+    "ENCODING_VERSION",
+    "IGNORED",
+    "EncodedSample",
+    "Encoding",
+    "Task",
+    "check_prompt_loss",
+    "encode",
+    "label_names",
+]
 
 Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 
@@ -202,6 +211,19 @@ def encode(
     if omitting:
         encoding.remarks[REASONING_OMITTED] = omitting
     return encoding
+
+
+def check_prompt_loss(prompt_loss: float, marked: int) -> None:
+    """Refuse a loss on prompts where the data mark answers as untrained: those would get it too.
+
+    Raises:
+        ConfigError: If there are both.
+    """
+    if prompt_loss and marked:
+        raise ConfigError(
+            f"data.prompt_loss={prompt_loss:g} trains on all tokens, but the data mark {marked} answers as untrained "
+            "(weight 0, train false or loss false); omit data.prompt_loss"
+        )
 
 
 def label_names(samples: Sequence[Sample]) -> list[str | int]:

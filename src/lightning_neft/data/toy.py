@@ -62,7 +62,10 @@ class ToyRecords(Records):
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:
-        return toy_instructions(self._split)
+        # Without the kind, which is for studies of the data; as a column it would be reported as ignored.
+        return [
+            {key: value for key, value in record.items() if key != "kind"} for record in toy_instructions(self._split)
+        ]
 
     @property
     @override

@@ -1,4 +1,4 @@
-"""One turn of chat data as a message: who said it, its text, its reasoning, its tool calls, and whether it is trained."""
+"""One turn of chat data as a message: its role, text, reasoning and tool calls, and whether it is trained."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ def _text(value: Any, key: str, turn: _Turn) -> str:
     for number, part in enumerate(value, start=1):
         text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part
         if not isinstance(text, str):
-            kind = f"of type {part.get('type')}" if isinstance(part, dict) else f"that is {shown(part)}"
+            got = f"a part of type {part.get('type')}" if isinstance(part, dict) else shown(part)
             raise turn.error(
-                f"part {number} of {what} is a part {kind}: models are trained on text alone; remove such parts, or "
-                "the sample"
+                f"part {number} of {what} must be text, got {got}; models are trained on text alone, so remove such "
+                "parts or the sample"
             )
         parts.append(checked_text(text, f"part {number} of {what}", turn.where))
     return "".join(parts)

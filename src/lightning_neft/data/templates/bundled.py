@@ -128,7 +128,7 @@ class BundledTemplate(Template):
             if message.role != "assistant":
                 pending.append(message)
             elif result or self.is_raw or any(other.role == "user" for other in pending):
-                prompt = self._prompt(pending, "" if result else conversation.tools, first=not result)
+                prompt = self._prompt(pending, not result, conversation.tools)
                 result.append(Exchange(prompt, self.lead + message.text, self._end, is_trained(message)))
                 pending = []
         if not result and conversation.answer:
@@ -142,7 +142,7 @@ class BundledTemplate(Template):
             raise DataError(without_user(self.name, conversation))
         return exchanges[:-1], exchanges[-1].prompt
 
-    def _prompt(self, turn: Sequence[Message], tools: str, first: bool) -> str:
+    def _prompt(self, turn: Sequence[Message], first: bool, tools: str = "") -> str:
         """Return what the model reads before an answer, of the other messages since the previous one."""
         if not first:
             text = self._render((*_TURN, *turn), open_prompt=True)[self._before :]

@@ -57,7 +57,7 @@ OPENAI = Form(reasoning=_FIELDS[0], has_tools=True)
 
 
 def chat_messages(messages: Sequence[Message], form: Form = OPENAI) -> list[dict[str, Any]]:
-    """Return messages as `apply_chat_template` takes them.
+    r"""Return messages as `apply_chat_template` takes them.
 
     Args:
         messages: The messages.
@@ -65,7 +65,7 @@ def chat_messages(messages: Sequence[Message], form: Form = OPENAI) -> list[dict
 
     Example:
         >>> chat_messages([Message("assistant", "3", reasoning="1 + 2")], Form())
-        [{'role': 'assistant', 'content': '<think>\\n1 + 2\\n</think>\\n\\n3'}]
+        [{'role': 'assistant', 'content': '<think>\n1 + 2\n</think>\n\n3'}]
     """
     ids = (f"call{number:05}" for number in range(100_000))
     # The id of each call without a result in the data, and the one that the template gets.

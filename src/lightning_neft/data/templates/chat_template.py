@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightning_neft.common.limits import beyond_limits
@@ -91,8 +91,12 @@ class ChatTemplate(Template):
             )
         lead, _, self._tail = text[len(prompt) :].rpartition(_PROBE)
         self.lead = "" if thought else lead
-        self._end = self._end_of_turn() or None
-        self.stop = tuple(dict.fromkeys(end for end in self._stops() if end and end != tokenizer.eos_token))
+        # What follows an answer, and the part of it that ends the answer; calls may have another one.
+        self._tails = [(self._tail, self._end_of_turn() or None)]
+        if (tail := self._tail_of_call()) is not None:
+            self._tails.append((tail, tail.rstrip()))
+        ends = dict.fromkeys(end.strip() for _, end in self._tails if end)
+        self.stop = tuple(end for end in ends if end != tokenizer.eos_token)
 
     def exchanges(self, conversation: Conversation) -> list[Exchange]:
         """Return the exchanges to train on, in their order."""
@@ -147,10 +151,11 @@ class ChatTemplate(Template):
         return earlier, len(done), whole
 
     def _exchange(self, prompt: str, rendered: str, message: Message) -> Exchange:
-        if not rendered.endswith(self._tail):
-            # Its end is unknown: all of it is the answer, and nothing follows.
-            return Exchange(prompt, rendered, "", is_trained(message))
-        return Exchange(prompt, rendered[: len(rendered) - len(self._tail)], self._end, is_trained(message))
+        for tail, end in self._tails:
+            if rendered.endswith(tail):
+                return Exchange(prompt, rendered[: len(rendered) - len(tail)], end, is_trained(message))
+        # Its end is unknown: all of it is the answer, and nothing follows.
+        return Exchange(prompt, rendered, "", is_trained(message))
 
     def _end_of_turn(self) -> str:
         """Return what ends an answer, also where another turn follows.
@@ -166,16 +171,17 @@ class ChatTemplate(Template):
         ends = [self._tail, *(self._tail[:end] for end, _ in reversed(self._control_tokens(self._tail)))]
         return next((end for end in ends if followed.startswith(end)), self._tail).rstrip()
 
-    def _stops(self) -> Iterator[str]:
-        """Yield the texts that end an answer, and a call where calls end differently, as in gpt-oss."""
-        if self._end:
-            yield self._end.strip()
-        if self._form.has_tools:
-            prompt = self._render(Conversation(_TURN[:1]), open_prompt=True)
-            call = self._render(Conversation((_TURN[0], _CALL)))[len(prompt) :].rstrip()
-            control = self._control_tokens(call)
-            if not call.endswith(self._tail.rstrip()) and control and control[-1][0] == len(call):
-                yield control[-1][1]
+    def _tail_of_call(self) -> str | None:
+        """Return what follows a call where it ends with another control token than an answer, as in gpt-oss."""
+        if not self._form.has_tools:
+            return None
+        prompt = self._render(Conversation(_TURN[:1]), open_prompt=True)
+        call = self._render(Conversation((_TURN[0], _CALL)))[len(prompt) :]
+        control = self._control_tokens(call)
+        if call.endswith(self._tail) or not control or control[-1][0] != len(call.rstrip()):
+            return None
+        end, name = control[-1]
+        return call[end - len(name) :]
 
     def _control_tokens(self, text: str) -> list[tuple[int, str]]:
         return ControlTokens.of(self._tokenizer).places(text)

@@ -19,8 +19,8 @@ class Exchange:
         prompt: Everything since the end of the previous answer.
         answer: What the model is trained to write.
         end: The text that ends the answer and is trained with it; None stands for the tokenizer's end token.
-        trained: Whether there is a loss on the answer and its end. Answers that the data mark as untrained have none, nor
-            have empty ones, which would teach silence.
+        trained: Whether there is a loss on the answer and its end. Answers that the data mark as untrained have none,
+            nor have empty ones, which would teach silence.
     """
 
     prompt: str
