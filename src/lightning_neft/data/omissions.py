@@ -16,7 +16,7 @@ __all__ = ["REASONING_OMITTED", "check_answers"]
 REASONING_OMITTED = "have reasoning in earlier answers that the template omits, in training as in generation"
 
 
-def check_answers(conversation: Conversation, exchanges: Sequence[Exchange], template: str, number: int) -> bool:
+def check_answers(conversation: Conversation, exchanges: Sequence[Exchange], template: str, where: str) -> bool:
     """Check that each answer appears in the rendered text, and return whether the reasoning of an earlier one does not.
 
     White space is not compared: many templates trim contents. Of earlier answers a template may omit the reasoning, and
@@ -26,7 +26,7 @@ def check_answers(conversation: Conversation, exchanges: Sequence[Exchange], tem
         conversation: A conversation.
         exchanges: What the template renders of it.
         template: Its name.
-        number: Number of the sample, for the error.
+        where: Names the sample in the error.
 
     Raises:
         DataError: If an earlier answer, or a part of a trained last one, does not appear.
@@ -44,12 +44,12 @@ def check_answers(conversation: Conversation, exchanges: Sequence[Exchange], tem
             if what == "reasoning" or (what == "text" and message.tool_calls):
                 is_omitted = True
             else:
-                raise _error(what, text, "an earlier answer", template, number)
+                raise _error(what, text, "an earlier answer", template, where)
     if exchanges[-1].trained:
         last = without_marks(exchanges[-1].answer)
         for what, text in _parts(answers[-1]):
             if not _appears(text, last):
-                raise _error(what, text, "the last answer", template, number)
+                raise _error(what, text, "the last answer", template, where)
     return is_omitted
 
 
@@ -71,10 +71,10 @@ def _appears(text: str, rendered: str) -> bool:
     return text in rendered or " ".join(text.split()) in " ".join(rendered.split())
 
 
-def _error(what: str, text: str, where: str, template: str, number: int) -> DataError:
+def _error(what: str, text: str, answer: str, template: str, where: str) -> DataError:
     beginning = " ".join(text.split())
     beginning = beginning if len(beginning) <= 40 else beginning[:37] + "..."
     return DataError(
-        f"sample {number}: the {what} of {where}, which begins {beginning!r}, does not appear in the text that the "
+        f"{where}: the {what} of {answer}, which begins {beginning!r}, does not appear in the text that the "
         f"template {template} renders; choose a template that keeps it, such as chatml, or remove it from the data"
     )

@@ -137,6 +137,7 @@ def encode(
     labels: Sequence[str | int] = (),
     strict: bool = False,
     before: int = 0,
+    places: Sequence[str] = (),
 ) -> Encoding:
     """Encode samples for a task and truncate them at their end.
 
@@ -157,6 +158,7 @@ def encode(
         labels: The classes, in the order of their indices: `label_names` of the training samples.
         strict: Whether a sample without a token to train on is an error.
         before: Number of earlier samples, for the number in errors.
+        places: Where each sample is from, in errors instead of its number.
 
     Raises:
         DataError: If the template alone takes `max_length` tokens, cannot render a conversation or omits a part of an
@@ -177,10 +179,9 @@ def encode(
         else:
             conversations = _of_kind(batch, Conversation, task)
             worded = rendered(tokenizer, template, conversations)
-            omitting += sum(
-                check_answers(*pair, template.name, number)
-                for number, pair in enumerate(zip(conversations, worded, strict=True), start=before + start + 1)
-            )
+            for index, (talk, exchanges) in enumerate(zip(conversations, worded, strict=True), start=start):
+                where = places[index] if places else f"sample {before + index + 1}"
+                omitting += check_answers(talk, exchanges, template.name, where)
             if task == "causal_lm":
                 encoded = _causal(worded, tokenizer, template, max_length)
             else:
