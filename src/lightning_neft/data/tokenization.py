@@ -194,8 +194,8 @@ def encode(
                 encoding.kept.append(index)
                 encoding.truncated += cut
                 continue
-            if reason == EMPTY_ANSWER and isinstance(sample := samples[index], Conversation):
-                reason = _why_empty(sample, task)
+            if reason == EMPTY_ANSWER and isinstance(given := samples[index], Conversation):
+                reason = _why_empty(given, task)
             if strict:
                 raise DataError(
                     f"sample {before + index + 1}, which begins {_begins(samples[index])}, has no token to train on "

@@ -116,8 +116,9 @@ def named_results(messages: Iterable[Message]) -> list[Message]:
 
 
 def _call(call: Any, turn: int, where: str, noticed: set[str]) -> ToolCall:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
+    described = call.get("function") or call if isinstance(call, dict) else {}
+    function: dict[str, Any] = described if isinstance(described, dict) else {}
+    name = function.get("name")
     if not isinstance(name, str) or not name:
         raise DataError(
             f'{where}: the tool call of turn {turn} must be an object such as {{"name": ..., "arguments": ...}}, got '
