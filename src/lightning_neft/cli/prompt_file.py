@@ -86,7 +86,7 @@ def _prompt(record: Mapping[str, Any], where: str, form: Format, dataset: str) -
     sample = form.parse(_completed(record), where)
     talk = sample if isinstance(sample, Conversation) else Conversation(())
     asked = talk.prompt.messages
-    if not asked or asked[-1].role not in ("user", "tool"):
+    if all(message.role != "user" for message in asked) or asked[-1].role not in ("user", "tool"):
         raise DataError(f"{where}: the record has no prompt of a user to answer (format {form.name})")
     if asked[-1].role == "user" and not (asked[-1].content.strip() or asked[-1].context.strip()):
         raise DataError(f"{where}: the prompt is empty")
