@@ -180,7 +180,7 @@ REASONED = Conversation(
 )
 
 
-def test_earlier_reasoning_is_omitted_as_at_inference_and_counted() -> None:
+def test_earlier_reasoning_is_omitted_as_at_inference() -> None:
     words = tiny(QWEN)
     encoding = encode([REASONED, TOOL_TALK], words, ChatTemplate(words), max_length=1000)
     text = words.decode(encoding.samples[0].input_ids)
