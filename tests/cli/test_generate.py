@@ -92,6 +92,13 @@ def test_a_file_of_answers_has_the_form_of_alpaca_eval(prompts: str, folder: Pat
             "f",
         ),
         ('{"conversations": [{"from": "human", "value": "Add."}, {"from": "gpt", "value": "3"}]}', None, "3", "f"),
+        (
+            '{"conversations": [{"from": "human", "value": "Add."}, {"from": "function_call", "value": '
+            '"{\\"name\\": \\"add\\"}"}, {"from": "observation", "value": "3"}]}',
+            Message("tool", "3", name="add"),
+            "",
+            "f",
+        ),
     ],
 )
 def test_prompts_are_read_from_all_kinds_of_files(

@@ -44,6 +44,32 @@ def test_it_shows_what_is_trained_and_what_is_not(conversations: str, capsys: py
     assert "length_grouped (chosen)" in printed
 
 
+def test_it_shows_untrained_answers_reasoning_and_tools(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "now", "arguments": "{}"}}]}
+    turns = [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": "I forgot.", "weight": 0},
+        {"role": "user", "content": "Look."},
+        {**called, "reasoning_content": "A clock."},
+        {"role": "tool", "content": "12:00"},
+        {"role": "assistant", "content": "Noon."},
+    ]
+    record = {"messages": turns, "tools": [{"name": "now"}], "lang": "en"}
+    (folder / "talk.jsonl").write_text((json.dumps(record) + "\n") * 3)
+    args = ["preview", "--data.source=talk.jsonl", "--samples=1", "--data.val_size=0", "--data.max_length=500"]
+    assert main(args) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert '<tools> {"type": "function", "function": {"name": "now"}} </tools>' in printed
+    assert "assistant I forgot.<|im_end|> <|im_start|>user" in printed
+    call = '<tool_call> {"name": "now", "arguments": {}} </tool_call>'
+    assert f">>><think> A clock. </think> {call}<|im_end|><<<" in printed
+    assert "<tool_response> 12:00 </tool_response>" in printed
+    assert " 1 answer marked as untrained " in printed
+    assert "training data: ignored: lang in 3 of 3 records" in printed
+    assert main([*args, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"][0]["marked_untrained"] == 1
+
+
 def test_the_object_for_programs_has_the_numbers(conversations: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["preview", f"--data.source={conversations}", "--json", "--data.val_size=2", "--data.batching=packed"]
     assert main(args) == 0

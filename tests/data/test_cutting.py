@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.conversation import Conversation, Message, ToolCall
 from lightning_neft.data.cutting import cut_conversations, split_long
 from lightning_neft.data.templates.bundled import BundledTemplate
 from lightning_neft.data.templates.chat_template import ChatTemplate
@@ -20,6 +20,7 @@ def said(conversation: Conversation) -> str:
     return " ".join(message.content for message in conversation.messages)
 
 
+TOOLS = '[{"type": "function", "function": {"name": "add"}}]'
 FOUR = talk("a", "A", "b", "B", "c", "C", "d", "D", system="S")
 
 
@@ -95,3 +96,26 @@ def test_pieces_are_no_longer_than_asked_and_lose_nothing(template: str, max_len
             next_exchange = Conversation(b.messages[: len(a.messages) + 2])
             (sample,) = encode([next_exchange], tiny, words, max_length=10_000).samples
             assert len(sample.input_ids) > max_length
+
+
+def test_a_call_its_result_and_the_answer_stay_together() -> None:
+    call = Message("assistant", "A", tool_calls=(ToolCall("add", "{}"),))
+    steps = (Message("user", "a"), call, Message("tool", "3"), Message("assistant", "B"))
+    conversation = Conversation((*steps, *talk("b", "C").messages), TOOLS)
+    pieces = split_long(conversation, [9, 5], [7, 3], 9)
+    assert [said(piece) for piece in pieces] == ["a A 3 B", "b C"]
+    assert [piece.tools for piece in pieces] == [TOOLS, TOOLS]
+
+
+def test_long_conversations_with_tools_are_cut_within_the_length() -> None:
+    words = load_tokenizer("tiny")
+    call = Message("assistant", "", tool_calls=(ToolCall("add", "{}"),))
+    steps = (Message("user", "a"), call, Message("tool", "3"), Message("assistant", "B"))
+    conversation = Conversation((*steps, *steps, *talk("b", "C").messages), TOOLS)
+    template = BundledTemplate("vicuna")
+    whole = len(encode([conversation], words, template, max_length=10_000).samples[0].input_ids)
+    pieces, origins = cut_conversations([conversation], words, template, whole - 1)
+    assert [said(piece) for piece in pieces] == ["a  3 B a  3 B", "b C"]
+    assert origins == [0, 0]
+    encoding = encode(pieces, words, template, max_length=whole - 1)
+    assert (encoding.truncated, encoding.dropped, encoding.untrained) == (0, {}, 0)

@@ -278,8 +278,8 @@ def test_a_fingerprint_changes_with_every_part(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_changed_template_changes_the_fingerprint() -> None:
     class Reworded(BundledTemplate):
-        def _prompt(self, turn: Any, first: bool) -> str:
-            return super()._prompt(turn, first).replace("Input", "Context")
+        def _prompt(self, turn: Any, first: bool, tools: str = "") -> str:
+            return super()._prompt(turn, first, tools).replace("Input", "Context")
 
     fingerprints = {fingerprint(tokenizer=tokenizer(), template=kind("alpaca")) for kind in (BundledTemplate, Reworded)}
     assert len(fingerprints) == 2

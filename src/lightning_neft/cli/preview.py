@@ -110,7 +110,10 @@ def _as_json(data: TextData, train: _Train, notices: list[str], count: int) -> d
             mode: {"share": found.share, "batches": found.batches, "rows": found.rows} for mode, found in waste.items()
         },
         "samples": [
-            {"parts": [{"text": text, "trained": trained} for text, trained in _parts(data, train[index])]}
+            {
+                "parts": [{"text": text, "trained": trained} for text, trained in _parts(data, train[index])],
+                "marked_untrained": _marked_untrained(train, index),
+            }
             for index in range(min(count, len(train)))
         ],
     }
@@ -134,6 +137,14 @@ def _parts(data: TextData, sample: EncodedSample) -> Iterator[tuple[str, bool]]:
 
         for trained, run_of in groupby(zip(ids, labels, strict=True), key=lambda pair: bool(pair[1] != IGNORED)):
             yield decode([token for token, _ in run_of]), trained
+
+
+def _marked_untrained(train: _Train, index: int) -> int:
+    """Return the number of a sample's answers that the data mark as untrained; 0 for a stream, which keeps no texts."""
+    from lightning_neft.data.conversation import Conversation
+
+    sample = train.samples[index]
+    return sum(not message.trained for message in sample.messages) if isinstance(sample, Conversation) else 0
 
 
 def _print(data: TextData, train: _Train, notices: list[str], count: int) -> None:
@@ -179,7 +190,9 @@ def _print_sample(console: Console, data: TextData, train: _Train, index: int) -
             text.append(f"{_OPEN}{piece}{_CLOSE}")
     marked = "in colour" if console.color_system else f"between {_OPEN} and {_CLOSE}"
     title = f"training sample {index + 1}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
-    console.print(Panel(text, title=title, title_align="left"))
+    untrained = _marked_untrained(train, index)
+    subtitle = f"{untrained} answer{'s' * (untrained > 1)} marked as untrained" if untrained else None
+    console.print(Panel(text, title=title, title_align="left", subtitle=subtitle, subtitle_align="left"))
 
 
 def _print_lengths(console: Console, name: str, store: _Train, is_trained_by_token: bool) -> None:

@@ -37,7 +37,7 @@ class Prompt:
     """One prompt of a file.
 
     Attributes:
-        conversation: The conversation up to the user's last message.
+        conversation: The conversation up to the user's last message, or the results of tools after it.
         dataset: Name of the dataset that it is from.
         reference: The answer in the data; empty if there is none.
     """
@@ -48,7 +48,7 @@ class Prompt:
 
     def to_json(self, output: str, generator: str) -> dict[str, str]:
         """Return the prompt and an answer to it in AlpacaEval's format."""
-        last = self.conversation.messages[-1]
+        last = next(message for message in reversed(self.conversation.messages) if message.role == "user")
         return {
             "instruction": last.content,
             **({"input": last.context} if last.context else {}),
@@ -84,17 +84,15 @@ def _completed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prompt(record: Mapping[str, Any], where: str, form: Format, dataset: str) -> Prompt:
     sample = form.parse(_completed(record), where)
-    said = sample.messages if isinstance(sample, Conversation) else ()
-    # By its role: its text may be empty.
-    has_answer = bool(said) and said[-1].role == "assistant"
-    asked = said[:-1] if has_answer else said
-    if not asked or asked[-1].role != "user":
+    talk = sample if isinstance(sample, Conversation) else Conversation(())
+    asked = talk.prompt.messages
+    if all(message.role != "user" for message in asked) or asked[-1].role not in ("user", "tool"):
         raise DataError(f"{where}: the record has no prompt of a user to answer (format {form.name})")
-    if not (asked[-1].content.strip() or asked[-1].context.strip()):
+    if asked[-1].role == "user" and not (asked[-1].content.strip() or asked[-1].context.strip()):
         raise DataError(f"{where}: the prompt is empty")
     # In a file of outputs the answers are another model's.
-    reference = said[-1].content if has_answer and "generator" not in record else ""
-    return Prompt(Conversation(asked), str(record.get("dataset") or dataset), reference)
+    reference = talk.answer if "generator" not in record else ""
+    return Prompt(talk.prompt, str(record.get("dataset") or dataset), reference)
 
 
 class AnswerJournal:

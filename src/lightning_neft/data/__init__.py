@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from lightning_neft.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lightning_neft.data.conversation import Conversation, Labelled, Message
+    from lightning_neft.data.conversation import Conversation, Labelled, Message, ToolCall
     from lightning_neft.data.formats.format import Column, Format
     from lightning_neft.data.module import TextData
 
-__all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "TextData"]
+__all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "TextData", "ToolCall"]
 
 # A custom format needs neither torch nor lightning.
 __getattr__, __dir__ = lazy_names(
@@ -23,5 +23,6 @@ __getattr__, __dir__ = lazy_names(
         "Labelled": "conversation",
         "Message": "conversation",
         "TextData": "module",
+        "ToolCall": "conversation",
     },
 )

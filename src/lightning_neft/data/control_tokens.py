@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -63,24 +63,36 @@ class ControlTokens:
 
     def within(self, sample: Sample) -> set[str]:
         """Return the names that a conversation or a text contains."""
-        texts = [sample.text] if isinstance(sample, Labelled) else [*_texts(sample)]
+        texts = [sample.text] if isinstance(sample, Labelled) else _texts(sample)
         return {name for text in texts for name in self._name.findall(text)}
+
+    def places(self, text: str) -> list[tuple[int, str]]:
+        """Return the names in a text, each with the index where it ends."""
+        return [(found.end(), found.group()) for found in self._name.finditer(text)]
 
     def as_text(self, conversation: Conversation) -> Conversation:
         """Return the conversation with the names in its messages marked, so that `token_ids` encodes them as text."""
         if not self.within(conversation):
             return conversation
-        marked = f"{_OPEN}\\g<0>{_CLOSE}"
-        return Conversation(
-            tuple(
-                replace(
-                    message,
-                    content=self._name.sub(marked, message.content),
-                    context=self._name.sub(marked, message.context),
-                )
-                for message in conversation.messages
+
+        def marked(text: str) -> str:
+            return self._name.sub(f"{_OPEN}\\g<0>{_CLOSE}", text)
+
+        messages = (
+            replace(
+                message,
+                content=marked(message.content),
+                context=marked(message.context),
+                reasoning=marked(message.reasoning),
+                tool_calls=tuple(
+                    replace(call, name=marked(call.name), arguments=marked(call.arguments))
+                    for call in message.tool_calls
+                ),
+                name=marked(message.name),
             )
+            for message in conversation.messages
         )
+        return Conversation(tuple(messages), marked(conversation.tools))
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict[str, Any]) -> Any:
         """Return the ids of texts: marked names as text, all others as tokens."""
@@ -174,8 +186,12 @@ def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dic
     return ids
 
 
-def _texts(conversation: Conversation) -> list[str]:
-    return [text for message in conversation.messages for text in (message.content, message.context) if text]
+def _texts(conversation: Conversation) -> Iterator[str]:
+    yield conversation.tools
+    for message in conversation.messages:
+        yield from (message.content, message.context, message.reasoning, message.name)
+        for call in message.tool_calls:
+            yield from (call.name, call.arguments)
 
 
 def _any_of(names: Collection[str]) -> str:

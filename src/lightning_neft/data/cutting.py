@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
@@ -49,8 +49,8 @@ def cut_conversations(
                 cut = [conversation]
             else:
                 first = [sum(next(opening)) for _ in alone[index]]
-                # Without one exchange for each round (see `ChatTemplate`), pieces are shorter than necessary.
-                later = lengths[index] if len(lengths[index]) == len(first) else first
+                # Without one exchange for each answer (see `ChatTemplate`), pieces are shorter than necessary.
+                later = _by_round(lengths[index], _rounds(conversation)) or first
                 cut = split_long(conversation, first, later, max_length)
             pieces += cut
             origins += [start + index] * len(cut)
@@ -67,7 +67,7 @@ def split_long(
 
     Args:
         conversation: The conversation; messages after its last answer are dropped.
-        first: Tokens of each exchange at the beginning of a piece.
+        first: Tokens of each exchange at the beginning of a piece. Tool calls, results and the answer are one exchange.
         later: Tokens of each exchange after another one.
         max_length: Maximum tokens of a piece; a longer exchange is a separate piece.
 
@@ -94,7 +94,10 @@ def _opening(conversation: Conversation) -> tuple[Message, ...]:
 
 
 def _rounds(conversation: Conversation) -> list[tuple[Message, ...]]:
-    """Return the messages up to each answer, without the opening system messages and without a greeting."""
+    """Return the messages up to each answer, without the opening system messages and without a greeting.
+
+    A tool call, its results and the answer to them are one round: results are never at the beginning of a piece.
+    """
     rounds: list[tuple[Message, ...]] = []
     pending: list[Message] = []
     greets = any(message.role == "user" for message in conversation.messages)
@@ -102,6 +105,8 @@ def _rounds(conversation: Conversation) -> list[tuple[Message, ...]]:
         greets = greets and message.role != "user"
         if greets and message.role == "assistant":
             continue
+        if message.role == "tool" and rounds and not pending:
+            pending = [*rounds.pop()]
         pending.append(message)
         if message.role == "assistant":
             rounds.append(tuple(pending))
@@ -109,8 +114,17 @@ def _rounds(conversation: Conversation) -> list[tuple[Message, ...]]:
     return rounds
 
 
+def _by_round(lengths: Sequence[int], rounds: Sequence[Sequence[Message]]) -> list[int] | None:
+    """Return the length of each round from those of its exchanges, or None if not each answer has an exchange."""
+    answers = [sum(message.role == "assistant" for message in messages) for messages in rounds]
+    if sum(answers) != len(lengths):
+        return None
+    left = iter(lengths)
+    return [sum(islice(left, count)) for count in answers]
+
+
 def _piece(conversation: Conversation, rounds: Sequence[tuple[Message, ...]]) -> Conversation:
-    return Conversation((*_opening(conversation), *(message for messages in rounds for message in messages)))
+    return conversation.of((*_opening(conversation), *(message for messages in rounds for message in messages)))
 
 
 def _lengths(

@@ -25,7 +25,7 @@ from lightning_neft.data.prepare import DataOptions, Prepared, prepare
 from lightning_neft.data.streaming import StreamedBatches, StreamedLoader, check_options, micro_batch_limit
 from lightning_neft.data.templates.template import text_of
 from lightning_neft.data.token_store import TokenStore
-from lightning_neft.data.tokenization import Task
+from lightning_neft.data.tokenization import Task, check_prompt_loss
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.hub.tokenizer import pad_id, stops
 
@@ -177,7 +177,8 @@ class TextData(L.LightningDataModule):
         """Open the tokens, or make them if `prepare_data` was not called.
 
         Raises:
-            ConfigError: If a stream is combined with trainer.overfit_batches, or lacks trainer.max_steps.
+            ConfigError: If a stream is combined with trainer.overfit_batches, or lacks trainer.max_steps, or if
+                prompt_loss would train on answers that the data mark as untrained.
         """
         if self.options.streaming and stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise ConfigError(
@@ -191,6 +192,10 @@ class TextData(L.LightningDataModule):
             )
         if self._prepared is None:
             self._prepared = prepare(self.options)
+        if self._prepared.stream is not None:
+            self._prepared.stream.prompt_loss = self.prompt_loss
+        else:
+            check_prompt_loss(self.prompt_loss, self._prepared.train.marked)
 
     @property
     def prepared(self) -> Prepared:

@@ -262,7 +262,8 @@ class _Work:
     def _encode_records(self, records: Sequence[tuple[Record, str]]) -> EncodedRecords:
         parsed = parse_records(records, self.format)
         # The stream reports which sample has no token to train on.
-        encoding, _, origins = self._encode(parsed.samples, (), strict=False)
+        places = [where for _, where in records]
+        encoding, _, origins = self._encode(parsed.samples, (), strict=False, places=places)
         return EncodedRecords(encoding, origins, parsed)
 
     @cached_property
@@ -330,7 +331,12 @@ class _Work:
             )
 
     def _encode(
-        self, samples: list[Sample], labels: Sequence[str | int], strict: bool, before: int = 0
+        self,
+        samples: list[Sample],
+        labels: Sequence[str | int],
+        strict: bool,
+        before: int = 0,
+        places: Sequence[str] = (),
     ) -> tuple[Encoding, list[Sample], Sequence[int]]:
         """Cut and encode; also return the pieces and, for each piece, the index of its sample."""
         options = self.options
@@ -349,5 +355,6 @@ class _Work:
             labels=labels,
             strict=strict,
             before=before,
+            places=[places[origin] for origin in origins] if places else (),
         )
         return encoding, samples, origins

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_neft.data.formats.format import Parsed
 from lightning_neft.data.sources.records import Record, Records
-from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding
+from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding, check_prompt_loss
 from lightning_neft.errors import DataError
 
 __all__ = ["EncodedRecords", "FirstSamples", "SampleStream", "StreamedSample", "token_counts"]
@@ -74,6 +74,9 @@ class SampleStream:
         max_length: Maximum tokens of a sample, for notices.
         strict: Whether a sample without a token to train on is an error.
         fingerprint: Identifies the stream.
+
+    Attributes:
+        prompt_loss: Weight of a prompt token in the loss, which the data module sets.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class SampleStream:
     ) -> None:
         self.records, self.encode, self.skip = records, encode, skip
         self.max_length, self.strict, self.fingerprint = max_length, strict, fingerprint
+        self.prompt_loss = 0.0
 
     def samples(self, record: int = 0, piece: int = 0) -> Iterator[StreamedSample]:
         """Yield all samples with a token to train on, starting at a record and one of its pieces.
@@ -138,6 +142,7 @@ class SampleStream:
 
     def _encode(self, chunk: Sequence[tuple[Record, str]]) -> EncodedRecords:
         encoded = self.encode(chunk)
+        check_prompt_loss(self.prompt_loss, encoded.encoding.marked)
         if self.strict and encoded.encoding.dropped:
             kept = set(encoded.encoding.kept)
             missing = next(index for index in range(len(encoded.origins)) if index not in kept)

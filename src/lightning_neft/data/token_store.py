@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_neft.common.files import new_folder, write_text
-from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
+from lightning_neft.data.conversation import Labelled, Sample, conversation_from
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import ENCODING_VERSION, IGNORED, EncodedSample, Encoding
 from lightning_neft.errors import DataError
@@ -57,7 +57,7 @@ class TokenStore:
         lengths: int32 (samples,): tokens of `input_ids`.
         trained: int32 (samples,): tokens with a label.
         kept: int64 (samples,): the index of each sample among those that were encoded.
-        truncated, dropped, untrained, remarks: See `Encoding`.
+        truncated, dropped, untrained, marked, remarks: See `Encoding`.
         facts: See `Stored`.
 
     Raises:
@@ -72,6 +72,7 @@ class TokenStore:
         self.truncated: int = about["truncated"]
         self.dropped: dict[str, int] = about["dropped"]
         self.untrained: int = about["untrained"]
+        self.marked: int = about["marked"]
         self.remarks: dict[str, int] = about["remarks"]
         self.facts: dict[str, Any] = about["facts"]
         self._has_samples: bool = about["has_samples"]
@@ -112,7 +113,9 @@ class TokenStore:
 
     def notices(self, name: str, max_length: int) -> list[str]:
         """Return lines that report truncated, dropped and untrained samples; see `Encoding.notices`."""
-        counts = Encoding([], self.kept.tolist(), self.truncated, self.dropped, self.untrained, self.remarks)
+        counts = Encoding(
+            [], self.kept.tolist(), self.truncated, self.dropped, self.untrained, self.marked, self.remarks
+        )
         return counts.notices(name, max_length)
 
 
@@ -254,6 +257,7 @@ class _Writer:
             "truncated": self._counts.truncated,
             "dropped": self._counts.dropped,
             "untrained": self._counts.untrained,
+            "marked": self._counts.marked,
             "remarks": self._counts.remarks,
             "has_samples": self._has_samples,
             "facts": self._facts,
@@ -294,5 +298,5 @@ def _column(rows: pa.Table, name: str, dtype: type) -> np.ndarray:
 
 def _sample(record: dict[str, Any]) -> Sample:
     if "messages" in record:
-        return Conversation(tuple(Message(**message) for message in record["messages"]))
+        return conversation_from(record)
     return Labelled(**record)

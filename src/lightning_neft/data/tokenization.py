@@ -19,21 +19,32 @@ from lightning_neft.data.exchange_ids import (
     source_text,
     with_special_tokens,
 )
+from lightning_neft.data.omissions import REASONING_OMITTED, check_answers
 from lightning_neft.data.templates.template import Exchange, Template, begins
 from lightning_neft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ENCODING_VERSION", "IGNORED", "EncodedSample", "Encoding", "Task", "encode", "label_names"]
+__all__ = [
+    "ENCODING_VERSION",
+    "IGNORED",
+    "EncodedSample",
+    "Encoding",
+    "Task",
+    "check_prompt_loss",
+    "encode",
+    "label_names",
+]
 
 Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 
 # The label that PyTorch's cross-entropy ignores.
 IGNORED = -100
 # Part of the fingerprint of stored tokens: raise it whenever the same sample gets different ids.
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 EMPTY_ANSWER = "empty answer"
+MARKED_UNTRAINED = "every answer is marked as untrained"
 PROMPT_FILLS = "prompt fills max_length"
 # Remarks about a control token in the data.
 TEXT_READ = "contain {name!r} in a message: it is read as text, not as the control token"
@@ -67,8 +78,10 @@ class Encoding:
         kept: The index of each of them in the given samples.
         truncated: Number of truncated samples.
         dropped: Number of dropped samples by reason.
-        untrained: Answers without a loss: empty ones, greetings before the first question, those that a chat template
-            renders differently when another turn follows, and for seq2seq all but the last one.
+        untrained: Answers without a loss that the data do not mark as untrained: empty ones, greetings before the first
+            question, those that a chat template renders differently when another turn follows, and for seq2seq all but
+            the last one.
+        marked: Answers that the data mark as untrained.
         remarks: Further notices: the number of samples by the text after "N of M samples".
     """
 
@@ -77,6 +90,7 @@ class Encoding:
     truncated: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     untrained: int = 0
+    marked: int = 0
     remarks: dict[str, int] = field(default_factory=dict)
 
     def count(self, other: Encoding) -> None:
@@ -84,6 +98,7 @@ class Encoding:
         self.truncated += other.truncated
         self.dropped = dict(Counter(self.dropped) + Counter(other.dropped))
         self.untrained += other.untrained
+        self.marked += other.marked
         self.remarks = dict(Counter(self.remarks) + Counter(other.remarks))
 
     def notices(self, name: str, max_length: int) -> list[str]:
@@ -122,6 +137,7 @@ def encode(
     labels: Sequence[str | int] = (),
     strict: bool = False,
     before: int = 0,
+    places: Sequence[str] = (),
 ) -> Encoding:
     """Encode samples for a task and truncate them at their end.
 
@@ -141,16 +157,19 @@ def encode(
         max_target_length: Maximum tokens of a seq2seq target; `max_length` by default.
         labels: The classes, in the order of their indices: `label_names` of the training samples.
         strict: Whether a sample without a token to train on is an error.
-        before: Number of earlier samples, for the number in that error.
+        before: Number of earlier samples, for the number in errors.
+        places: Where each sample is from, in errors instead of its number.
 
     Raises:
-        DataError: If the template alone takes `max_length` tokens or cannot render a conversation, if a label is not
-            among `labels`, or, with `strict`, if a sample has no token to train on.
+        DataError: If the template alone takes `max_length` tokens, cannot render a conversation or omits a part of an
+            answer (see `check_answers`), if a label is not among `labels`, or, with `strict`, if a sample has no token
+            to train on.
         ConfigError: If the task needs samples of another kind.
     """
     encoding = Encoding()
     dropped: Counter[str] = Counter()
     names: Counter[str] = Counter()
+    omitting = 0
     control = ControlTokens.of(tokenizer)
     for start in range(0, len(samples), _BATCH):
         batch = samples[start : start + _BATCH]
@@ -160,23 +179,29 @@ def encode(
         else:
             conversations = _of_kind(batch, Conversation, task)
             worded = rendered(tokenizer, template, conversations)
+            for index, (talk, exchanges) in enumerate(zip(conversations, worded, strict=True), start=start):
+                where = places[index] if places else f"sample {before + index + 1}"
+                omitting += check_answers(talk, exchanges, template.name, where)
             if task == "causal_lm":
                 encoded = _causal(worded, tokenizer, template, max_length)
             else:
                 encoded = _seq2seq(worded, tokenizer, max_length, max_target_length or max_length)
             encoding.untrained += _untrained(conversations, worded, task)
+            encoding.marked += sum(not message.trained for talk in conversations for message in talk.messages)
         for index, (sample, cut, reason) in enumerate(encoded, start=start):
             if sample is not None:
                 encoding.samples.append(sample)
                 encoding.kept.append(index)
                 encoding.truncated += cut
-            elif strict:
+                continue
+            if reason == EMPTY_ANSWER and isinstance(given := samples[index], Conversation):
+                reason = _why_empty(given, task)
+            if strict:
                 raise DataError(
                     f"sample {before + index + 1}, which begins {_begins(samples[index])}, has no token to train on "
                     f"({reason}); repair or remove it, or set data.strict false to drop such samples"
                 )
-            else:
-                dropped[reason] += 1
+            dropped[reason] += 1
         # Checked only where the lengths of the samples suggest it: their system messages may be shorter.
         all_cut = encoding.truncated == len(encoding.samples) if task == "seq2seq_lm" else not encoding.samples
         if task != "sequence_classification" and batch and all_cut:
@@ -184,7 +209,22 @@ def encode(
     encoding.dropped = dict(dropped)
     remark = TOKEN_READ if template.is_raw or task == "sequence_classification" else TEXT_READ
     encoding.remarks = {remark.format(name=name): number for name, number in names.items()}
+    if omitting:
+        encoding.remarks[REASONING_OMITTED] = omitting
     return encoding
+
+
+def check_prompt_loss(prompt_loss: float, marked: int) -> None:
+    """Refuse a loss on prompts where the data mark answers as untrained: those would get it too.
+
+    Raises:
+        ConfigError: If there are both.
+    """
+    if prompt_loss and marked:
+        raise ConfigError(
+            f"data.prompt_loss={prompt_loss:g} trains on all tokens, but the data mark {marked} answers as untrained "
+            "(weight 0, train false or loss false); omit data.prompt_loss"
+        )
 
 
 def label_names(samples: Sequence[Sample]) -> list[str | int]:
@@ -265,8 +305,15 @@ def _untrained(conversations: Sequence[Conversation], worded: Sequence[Sequence[
     for conversation, exchanges in zip(conversations, worded, strict=True):
         heard = exchanges if task == "causal_lm" else exchanges[-1:]
         if trained := sum(exchange.trained for exchange in heard):
-            count += sum(message.role == "assistant" for message in conversation.messages) - trained
+            messages = conversation.messages
+            count += sum(message.role == "assistant" and message.trained for message in messages) - trained
     return count
+
+
+def _why_empty(conversation: Conversation, task: Task) -> str:
+    answers = [message for message in conversation.messages if message.role == "assistant"]
+    heard = answers if task == "causal_lm" else answers[-1:]
+    return EMPTY_ANSWER if all(message.trained for message in heard) else MARKED_UNTRAINED
 
 
 def _check_template_fits(tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int) -> None:

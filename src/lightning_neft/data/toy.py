@@ -58,7 +58,8 @@ class ToyRecords(Records):
     @override
     def __iter__(self) -> Iterator[tuple[Record, str]]:
         for number, record in enumerate(self._records, start=1):
-            yield dict(record), f"{self.name}, record {number}"
+            # Without the kind, which is for studies of the data; as a column it would be reported as ignored.
+            yield {key: value for key, value in record.items() if key != "kind"}, f"{self.name}, record {number}"
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:

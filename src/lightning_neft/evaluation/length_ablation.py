@@ -43,7 +43,7 @@ class Variant:
         *earlier, last = conversation.prompt.messages
         if self.sentence:
             last = replace(last, content=f"{last.content}\n{self.sentence}")
-        return Conversation((*earlier, last))
+        return conversation.of((*earlier, last))
 
 
 def variants(min_new_tokens: int = MIN_NEW_TOKENS) -> tuple[Variant, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -12,12 +13,10 @@ from lightning_neft.data.conversation import Conversation, Message
 from lightning_neft.data.formats.chat import (
     FIRST_ANSWERS_NOTHING,
     JOINED,
-    TOOL_CALLS,
-    TOOLS_IGNORED,
     MessagesFormat,
     ShareGPTFormat,
 )
-from lightning_neft.data.formats.format import Format
+from lightning_neft.data.formats.format import Format, ignored_key
 from lightning_neft.errors import DataError
 
 
@@ -34,6 +33,11 @@ def messages(*turns: tuple[str, Any], **columns: Any) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in turns], **columns}
 
 
+# A call as the text of a turn, and as it is rendered.
+CALL = '{"arguments": {}, "name": "c"}'
+CALL_TEXT = '<tool_call>\n{"name": "c", "arguments": {}}\n</tool_call>'
+
+
 @pytest.mark.parametrize(
     ("record", "expected", "noticed"),
     [
@@ -46,17 +50,21 @@ def messages(*turns: tuple[str, Any], **columns: Any) -> dict[str, Any]:
         (sharegpt(("human", "q"), ("gpt", "a"), system=None), "u:q a:a", []),
         (sharegpt(("system", " "), ("human", "q"), ("gpt", "a"), system=""), "u:q a:a", []),
         (sharegpt(("system", "t"), ("human", "q"), ("gpt", "a"), system="s"), "s:s\nt u:q a:a", [JOINED]),
-        (sharegpt(("human", "q"), ("gpt", "a"), tools="[{}]"), "u:q a:a", [TOOLS_IGNORED]),
         (sharegpt(("human", "q"), ("gpt", "a"), tools=""), "u:q a:a", []),
         (
-            sharegpt(("human", "q"), ("function_call", "{c}"), ("observation", "{o}"), ("gpt", "a")),
-            "u:q a:{c} u:{o} a:a",
-            [TOOL_CALLS],
+            sharegpt(("human", "q"), ("function_call", CALL), ("observation", "{o}"), ("gpt", "a")),
+            f"u:q a:{CALL_TEXT} t:{{o}} a:a",
+            [],
         ),
         (
-            sharegpt(("human", "q"), ("gpt", "a"), ("function_call", "{c}"), ("observation", "{o}"), ("gpt", "b")),
-            "u:q a:a\n{c} u:{o} a:b",
-            [TOOL_CALLS, JOINED],
+            sharegpt(("human", "q"), ("gpt", "a"), ("tool_call", CALL), ("tool_response", "{o}"), ("gpt", "b")),
+            f"u:q a:a\n{CALL_TEXT} t:{{o}} a:b",
+            [],
+        ),
+        (
+            sharegpt(("human", "q"), ("function_call", CALL), ("function_call", CALL), ("tool", "1"), ("tool", "2")),
+            f"u:q a:{CALL_TEXT}\n{CALL_TEXT} t:1 t:2",
+            [],
         ),
         (sharegpt(("human", "q"), ("human", "r"), ("gpt", "a")), "u:q\nr a:a", [JOINED]),
         (
@@ -73,7 +81,11 @@ def messages(*turns: tuple[str, Any], **columns: Any) -> dict[str, Any]:
         (sharegpt(("gpt", "a")), "", [FIRST_ANSWERS_NOTHING]),
         (sharegpt(("human", "q"), ("gpt", "")), "u:q a:", []),
         (sharegpt(), "", []),
-        ({"conversations": ["q", "a", "r", "b"], "source": "wikihow"}, "u:q a:a u:r a:b", []),
+        (
+            {"conversations": ["q", "a", "r", "b"], "source": "wikihow"},
+            "u:q a:a u:r a:b",
+            [ignored_key("source")],
+        ),
         ({"conversations": ["q"]}, "u:q", []),
         ({"conversation": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "u:q a:a", []),
         ({"conversations": [{"from": "human", "value": "q", "weight": 0}]}, "u:q", []),
@@ -83,8 +95,8 @@ def test_sharegpt_becomes_messages_in_turn(record: dict[str, Any], expected: str
     _check(ShareGPTFormat(), record, expected, noticed)
 
 
-CALLS = [{"id": "1", "type": "function", "function": {"name": "ä", "arguments": "{}"}}]
-CALLS_TEXT = '[{"id": "1", "type": "function", "function": {"name": "ä", "arguments": "{}"}}]'
+CALLS = [{"id": "1", "type": "function", "function": {"name": "ä", "arguments": '{"x": [1, null]}'}}]
+CALLS_TEXT = '<tool_call>\n{"name": "ä", "arguments": {"x": [1, null]}}\n</tool_call>'
 
 
 @pytest.mark.parametrize(
@@ -94,7 +106,6 @@ CALLS_TEXT = '[{"id": "1", "type": "function", "function": {"name": "ä", "argum
         (messages(("system", "s"), ("user", "q"), ("assistant", "a")), "s:s u:q a:a", []),
         (messages(("developer", "s"), ("user", "q"), ("assistant", "a")), "s:s u:q a:a", []),
         (messages(("user", "q"), ("assistant", "a"), ("system", "s"), ("user", "r")), "u:q a:a s:s u:r", []),
-        (messages(("user", "q"), ("assistant", "a"), tools=[{"type": "function"}]), "u:q a:a", [TOOLS_IGNORED]),
         (
             {
                 "messages": [
@@ -104,8 +115,8 @@ CALLS_TEXT = '[{"id": "1", "type": "function", "function": {"name": "ä", "argum
                     {"role": "assistant", "content": "a", "tool_calls": None},
                 ]
             },
-            f"u:q a:{CALLS_TEXT} u:o a:a",
-            [TOOL_CALLS],
+            f"u:q a:{CALLS_TEXT} t:o a:a",
+            [],
         ),
         (
             {
@@ -115,7 +126,7 @@ CALLS_TEXT = '[{"id": "1", "type": "function", "function": {"name": "ä", "argum
                 ]
             },
             f"u:q a:I\n{CALLS_TEXT}",
-            [TOOL_CALLS],
+            [],
         ),
     ],
 )
@@ -128,10 +139,15 @@ def _check(format: Format, record: dict[str, Any], expected: str, noticed: list[
     sample = format.parse(record, "x.json, record 1", notices)
     assert isinstance(sample, Conversation)
     # A message a word; a blank stands in none of the contents but those of the calls.
-    assert " ".join(f"{message.role[0]}:{message.content}" for message in sample.messages) == expected
+    assert " ".join(f"{message.role[0]}:{message.text}" for message in sample.messages) == expected
     assert notices == Counter(noticed)
-    roles = [message.role for message in sample.messages if message.role != "system"]
-    assert all(role == ("user", "assistant")[number % 2] for number, role in enumerate(roles))
+    # A tool answers as a user does.
+    roles = [
+        "assistant" if message.role == "assistant" else "user"
+        for message in sample.messages
+        if message.role != "system"
+    ]
+    assert all(role == ("user", "assistant")[number % 2] for number, (role, _) in enumerate(groupby(roles)))
 
 
 def test_the_context_of_a_message_is_not_made_up() -> None:
@@ -166,14 +182,7 @@ def test_the_context_of_a_message_is_not_made_up() -> None:
         ),
         ({"conversations": [{}]}, ["'from'", "'value'", "'role'"]),
         ({"conversations": [["human", "q"]]}, ["'human'", "'q'"]),
-        (
-            {"conversations": [{"role": "assistant", "content": ["I"], "tool_calls": [{}]}]},
-            ["'content'", "'I'"],
-        ),
-        (
-            {"conversations": [{"role": "assistant", "content": None, "tool_calls": ["\ud800"]}]},
-            ["'content'"],
-        ),
+        ({"conversations": [{"role": "assistant", "content": [3]}]}, ["'content'", "part 1", "turn 1"]),
         ({"conversations": "q"}, ["'conversations'", "'q'"]),
         ({"conversations": None}, ["'conversations'"]),
         (sharegpt(("human", "q"), system=3), ["'system'"]),
@@ -194,6 +203,6 @@ def test_a_broken_conversation_is_named_with_its_turn(
 
 def test_a_long_value_is_shown_by_its_beginning(snapshot: Callable[[str], None]) -> None:
     with pytest.raises(DataError) as caught:
-        MessagesFormat().parse(messages(("user", ["part"] * 50)), "here")
+        MessagesFormat().parse(messages(("user", {"part": "part" * 50})), "here")
     snapshot(text := str(caught.value))
     assert all(part in text for part in ("'content'", "'part'"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_neft.data.conversation import Conversation, Labelled, Message, Sample
-from lightning_neft.data.formats.chat import TOOL_CALLS, TOOLS_IGNORED, ShareGPTFormat, in_turn
+from lightning_neft.data.formats.chat import JOINED, ShareGPTFormat, in_turn
 from lightning_neft.data.formats.format import parse_records
 from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.data.sources.source import open_source
@@ -19,20 +19,25 @@ from lightning_neft.errors import DataError
 
 
 def test_notices_count_records_and_are_worded_once() -> None:
-    call = [{"from": "human", "value": "q"}, {"from": "function_call", "value": "c"}] * 3
+    turns = [{"from": "human", "value": "q"}, {"from": "human", "value": "r", "lang": "en"}] * 3
     records = [
-        ({"conversations": call, "tools": "[...]"}, "1"),
-        ({"conversations": call[:1], "tools": "[...]"}, "2"),
-        ({"conversations": call[:1], "tools": None}, "3"),
+        ({"conversations": turns, "id": 1, "source": "web"}, "1"),
+        ({"conversations": turns[:1], "id": 2, "source": None}, "2"),
+        ({"conversations": turns[:1], "id": 3}, "3"),
     ]
     parsed = parse_records(records, ShareGPTFormat())
     assert len(parsed.samples) == 3
-    assert parsed.notices == {TOOLS_IGNORED: 2, TOOL_CALLS: 1}
     assert parsed.lines("training") == [
-        "training data: in 2 of 3 records, the column tools is ignored; tool descriptions are not part of the prompt",
-        "training data: in 1 of 3 records, tool calls are read as answers of the assistant, tool results as messages "
-        "of the user",
+        f"training data: in 1 of 3 records, {JOINED}",
+        "training data: ignored: id in 3 of 3 records, conversations.lang in 1, source in 1",
     ]
+
+
+def test_many_ignored_keys_are_not_all_named() -> None:
+    records = [({"text": "a", **{f"key{number}": 1 for number in range(12)}}, "1")]
+    (line,) = parse_records(records, format_named("text")).lines("training")
+    assert "key0 in 1 of 1 records, key1 in 1, key10 in 1" in line
+    assert line.endswith("and 4 other keys")
 
 
 def test_the_first_broken_record_ends_the_reading(tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ def test_reworded_earlier_answers_are_not_trained() -> None:
     template = ChatTemplate(tiny(odd))
     assert template.exchanges(talk("A", "B")) == [Exchange("user>A\n!assistant>", "B")]
     assert template.exchanges(talk("A", "B", "C", "D", "E", "F")) == [
-        Exchange("user>A\nassistant>B\nuser>C\nassistant>D\nuser>E\nassistant>", "F")
+        Exchange("user>A\nassistant>B\nuser>C\nassistant>", "D"),
+        Exchange("\nuser>E\nassistant>", "F"),
     ]
 
 

@@ -67,8 +67,8 @@ def test_one_of_a_file_is_written_as_it_is(tmp_path: Path) -> None:
 
 def test_one_that_gives_other_ids_is_not_written() -> None:
     class Spaced(BundledTemplate):
-        def _prompt(self, turn: Sequence[Message], first: bool) -> str:
-            return super()._prompt(turn, first) + " "
+        def _prompt(self, turn: Sequence[Message], first: bool, tools: str = "") -> str:
+            return super()._prompt(turn, first, tools) + " "
 
     tokenizer = load_tokenizer("tiny")
     assert chat_template_of(BundledTemplate("vicuna"), tokenizer) is not None

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
 
-from lightning_neft.data.conversation import Conversation, Message, Role
-from lightning_neft.data.formats.format import Column, Exchanges, Format, checked_text, shown
+from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.formats.format import Column, Exchanges, Format, shown
+from lightning_neft.data.formats.tools import named_results, tools_text
+from lightning_neft.data.formats.turns import messages_of
 from lightning_neft.errors import DataError
 
 __all__ = [
     "FIRST_ANSWERS_NOTHING",
     "JOINED",
-    "TOOLS_IGNORED",
-    "TOOL_CALLS",
+    "JOINED_UNTRAINED",
     "MessagesFormat",
     "ShareGPTFormat",
     "in_turn",
@@ -28,17 +28,19 @@ FIRST_ANSWERS_NOTHING = "messages of the assistant before the first user message
 
 JOINED = "consecutive messages of one role are joined, with a line break between them"
 
+JOINED_UNTRAINED = "an answer is joined with one that is marked as untrained, and not trained either"
+
 
 def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
     r"""Return a conversation in which user and assistant take turns, the user first.
 
     Messages of the assistant before the first user message are dropped, as in FastChat, because they answer nothing.
-    Consecutive messages of one role are joined by a line break. Blank system messages are dropped, others keep their
-    place.
+    Consecutive messages of one role are joined by a line break, those of tools excepted: each is the result of a call.
+    Tool calls of joined messages are called together. Blank system messages are dropped, others keep their place.
 
     Args:
         messages: The messages in order.
-        noticed: Gets `FIRST_ANSWERS_NOTHING` and `JOINED` where they apply.
+        noticed: Gets `FIRST_ANSWERS_NOTHING`, `JOINED` and `JOINED_UNTRAINED` where they apply.
 
     Example:
         >>> said = [("assistant", "Hi!"), ("user", "Add."), ("user", "1, 2"), ("assistant", "3")]
@@ -53,28 +55,26 @@ def in_turn(messages: Iterable[Message], noticed: set[str]) -> Conversation:
             continue
         if message.role == "assistant" and not asked:
             noticed.add(FIRST_ANSWERS_NOTHING)
-        elif result and result[-1].role == message.role:
-            noticed.add(JOINED)
-            result[-1] = replace(result[-1], content=f"{result[-1].content}\n{message.content}")
+        elif result and result[-1].role == message.role and message.role != "tool":
+            result[-1] = _joined(result[-1], message, noticed)
         else:
             result.append(message)
     return Conversation(tuple(result))
 
 
-TOOLS_IGNORED = "the column tools is ignored; tool descriptions are not part of the prompt"
-
-TOOL_CALLS = "tool calls are read as answers of the assistant, tool results as messages of the user"
-
-_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("human", "user", "prompter"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "claude", "model", "bot"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-}
-# The assistant writes the call; the result comes from outside and is not trained.
-_TOOL_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("function_call", "tool_call"), "assistant"),
-    **dict.fromkeys(("observation", "tool", "function", "function_response", "tool_response"), "user"),
-}
+def _joined(first: Message, second: Message, noticed: set[str]) -> Message:
+    # A call directly behind a text, or another call, is what one answer of the assistant is.
+    if not second.tool_calls or second.content:
+        noticed.add(JOINED)
+    if first.trained != second.trained:
+        noticed.add(JOINED_UNTRAINED)
+    return replace(
+        first,
+        content="\n".join(part for part in (first.content, second.content) if part),
+        reasoning="\n".join(part for part in (first.reasoning, second.reasoning) if part),
+        tool_calls=first.tool_calls + second.tool_calls,
+        trained=first.trained and second.trained,
+    )
 
 
 class _ChatFormat(Format):
@@ -82,15 +82,14 @@ class _ChatFormat(Format):
 
     @override
     def sample(self, record: Mapping[str, Any], where: str, noticed: set[str]) -> Conversation:
-        if self.value(record, "tools"):
-            noticed.add(TOOLS_IGNORED)
         system = Message("system", self.text(record, "system", where, may_lack=True))
+        column = self.key(record, self.columns[0])
         turns = self.value(record, self.columns[0].name)
         if not isinstance(turns, list):
-            raise DataError(
-                f"{where}: {self.key(record, self.columns[0])!r} must be a list of turns, got {shown(turns)}"
-            )
-        return in_turn([system, *_messages(turns, where, noticed)], noticed)
+            raise DataError(f"{where}: {column!r} must be a list of turns, got {shown(turns)}")
+        said = in_turn([system, *messages_of(turns, str(column), where, noticed)], noticed)
+        tools = tools_text(self.value(record, "tools"), where, noticed)
+        return Conversation(tuple(named_results(said.messages)), tools)
 
     def _turns(self, record: Mapping[str, Any]) -> list[Any] | None:
         turns = self.value(record, self.columns[0].name)
@@ -100,8 +99,8 @@ class _ChatFormat(Format):
 class ShareGPTFormat(_ChatFormat):
     """Turns of `from` and `value`, or, as in LIMA, alternating texts of user and assistant.
 
-    A `system` column precedes the turns. The column `tools` is ignored. A `function_call` is an answer of the
-    assistant, an `observation` a user message.
+    A `system` column precedes the turns. A `function_call` is a tool call of the assistant as JSON text, an
+    `observation` the result of a tool.
     """
 
     name = "sharegpt"
@@ -109,7 +108,7 @@ class ShareGPTFormat(_ChatFormat):
     columns = (
         Column("conversations", ("conversation",)),
         Column("system", ("system_prompt",), required=False),
-        Column("tools", required=False),
+        Column("tools", ("functions",), required=False),
     )
 
     @override
@@ -133,14 +132,14 @@ class ShareGPTFormat(_ChatFormat):
 
 
 class MessagesFormat(_ChatFormat):
-    """Turns of `role` and `content`, as in OpenAI's chat API."""
+    """Turns of `role` and `content`, as in OpenAI's chat API: also with `tool_calls` and `reasoning_content`."""
 
     name = "messages"
     template = "tokenizer"
     columns = (
         Column("messages", ("conversations", "conversation")),
         Column("system", ("system_prompt",), required=False),
-        Column("tools", required=False),
+        Column("tools", ("functions",), required=False),
     )
 
     @override
@@ -161,30 +160,3 @@ class MessagesFormat(_ChatFormat):
             for role, said in zip(("user", "assistant"), exchange, strict=True)
         ]
         return {"messages": turns}
-
-
-def _messages(turns: list[Any], where: str, noticed: set[str]) -> Iterator[Message]:
-    for number, turn in enumerate(turns, start=1):
-        if isinstance(turn, str):
-            yield Message("assistant" if number % 2 == 0 else "user", checked_text(turn, f"turn {number}", where))
-            continue
-        if not isinstance(turn, dict):
-            raise DataError(f"{where}: turn {number} must be an object or text, got {shown(turn)}")
-        said_by, content = ("from", "value") if "from" in turn else ("role", "content")
-        if said_by not in turn or not (content in turn or turn.get("tool_calls")):
-            keys = ", ".join(map(str, turn)) or "none"
-            raise DataError(
-                f"{where}: turn {number} needs 'from' and 'value', or 'role' and 'content' (keys found: {keys})"
-            )
-        name = str(turn[said_by]).strip().lower()
-        value, calls = turn.get(content), turn.get("tool_calls")
-        if calls:
-            noticed.add(TOOL_CALLS)
-            written = json.dumps(calls, ensure_ascii=False, default=str)
-            value = f"{value}\n{written}" if value and isinstance(value, str) else value or written
-        if name in _TOOL_ROLES:
-            noticed.add(TOOL_CALLS)
-        elif name not in _ROLES:
-            known = ", ".join((*_ROLES, *_TOOL_ROLES))
-            raise DataError(f"{where}: turn {number} is from {shown(turn[said_by])}; the known roles are {known}")
-        yield Message({**_ROLES, **_TOOL_ROLES}[name], checked_text(value, f"{content!r} of turn {number}", where))

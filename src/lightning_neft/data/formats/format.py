@@ -11,13 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lightning_neft.common.escaping import escaped
 from lightning_neft.data.conversation import Conversation, Labelled, Sample
 from lightning_neft.errors import ConfigError, DataError, NEFTError
 
-__all__ = ["PARSING_VERSION", "Column", "Exchanges", "Format", "Parsed", "checked_text", "parse_records", "shown"]
+__all__ = [
+    "PARSING_VERSION",
+    "Column",
+    "Exchanges",
+    "Format",
+    "Parsed",
+    "checked_text",
+    "ignored_key",
+    "parse_records",
+    "shown",
+]
 
 # Part of the fingerprint of stored tokens: raise it whenever a format makes another sample of the same record.
-PARSING_VERSION = 1
+PARSING_VERSION = 2
+
+# Begins the notice of a key that is not read; `Parsed.lines` puts all of them in one line.
+_IGNORED = "ignored: "
+# Keys that this line names, the most frequent first.
+_MOST_KEYS = 8
 
 Exchanges = Sequence[tuple[str, str]]
 """Questions with their answers."""
@@ -50,7 +66,7 @@ class Format(ABC):
 
     Attributes:
         name: Its name in messages and, if it is bundled, in `data.format`; by default the import path of the class.
-        columns: The columns that it reads; other columns of a record are ignored.
+        columns: The columns that it reads; other columns of a record are ignored, counted and reported.
         template: The default template of such data. `tokenizer` stands for the tokenizer's own, or `chatml` where it
             has none.
 
@@ -68,6 +84,8 @@ class Format(ABC):
     name: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     template: ClassVar[str] = "plain"
+    # Columns that are not read, for which `sample` adds a notice of its own.
+    noticed_columns: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -126,6 +144,9 @@ class Format(ABC):
             self.sample(record, where, noticed) if _is_bundled(type(self)) else self._checked(record, where, noticed)
         )
         if notices is not None:
+            read = {self.key(record, column) for column in self.columns} | {*self.noticed_columns}
+            # Null is what Parquet stores for a missing key.
+            noticed.update(ignored_key(key) for key, value in record.items() if key not in read and value is not None)
             notices.update(noticed)
         return sample
 
@@ -215,11 +236,29 @@ class Parsed:
         Example:
             >>> Parsed([], Counter({"turns are joined": 2}), count=7).lines("training")
             ['training data: in 2 of 7 records, turns are joined']
+            >>> Parsed([], Counter({ignored_key("id"): 7, ignored_key("lang"): 2}), count=7).lines("training")
+            ['training data: ignored: id in 7 of 7 records, lang in 2']
         """
-        return [
+        ignored = Counter({key: number for key, number in self.notices.items() if key.startswith(_IGNORED)})
+        lines = [
             f"{name} data: in {number} of {self.count} records, {notice}"
             for notice, number in sorted(self.notices.items())
+            if notice not in ignored
         ]
+        if ignored:
+            # By name where equally frequent, so that the line does not depend on the order of the keys.
+            (first, most), *others = sorted(ignored.items(), key=lambda pair: (-pair[1], pair[0]))
+            parts = [f"{first} in {most} of {self.count} records"]
+            parts += [f"{key.removeprefix(_IGNORED)} in {number}" for key, number in others[: _MOST_KEYS - 1]]
+            if len(ignored) > _MOST_KEYS:
+                parts.append(f"and {len(ignored) - _MOST_KEYS} other keys")
+            lines.append(f"{name} data: {', '.join(parts)}")
+        return lines
+
+
+def ignored_key(key: str) -> str:
+    """Return the notice that a record has a key that is not read."""
+    return f"{_IGNORED}{escaped(str(key))}"
 
 
 def parse_records(records: Iterable[tuple[Mapping[str, Any], str]], format: Format) -> Parsed:

@@ -35,6 +35,7 @@ class AlpacaFormat(Format):
 
     name = "alpaca"
     template = "alpaca"
+    noticed_columns = ("history",)
     columns = (
         Column("instruction"),
         Column("input", ("context",), required=False),

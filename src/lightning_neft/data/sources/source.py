@@ -46,7 +46,7 @@ def open_source(
     Example:
         >>> records = open_source("toy", split="held_out")
         >>> records.columns, records.size
-        (('instruction', 'input', 'output', 'kind'), 240)
+        (('instruction', 'input', 'output'), 240)
     """
     records = _open(source, split, subset, revision, streaming)
     _ = records.first

@@ -1,15 +1,26 @@
-"""The bundled templates: a Jinja file each, and what a chat template cannot say."""
+"""The bundled templates: a Jinja file each, and what a chat template cannot say.
+
+Tools, their calls and results, and reasoning have one plain form in all of them: messages.jinja, and `Message.text`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from lightning_neft.data.conversation import Conversation, Message
-from lightning_neft.data.templates.template import Exchange, Template, before_answer, text_of, without_user
+from lightning_neft.data.templates.template import (
+    Exchange,
+    Template,
+    before_answer,
+    is_trained,
+    text_of,
+    without_user,
+)
 from lightning_neft.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,7 +109,8 @@ class BundledTemplate(Template):
 
     def __init__(self, name: str) -> None:
         self._entry = entry = BUNDLED[name]
-        self._text = (files(__package__) / f"{name}.jinja").read_text(encoding="utf-8")
+        folder = files(__package__)
+        self._text = "".join((folder / f"{part}.jinja").read_text(encoding="utf-8") for part in ("messages", name))
         self.name, self.special_tokens, self.is_raw = name, entry.special_tokens, entry.is_raw
         self.jinja = None if entry.is_raw else self._text
         prompt = self._render(_TURN[:1], open_prompt=True)
@@ -116,8 +128,8 @@ class BundledTemplate(Template):
             if message.role != "assistant":
                 pending.append(message)
             elif result or self.is_raw or any(other.role == "user" for other in pending):
-                prompt, answer = self._prompt(pending, first=not result), self.lead + message.content
-                result.append(Exchange(prompt, answer, self._end, trained=bool(message.content.strip())))
+                prompt = self._prompt(pending, not result, conversation.tools)
+                result.append(Exchange(prompt, self.lead + message.text, self._end, is_trained(message)))
                 pending = []
         if not result and conversation.answer:
             raise DataError(without_user(self.name, conversation))
@@ -125,13 +137,13 @@ class BundledTemplate(Template):
 
     def prompt(self, conversation: Conversation) -> tuple[list[Exchange], str]:
         """Return the earlier exchanges, and the prompt of the next answer."""
-        exchanges = self.exchanges(Conversation((*before_answer(conversation), Message("assistant", ""))))
+        exchanges = self.exchanges(conversation.of((*before_answer(conversation), Message("assistant", ""))))
         if not exchanges:
             raise DataError(without_user(self.name, conversation))
         return exchanges[:-1], exchanges[-1].prompt
 
-    def _prompt(self, turn: Sequence[Message], first: bool) -> str:
-        """Return what the model reads before an answer, of the system and user messages since the previous one."""
+    def _prompt(self, turn: Sequence[Message], first: bool, tools: str = "") -> str:
+        """Return what the model reads before an answer, of the other messages since the previous one."""
         if not first:
             text = self._render((*_TURN, *turn), open_prompt=True)[self._before :]
             # After an answer without a question in between, there is nothing that a space would separate.
@@ -139,12 +151,13 @@ class BundledTemplate(Template):
         system, roles = self._entry.context_system, {message.role for message in turn}
         if system and "system" not in roles and any(message.context for message in turn):
             turn = (Message("system", system), *turn)
-        return self._render(turn, open_prompt=True)
+        return self._render(turn, tools, open_prompt=True)
 
-    def _render(self, messages: Sequence[Message], open_prompt: bool = False) -> str:
+    def _render(self, messages: Sequence[Message], tools: str = "", open_prompt: bool = False) -> str:
         # The tokens that begin and end a text are added as ids, see `exchange_ids`.
         return _compiled(self._text).render(
             messages=[{"role": m.role, "content": text_of(m, self._entry.context_lead)} for m in messages],
+            tools=json.loads(tools) if tools else None,
             add_generation_prompt=open_prompt,
             bos_token="",
             eos_token="",
@@ -156,4 +169,6 @@ def _compiled(text: str) -> jinja2.Template:
     import jinja2
 
     # As transformers sets it.
-    return jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text)
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    return environment.from_string(text)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import user_path
-from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.conversation import Conversation, Message, ToolCall
 from lightning_neft.data.formats.format import Format
 from lightning_neft.data.templates.bundled import BUNDLED, BundledTemplate
+from lightning_neft.data.templates.chat_messages import chat_messages, chat_tools
 from lightning_neft.data.templates.chat_template import ChatTemplate
 from lightning_neft.data.templates.template import Template
 from lightning_neft.errors import ConfigError
@@ -93,8 +94,9 @@ def _gives_same_ids(
 ) -> bool:
     from lightning_neft.data.exchange_ids import encode_prompts, exchange_ids
 
-    messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
-    options = {"chat_template": text, "tokenize": True, "return_dict": False}
+    messages = chat_messages(conversation.messages)
+    tools = chat_tools(conversation.tools)
+    options = {"chat_template": text, "tools": tools, "tokenize": True, "return_dict": False}
     asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
     answered = tokenizer.apply_chat_template(messages, **options)
     (pairs,) = exchange_ids(tokenizer, template, [template.exchanges(conversation)])
@@ -102,12 +104,23 @@ def _gives_same_ids(
     return bool(asked == encode_prompts(tokenizer, template, [conversation])[0] and answered == trained)
 
 
+_CALL = Message("assistant", "", reasoning="Let me add.", tool_calls=(ToolCall("add", '{"a": 3, "b": "</5>"}', "1"),))
 _TURN = (Message("user", "Which of 3 and 5\nis larger?"), Message("assistant", "5 is.\n\n### So it is."))
 _PROBES = (
     Conversation(_TURN),
     Conversation((*_TURN, Message("user", " And of 'a' and {{ b }}?"), Message("assistant", "Neither <is>."))),
     Conversation((Message("system", "Be brief."), *_TURN, Message("user", "Why?"), Message("assistant", "So."))),
     Conversation((*_TURN, Message("system", "Now at length."), Message("user", "Why?"), Message("assistant", "So."))),
+    Conversation(
+        (
+            *_TURN,
+            Message("user", "Their sum?"),
+            _CALL,
+            Message("tool", "8", tool_call_id="1"),
+            Message("assistant", "8"),
+        ),
+        '[{"type": "function", "function": {"name": "add", "description": "a + b, \'as is\'"}}]',
+    ),
 )
 
 

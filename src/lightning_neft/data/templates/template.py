@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from lightning_neft.data.control_tokens import without_marks
-from lightning_neft.data.conversation import Conversation, Message
+from lightning_neft.data.conversation import Conversation, Message, ToolCall
 
-__all__ = ["Exchange", "Template", "before_answer", "begins", "text_of", "without_user"]
+__all__ = ["Exchange", "Template", "before_answer", "begins", "is_trained", "text_of", "without_user"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Exchange:
         prompt: Everything since the end of the previous answer.
         answer: What the model is trained to write.
         end: The text that ends the answer and is trained with it; None stands for the tokenizer's end token.
-        trained: Whether there is a loss on the answer and its end. An empty answer has none: it would teach silence.
+        trained: Whether there is a loss on the answer and its end. Answers that the data mark as untrained have none,
+            nor have empty ones, which would teach silence.
     """
 
     prompt: str
@@ -75,7 +76,16 @@ class Template(ABC):
 
     def identity(self) -> str:
         """Return a text that changes whenever the template renders something differently."""
-        return f"{self.name}: {self.exchanges(_PROBE)!r} {self.exchanges(_PROBE_OF_CONTEXT)!r}"
+        return f"{self.name}: {[self.exchanges(probe) for probe in (_PROBE, _PROBE_OF_CONTEXT, _PROBE_OF_TOOLS)]!r}"
+
+
+def is_trained(message: Message) -> bool:
+    """Return whether there is a loss on a message of the assistant.
+
+    >>> is_trained(Message("assistant", " ")), is_trained(Message("assistant", "No.", trained=False))
+    (False, False)
+    """
+    return message.trained and bool(message.content.strip() or message.reasoning.strip() or message.tool_calls)
 
 
 def text_of(message: Message, context_lead: str = "\n\n") -> str:
@@ -118,3 +128,13 @@ _PROBE = Conversation(
     )
 )
 _PROBE_OF_CONTEXT = Conversation((Message("user", "\x00u", context="\x00c"), Message("assistant", "\x00a")))
+_PROBE_OF_TOOLS = Conversation(
+    (
+        Message("user", "\x00u"),
+        Message("assistant", "\x00a", reasoning="\x00r", tool_calls=(ToolCall("f", '{"x": 1}'),)),
+        Message("tool", "\x00t"),
+        Message("tool", "\x00w"),
+        Message("assistant", "\x00b"),
+    ),
+    '[{"type": "function", "function": {"name": "f"}}]',
+)
