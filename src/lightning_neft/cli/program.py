@@ -284,7 +284,7 @@ class Program(LightningCLI):
         return [*self.config_files, *(path for source in sources for path in local_files(source))]
 
     def inputs(self) -> list[InputFile]:
-        """Return what a result records of its inputs: the files of `--config`, and each source of data that is one file.
+        """Return what a result records of its inputs: the files of `--config`, and the sources that are one file each.
 
         Other data (bundled, from the hub, several files) are identified by the digest in `Prepared`.
 

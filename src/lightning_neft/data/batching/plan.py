@@ -44,7 +44,7 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """The samples that a `BatchPlan` names, as a `Collator` takes them, and the number of each row's source if known."""
+    """The samples that a `BatchPlan` names, as a `Collator` takes them, and the number of each row's source or None."""
 
     rows: tuple[tuple[EncodedSample, ...], ...]
     step_share: float | None = None
