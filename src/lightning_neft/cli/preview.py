@@ -205,11 +205,11 @@ def _print(data: TextData, train: _Train, notices: list[str], count: int) -> Non
 def _print_sources(console: Console, sources: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table("source", "format", "template", "samples of an epoch", "tokens", "of", "validation", box=None)
+    table = Table("source", "format", "template", "samples", "tokens", "validation", box=None)
     for one in sources:
         samples = f"{one['samples']} ({one['share_of_samples']:.1%})"
         tokens = f"{one['tokens']} ({one['share_of_tokens']:.1%})"
-        cells = (one["name"], one["format"], one["template"], samples, tokens, one["available"], one["held_out"])
+        cells = (one["name"], one["format"], one["template"], samples, tokens, one["held_out"])
         table.add_row(*map(escaped, map(str, cells)))
     console.print(table)
 
