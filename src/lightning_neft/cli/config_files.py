@@ -61,7 +61,7 @@ def expand_paths(config: Namespace) -> None:
     for key in _READ_HERE:
         if (value := config.get(key)) is not None:
             user_path(value, key)
-    for number, one in enumerate(config.data.sources or [], start=1):
+    for number, one in enumerate(config.get("data.sources") or [], start=1):
         user_path(one.source, f"data.sources, entry {number}")
     for section in ("trainer", "checkpoint"):
         _expand(config[section], section)
