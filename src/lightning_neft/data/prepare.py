@@ -77,16 +77,18 @@ def prepare(options: DataOptions) -> Prepared:
     )
     notices = [line for source in sources for line in _notices(source, options)]
     key = works[0].key
+    stored: TokenStore | Mixture | None
+    held_out: TokenStore | Mixture | None
     stored, held_out = stores[0]
     stream = works[0].stream() if options.streaming else None
     if options.mixing is not None:
-        stored, held_out = _mixed(options.mixing, sources, labels)
-        notices.append(options.mixing.notice(stored))
+        stored, held_out = epoch, _ = _mixed(options.mixing, sources, labels)
+        notices.append(options.mixing.notice(epoch))
         key = hashlib.sha256(repr([options.mixing.without_seed(), *(work.key for work in works)]).encode()).hexdigest()
     if validation is not None:
         work = _Work.of(validation, main)
-        held_out = work.whole_store(labels)
-        notices += [*held_out.facts["notices"], *held_out.notices("held-out", options.max_length)]
+        held_out = whole = work.whole_store(labels)
+        notices += [*whole.facts["notices"], *whole.notices("held-out", options.max_length)]
         key = hashlib.sha256(f"{key} {work.key}".encode()).hexdigest()
     formats = ", ".join(dict.fromkeys(source.format for source in sources))
     return Prepared(
