@@ -54,7 +54,7 @@ class KnownKeys:
         for key in sorted(self.listed - self.leaves):
             section, _, name = key.partition(_OF_LIST)
             self.lists.setdefault(section, []).append(name)
-        self.groups = {prefix for key in leaves for prefix in _prefixes(key)[:-1]}
+        self.groups = {prefix for key in self.leaves for prefix in _prefixes(key)[:-1]}
 
     def problem(self, key: str) -> str | None:
         """Return what is wrong with a dotted key, or None."""
