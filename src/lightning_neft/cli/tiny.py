@@ -150,7 +150,7 @@ def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
     data = config.data
     if data.sources:
         return {"data.sources": [_tiny_entry(one, cache) for one in data.sources]}
-    source = data.source or TOY
+    source = TOY if data.source is None else data.source
     own = _tiny_source(source, data, cache)
     if (entry := find_entry(source)) is not None:
         # TextData would take this from the catalogue.
