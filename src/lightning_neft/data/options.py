@@ -174,7 +174,9 @@ def data_options(
         for name, value in (("mix_strategy", mix_strategy), ("stopping_strategy", stopping_strategy)):
             if value is not None:
                 raise ConfigError(f"data.{name}={value} is for data.sources; omit it, or list the sources there")
-        return replace(trained(Source(TOY if source is None else source, template=template, **of_source)), validation=validation)
+        return replace(
+            trained(Source(TOY if source is None else source, template=template, **of_source)), validation=validation
+        )
     if source is not None:
         raise ConfigError(
             f"data.source={source} and data.sources exclude each other; omit one of the two (--data.source null)"
