@@ -29,7 +29,7 @@ def test_the_list_is_that_of_the_parsers_of_all_tasks(monkeypatch: pytest.Monkey
     for task in MODELS:
         with pytest.raises(ConfigError, match="enough"):
             Program("fit", [f"--task={task}"])
-    assert keys.listed_keys() == sorted(set().union(*(known.leaves for known in found)))
+    assert keys.listed_keys() == sorted(set().union(*(known.listed for known in found)))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ _JUDGE = "evaluate --judge=j --outputs=outputs.json --baseline=outputs.json"
 _ABLATION = "evaluate --ablation --model=tiny --template=alpaca"
 _ANSWERS = "generate --model=tiny --template=alpaca --device=cpu"
 _EXPORT = "export --config=quickstart --data.source=data.json"
-_OF_PROGRAM = ("--config", "--ckpt_path", "--data.source", "--data.cache_dir", "--model.base", "--checkpoint.dirpath")
+_OF_DATA = ("--data.source", "--data.val_source", "--data.cache_dir")
+_OF_PROGRAM = ("--config", "--ckpt_path", *_OF_DATA, "--model.base", "--checkpoint.dirpath")
 _PROGRAM = (*_OF_PROGRAM, "--trainer.default_root_dir")
 # A command line that reads or writes everything but the option, and the option.
 CASES = [

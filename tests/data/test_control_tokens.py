@@ -14,7 +14,8 @@ from transformers import ByT5Tokenizer
 from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation, Labelled, Message
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.prepare import DataOptions, prepare
+from lightning_neft.data.options import DataOptions
+from lightning_neft.data.prepare import prepare
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.tokenization import encode

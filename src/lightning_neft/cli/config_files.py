@@ -49,7 +49,7 @@ _MODULE = re.compile(r"(?<![\w./-])([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)+")
 # What the names of paths end with: default_root_dir, dirpath, save_dir, the options of loggers and callbacks.
 _ENDINGS = ("dir", "path", "folder", "file", "root")
 # These are expanded where they are used; the saved config keeps them as given.
-_READ_HERE = ("model.base", "data.source", "data.cache_dir", "ckpt_path")
+_READ_HERE = ("model.base", "data.source", "data.val_source", "data.cache_dir", "ckpt_path")
 
 
 def expand_paths(config: Namespace) -> None:
@@ -61,6 +61,8 @@ def expand_paths(config: Namespace) -> None:
     for key in _READ_HERE:
         if (value := config.get(key)) is not None:
             user_path(value, key)
+    for number, one in enumerate(config.get("data.sources") or [], start=1):
+        user_path(one.source, f"data.sources, entry {number}")
     for section in ("trainer", "checkpoint"):
         _expand(config[section], section)
 

@@ -178,8 +178,8 @@ def _option(program: Program, section: str, name: str) -> Any:
 
 
 def _of_source(program: Program) -> str:
-    source = _option(program, "data", "source")
-    return f" of data.source {source}" if isinstance(source, str) else ""
+    options = program.datamodule.options
+    return f" of data.source{'s' if options.parts else ''} {options.source}"
 
 
 def _dtype(program: Program) -> torch.dtype | None:

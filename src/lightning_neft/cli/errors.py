@@ -31,6 +31,7 @@ _INNER_VALUE = re.compile(
 )
 # Keys whose value is one class, given key by key.
 _SECTIONS = ("neftune", "model.lora")
+_REQUIRED = re.compile(r"the following arguments are required: (\S+)")
 _OTHER_TYPE = re.compile(r"Expected an? |Not a valid subclass|Import path \S+ does not correspond")
 
 
@@ -97,6 +98,8 @@ def explain_argument_error(message: str) -> str:
         return f"{where}{name}: got {shown!r}, expected {wanted}"
     if option := re.search(r"Option '([^']+)' is not accepted", text):
         return f"{key}: unknown key {option[1]}{_hint(text, option[1])}"
+    if (required := _REQUIRED.search(text)) and key == "data.sources":
+        return f"{key}: an entry has no {required[1]}; give each entry one"
     if problem := re.search(r"Problem with given class_path '([^']+)':\n\s*(?!\s|Parser key)(.+)", text):
         return f"{key}: {problem[1]}: {problem[2].strip()}"
     if len(keys) > 1:

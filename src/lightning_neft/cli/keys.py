@@ -16,7 +16,7 @@ import yaml
 
 from lightning_neft.cli.config_files import resolve_configs
 from lightning_neft.common.config_text import compose_config
-from lightning_neft.common.near_names import nearest
+from lightning_neft.common.near_names import did_you_mean, nearest
 from lightning_neft.errors import ConfigError
 
 __all__ = ["LINKS", "LISTED_FOR", "KnownKeys", "check_early", "check_keys", "keys_given", "listed_keys"]
@@ -33,20 +33,28 @@ LISTED_FOR = "2.6.6"
 # Options of the parser itself; help is one of each class too, such as --neftune.help.
 _OWN = ("help", "config", "print_config")
 _NULL = ("null", "~", "")
+# Stands before a key of each entry of a list of sections.
+_OF_LIST = "[]."
 
 
 class KnownKeys:
     """The keys that a config may have.
 
     Args:
-        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. Keys below a leaf are not checked.
+        leaves: All keys with a value, in dotted form, such as `trainer.max_epochs`. Keys below a leaf are not checked,
+            except those of a list of sections, such as `data.sources[].weight`.
         linked: Keys that take the value of another key, with that key.
     """
 
     def __init__(self, leaves: Sequence[str], linked: Mapping[str, str]) -> None:
-        self.leaves = set(leaves)
+        self.listed = set(leaves)
+        self.leaves = {key for key in leaves if _OF_LIST not in key}
         self.linked = linked
-        self.groups = {prefix for key in leaves for prefix in _prefixes(key)[:-1]}
+        self.lists: dict[str, list[str]] = {}
+        for key in sorted(self.listed - self.leaves):
+            section, _, name = key.partition(_OF_LIST)
+            self.lists.setdefault(section, []).append(name)
+        self.groups = {prefix for key in self.leaves for prefix in _prefixes(key)[:-1]}
 
     def problem(self, key: str) -> str | None:
         """Return what is wrong with a dotted key, or None."""
@@ -55,10 +63,25 @@ class KnownKeys:
                 return f"{prefix} is taken from {self.linked[prefix]}; give that"
             if prefix in self.groups:
                 continue
+            if prefix in self.lists and key != prefix:
+                return self._problem_of_entry(prefix, key.removeprefix(f"{prefix}."))
             if prefix in self.leaves:
                 return None
             return f"unknown key {prefix}; {self._hint(prefix)}"
         return None
+
+    def _problem_of_entry(self, section: str, name: str) -> str | None:
+        """Return what is wrong with a key of an entry of a list of sections, or None."""
+        known = self.lists[section]
+        top = name.partition(".")[0]
+        if top in known:
+            return None
+        hint = did_you_mean(top, known, f"its keys are {', '.join(known)}")
+        return f"unknown key {top} in an entry of {section}; {hint}"
+
+    def not_a_list(self, key: str) -> str:
+        """Return what is wrong with another value in place of a list of sections."""
+        return f"{key} is a list of sections with the keys {', '.join(self.lists[key])}; begin each with '- '"
 
     def not_a_section(self, key: str, given: str | None) -> str:
         """Return what is wrong with a plain value, or a list (None), in place of a section."""
@@ -153,6 +176,8 @@ def _problems_of_args(known: KnownKeys, args: Sequence[str]) -> Iterator[str]:
             yield f"command line: --{option} needs a value"
         elif key in known.groups:
             yield from _problems_of_section(known, key, value if equals else after)
+        elif key in known.lists:
+            yield from _problems_of_written_list(known, key, value if equals else after)
 
 
 def _problems_of_section(known: KnownKeys, key: str, value: str) -> Iterator[str]:
@@ -168,6 +193,18 @@ def _problems_of_section(known: KnownKeys, key: str, value: str) -> Iterator[str
             yield from _problems_of_mapping(known, root, f"{key}.", "command line")
     elif not (key in known.leaves and value in _NULL):
         yield f"command line: {known.not_a_section(key, value)}"
+
+
+def _problems_of_written_list(known: KnownKeys, key: str, value: str) -> Iterator[str]:
+    """Yield what is wrong with a list of sections on the command line, or with one entry that is appended."""
+    try:
+        root = yaml.compose(value, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return  # the parser reports it
+    entries = root.value if isinstance(root, yaml.SequenceNode) else [root]
+    for entry in entries:
+        if isinstance(entry, yaml.MappingNode):
+            yield from _problems_of_mapping(known, entry, f"{key}.", "command line")
 
 
 def _problems_of_file(known: KnownKeys, file: Path, section: str = "") -> Iterator[str]:
@@ -204,6 +241,16 @@ def _problems_of_mapping(known: KnownKeys, mapping: yaml.MappingNode, section: s
                 yield from _problems_of_mapping(known, value, f"{key}.", file)
             elif not (key in known.leaves and value.tag.endswith(":null")):
                 yield f"{where}: {known.not_a_section(key, value.value if _is_scalar(value) else None)}"
+        elif key in known.lists and not value.tag.endswith(":null"):
+            if not isinstance(value, yaml.SequenceNode):
+                yield f"{where}: {known.not_a_list(key)}"
+                continue
+            for entry in value.value:
+                if isinstance(entry, yaml.MappingNode):
+                    yield from _problems_of_mapping(known, entry, f"{key}.", file)
+                else:
+                    line = f"{file}, line {entry.start_mark.line + 1}" if isinstance(file, Path) else file
+                    yield f"{line}: {known.not_a_list(key)}"
 
 
 def _is_scalar(node: yaml.Node) -> bool:

@@ -101,7 +101,7 @@ def trained_program(
     from dataclasses import replace
 
     from lightning_neft.cli.program import WITHOUT_TRAINING, Program
-    from lightning_neft.data.prepare import template_of
+    from lightning_neft.data.rendering import template_of
     from lightning_neft.generation.sources import build_module
     from lightning_neft.models.description import ModelDescription
     from lightning_neft.saving.checkpoints import checkpoint_description

@@ -15,13 +15,14 @@ from lightning_neft.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lightning_neft.data.mixture import Mixture
     from lightning_neft.data.module import TextData
     from lightning_neft.data.sample_stream import FirstSamples
     from lightning_neft.data.token_store import TokenStore
     from lightning_neft.data.tokenization import EncodedSample
 
     # The training samples; of a stream the first ones.
-    _Train = TokenStore | FirstSamples
+    _Train = TokenStore | Mixture | FirstSamples
 
 __all__ = ["run"]
 
@@ -86,6 +87,7 @@ def _as_json(data: TextData, train: _Train, notices: list[str], count: int) -> d
     waste = waste_by_batching(train.lengths, options.task, data.batch_size, options.max_length, data.seed)
     return {
         "source": options.source,
+        "sources": _sources(data) or None,
         "task": options.task,
         "format": prepared.format,
         "template": prepared.template.name,
@@ -114,9 +116,43 @@ def _as_json(data: TextData, train: _Train, notices: list[str], count: int) -> d
                 "parts": [{"text": text, "trained": trained} for text, trained in _parts(data, train[index])],
                 "marked_untrained": _marked_untrained(train, index),
             }
-            for index in range(min(count, len(train)))
+            for index in _first(train, count)
         ],
     }
+
+
+def _first(train: _Train, count: int) -> Sequence[int]:
+    """Return the samples to print: the first ones, of a mixture those of each source in turn."""
+    from lightning_neft.data.mixture import Mixture
+
+    return train.in_turn(count) if isinstance(train, Mixture) else range(min(count, len(train)))
+
+
+def _sources(data: TextData) -> list[dict[str, Any]]:
+    """Return what each source contributes to an epoch of a mixture; nothing without one."""
+    from lightning_neft.data.mixture import Mixture
+
+    train, mixing, sources = data.prepared.stored, data.options.mixing, data.prepared.sources
+    if not isinstance(train, Mixture) or mixing is None:
+        return []
+    tokens = int(train.lengths.sum())
+    return [
+        {
+            "name": source.name,
+            "source": options.source,
+            "format": source.format,
+            "template": source.template.name,
+            "weight": None if mixing.weights is None else mixing.weights[number],
+            "samples": share.samples,
+            "share_of_samples": share.samples / len(train),
+            "tokens": share.tokens,
+            "share_of_tokens": share.tokens / tokens,
+            "distinct": share.distinct,
+            "available": share.available,
+            "held_out": 0 if source.held_out is None else len(source.held_out),
+        }
+        for number, (source, options, share) in enumerate(zip(sources, data.options.parts, train.shares(), strict=True))
+    ]
 
 
 def _parts(data: TextData, sample: EncodedSample) -> Iterator[tuple[str, bool]]:
@@ -165,8 +201,10 @@ def _print(data: TextData, train: _Train, notices: list[str], count: int) -> Non
         console.print(Text(notice, style="yellow"))
     if options.streaming:
         console.print(Text("streaming: the training data here are the samples of the first records", style="yellow"))
-    for index in range(min(count, len(train))):
-        _print_sample(console, data, train, index)
+    if found := _sources(data):
+        _print_sources(console, found)
+    for number, index in enumerate(_first(train, count), start=1):
+        _print_sample(console, data, train, index, number)
     # The targets of the other tasks are not among the tokens whose lengths these are.
     by_token = options.task == "causal_lm"
     _print_lengths(console, "training", train, by_token)
@@ -175,9 +213,23 @@ def _print(data: TextData, train: _Train, notices: list[str], count: int) -> Non
     _print_padding(console, data, train)
 
 
-def _print_sample(console: Console, data: TextData, train: _Train, index: int) -> None:
+def _print_sources(console: Console, sources: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("source", "format", "template", "samples", "tokens", "validation", box=None)
+    for one in sources:
+        samples = f"{one['samples']} ({one['share_of_samples']:.1%})"
+        tokens = f"{one['tokens']} ({one['share_of_tokens']:.1%})"
+        cells = (one["name"], one["format"], one["template"], samples, tokens, one["held_out"])
+        table.add_row(*map(escaped, map(str, cells)))
+    console.print(table)
+
+
+def _print_sample(console: Console, data: TextData, train: _Train, index: int, number: int) -> None:
     from rich.panel import Panel
     from rich.text import Text
+
+    from lightning_neft.data.mixture import Mixture
 
     text = Text()
     for piece, trained in _parts(data, train[index]):
@@ -189,7 +241,10 @@ def _print_sample(console: Console, data: TextData, train: _Train, index: int) -
         else:
             text.append(f"{_OPEN}{piece}{_CLOSE}")
     marked = "in colour" if console.color_system else f"between {_OPEN} and {_CLOSE}"
-    title = f"training sample {index + 1}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
+    source = f" of {data.prepared.sources[train.sources[index]].name}" if isinstance(train, Mixture) else ""
+    title = (
+        f"training sample {number}{source}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
+    )
     untrained = _marked_untrained(train, index)
     subtitle = f"{untrained} answer{'s' * (untrained > 1)} marked as untrained" if untrained else None
     console.print(Panel(text, title=title, title_align="left", subtitle=subtitle, subtitle_align="left"))

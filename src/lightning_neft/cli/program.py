@@ -47,6 +47,7 @@ from lightning_neft.common.paths import file_in_the_way, user_path
 from lightning_neft.common.secrets import mask_addresses
 from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
+from lightning_neft.data.options import Source
 from lightning_neft.data.sources.source import local_files
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
@@ -88,6 +89,7 @@ _CHECKPOINT_DEFAULTS = {
 }
 # Sections that may be null as a whole, so that their keys are not among the parser's own.
 _OPTIONAL_SECTIONS = {"neftune": NoiseOptions, "model.lora": LoraOptions}
+_LISTS_OF_SECTIONS = {"data.sources": Source}
 
 
 class Program(LightningCLI):
@@ -268,7 +270,8 @@ class Program(LightningCLI):
         trainer = self._instantiate_trainer(config, callbacks)
         has_noise = self.config_init["neftune"] is not None
         everyone: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        check_monitors(everyone, logged_metrics(self.config.task, has_noise))
+        sources = self.datamodule.options.validated_names
+        check_monitors(everyone, logged_metrics(self.config.task, has_noise, sources))
         # Sharded checkpoints are folders, which other plugins write.
         if isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not config["plugins"]:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -277,10 +280,11 @@ class Program(LightningCLI):
     @property
     def input_paths(self) -> list[Path]:
         """The files that no output may replace: those of `--config` and of the data."""
-        return [*self.config_files, *local_files(self.datamodule.options.source)]
+        sources = self.datamodule.options.read_sources
+        return [*self.config_files, *(path for source in sources for path in local_files(source))]
 
     def inputs(self) -> list[InputFile]:
-        """Return what a result records of its inputs: the files of `--config`, and the data if that is one file.
+        """Return what a result records of its inputs: the files of `--config`, and the sources that are one file each.
 
         Other data (bundled, from the hub, several files) are identified by the digest in `Prepared`.
 
@@ -288,8 +292,8 @@ class Program(LightningCLI):
             OSError: A file cannot be read.
         """
         inputs = [InputFile.read("config", path) for path in self.config_files]
-        source = user_path(self.datamodule.options.source, "data.source")
-        return [*inputs, InputFile.read("data", source)] if source.is_file() else inputs
+        sources = [user_path(source, "data.source") for source in self.datamodule.options.read_sources]
+        return [*inputs, *(InputFile.read("data", source) for source in sources if source.is_file())]
 
     def _callbacks(self, config: dict[str, Any]) -> Iterator[L.Callback]:
         # First, because others may draw random numbers.
@@ -325,6 +329,8 @@ def _known_keys(parser: LightningArgumentParser) -> KnownKeys:
     leaves = [key for key in parser.get_defaults().keys() if not key.startswith("neftune.")]  # noqa: SIM118
     for section, options in _OPTIONAL_SECTIONS.items():
         leaves += [section, *(f"{section}.{field.name}" for field in fields(options))]
+    for section, options in _LISTS_OF_SECTIONS.items():
+        leaves += [f"{section}[].{field.name}" for field in fields(options)]
     return KnownKeys([key for key in leaves if key not in LINKS], LINKS)
 
 

@@ -97,6 +97,8 @@ def _method(model: Any) -> str:
 def _samples(data: TextData) -> str:
     held_out = data.prepared.held_out
     train = "streamed samples" if data.options.streaming else f"{len(data.prepared.train)} training samples"
+    if data.options.parts:
+        train += " in an epoch"
     return f"{train}, {'no validation' if held_out is None else f'{len(held_out)} for validation'}"
 
 

@@ -72,14 +72,16 @@ def _of_file(file: Path) -> str | None:
     return value.value if isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null") else None
 
 
-def logged_metrics(task: Task, with_noise: bool) -> tuple[str, ...]:
+def logged_metrics(task: Task, with_noise: bool, sources: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names that a run logs and a callback can watch.
 
     Args:
         task: What the model learns.
         with_noise: Whether the run has the noise.
+        sources: Names of the sources of a mixture.
     """
-    return (*_HELD_OUT[task], *_TRAINING, *(_NOISE if with_noise else ()))
+    by_source = (f"val/loss/{name}" for name in sources)
+    return (*_HELD_OUT[task], *by_source, *_TRAINING, *(_NOISE if with_noise else ()))
 
 
 def check_monitors(callbacks: Sequence[L.Callback], logged: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from lightning_neft.common.files import write_text
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.formats.registry import choose_format, format_named
-from lightning_neft.data.sources.source import open_source
+from lightning_neft.data.sources.source import TOY, open_source
 from lightning_neft.data.toy import toy_instructions
 from lightning_neft.errors import ConfigError, DataError
 from lightning_neft.hub.base_config import load_base_config
@@ -65,6 +65,7 @@ _RUN: dict[str, Any] = {
     "data.num_workers": 0,
     "data.val_size": _HELD_OUT,
     "data.val_split": None,
+    "data.val_source": None,
 }
 
 
@@ -100,7 +101,7 @@ def with_tiny(args: Sequence[str], config: Namespace) -> list[str]:
     given = keys_given(args)
     options = {**_RUN, **_batch_options(config)}
     cache = cache_folder(config.data.cache_dir) / "tiny"
-    if "data.source" not in given:
+    if "data.source" not in given and "data.sources" not in given:
         options |= _data_options(config, cache)
     if "model.base" not in given:
         options["model.base"] = str(_tiny_model(config.model.base, cache).absolute())
@@ -146,30 +147,54 @@ def _tiny_model(base: str, cache: Path) -> Path:
 
 def _data_options(config: Namespace, cache: Path) -> dict[str, Any]:
     """Return the options of tiny data in the form of the config's own."""
-    data, entry = config.data, find_entry(config.data.source)
-    name, columns = data.format or _format(config), data.columns
-    options: dict[str, Any] = {"data.split": None, "data.subset": None, "data.revision": None}
+    data = config.data
+    if data.sources:
+        return {"data.sources": [_tiny_entry(one, cache) for one in data.sources]}
+    source = TOY if data.source is None else data.source
+    own = _tiny_source(source, data, cache)
+    if (entry := find_entry(source)) is not None:
+        # TextData would take this from the catalogue.
+        cut = entry.cut_conversations if data.cut_conversations is None else data.cut_conversations
+        own["cut_conversations"] = cut
+    return {f"data.{name}": value for name, value in own.items()}
+
+
+def _tiny_entry(one: Namespace, cache: Path) -> dict[str, Any]:
+    """Return an entry of data.sources with tiny data in the form of its own."""
+    samples = None if one.samples is None else min(one.samples, TINY_SAMPLES - _HELD_OUT)
+    tiny = {**vars(one), "samples": samples, **_tiny_source(one.source, one, cache)}
+    return {name: value for name, value in tiny.items() if value is not None}
+
+
+def _tiny_source(source: str, options: Namespace, cache: Path) -> dict[str, Any]:
+    """Return the options of tiny data in the form of a source.
+
+    Args:
+        source: The source.
+        options: Its format, columns, template and split.
+        cache: Folder of the tiny data.
+    """
+    entry, columns = find_entry(source), options.columns
+    name = options.format or _format(source, options)
+    found: dict[str, Any] = {"split": None, "subset": None, "revision": None}
     if entry is not None:
         # TextData would take these from the catalogue.
         columns = columns or dict(entry.columns)
-        cut = entry.cut_conversations if data.cut_conversations is None else data.cut_conversations
-        options |= {"data.template": data.template or entry.template, "data.cut_conversations": cut}
-        options |= {"data.format": name, "data.columns": columns or None}
-    return {**options, "data.source": str(tiny_file(name, columns, cache).absolute())}
+        found |= {"template": options.template or entry.template, "format": name, "columns": columns or None}
+    return {**found, "source": str(tiny_file(name, columns, cache).absolute())}
 
 
-def _format(config: Namespace) -> str:
-    """Return the format of data for which the config names none."""
-    source = config.data.source
+def _format(source: str, options: Namespace) -> str:
+    """Return the format of a source for which the config names none."""
     if (entry := find_entry(source)) is not None:
         return entry.format
-    if source != "toy" and not user_path(source, "data.source").exists():
+    if source != TOY and not user_path(source, "data.source").exists():
         raise ConfigError(
             f"{_FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"
         )
-    records = open_source(source, split=config.data.split)
-    return choose_format(records.head, None, config.data.columns, source=source).name
+    records = open_source(source, split=options.split)
+    return choose_format(records.head, None, options.columns, source=source).name
 
 
 def tiny_records(format: str, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

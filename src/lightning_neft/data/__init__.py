@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from lightning_neft.data.conversation import Conversation, Labelled, Message, ToolCall
     from lightning_neft.data.formats.format import Column, Format
     from lightning_neft.data.module import TextData
+    from lightning_neft.data.options import Source
 
-__all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "TextData", "ToolCall"]
+__all__ = ["Column", "Conversation", "Format", "Labelled", "Message", "Source", "TextData", "ToolCall"]
 
 # A custom format needs neither torch nor lightning.
 __getattr__, __dir__ = lazy_names(
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazy_names(
         "Format": "formats.format",
         "Labelled": "conversation",
         "Message": "conversation",
+        "Source": "options",
         "TextData": "module",
         "ToolCall": "conversation",
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -18,10 +19,12 @@ from typing_extensions import override
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import HeldOutOrder, RepeatedOrder, TrainOrder
 from lightning_neft.data.batching.plan import Batching, BatchPlan, PlannedSamples, trained_weights
-from lightning_neft.data.catalogue import find_entry
 from lightning_neft.data.conversation import Conversation, Labelled
 from lightning_neft.data.exchange_ids import encode_prompts
-from lightning_neft.data.prepare import DataOptions, Prepared, prepare
+from lightning_neft.data.mixture import MixStrategy, Mixture, StoppingStrategy
+from lightning_neft.data.options import Source, data_options
+from lightning_neft.data.prepare import prepare
+from lightning_neft.data.prepared import Prepared
 from lightning_neft.data.streaming import StreamedBatches, StreamedLoader, check_options, micro_batch_limit
 from lightning_neft.data.templates.template import text_of
 from lightning_neft.data.token_store import TokenStore
@@ -36,8 +39,8 @@ class TextData(L.LightningDataModule):
     """Samples to fine-tune on, tokenised once and stored on disk, in batches with the loss on the answers.
 
     Args:
-        source: `toy` for the bundled data, a file (JSON, JSON Lines, CSV, TSV, Parquet; also gzipped), a glob pattern
-            in quotation marks, a folder that `datasets` saved, a name of the catalogue, or a dataset of the hub
+        source: `toy` for the bundled data (the default), a file (JSON, JSON Lines, CSV, TSV, Parquet; also gzipped), a
+            glob pattern in quotation marks, a folder that `datasets` saved, a name of the catalogue, or a hub dataset
             (owner/name).
         tokenizer: Base model whose tokenizer is used.
         task: `causal_lm`, `seq2seq_lm` or `sequence_classification`.
@@ -59,9 +62,10 @@ class TextData(L.LightningDataModule):
         batching: `length_grouped` (rows of similar length in a batch), `random`, `packed` (several samples in a row of
             at most max_length tokens, without attention between them) or `flat` (packed, with all rows joined into one
             without padding, for variable-length attention such as flash_attention_2).
-        val_size: Size of the validation set: a count, a share between 0 and 1, or 0 for none. The toy data have a
-            held-out split.
-        val_split: Split of the source to validate on instead.
+        val_size: Size of the validation set, of each source: a count, a share between 0 and 1 (0.05 by default), or 0
+            for none. The toy data have a held-out split.
+        val_split: Split of the source to validate on instead, or of val_source.
+        val_source: A separate source to validate on, as for source; rendered like the training data. Excludes val_size.
         strict: Whether a sample without a token to train on is an error; by default such samples are dropped and
             counted.
         cache_dir: Folder of the tokens; by default in the cache of `datasets`.
@@ -69,7 +73,14 @@ class TextData(L.LightningDataModule):
         num_workers: Processes that load data. Samples are tokenised beforehand, so 0 is fast.
         streaming: Read and tokenise the training data block by block while training, for datasets that are too large to
             tokenise up front. Each process reads all of them. Needs trainer.max_steps, random or length_grouped batches
-            and num_workers 0 or 1. The validation set is the first val_size records, or val_split.
+            and num_workers 0 or 1. The validation set is the first val_size records, val_split or val_source.
+        sources: Several sources to mix, instead of source: each with its source, and a weight or a number of samples,
+            template, format, columns, split, subset and revision of its own. The draw is made once with the seed;
+            each epoch has the same samples in a new order.
+        mix_strategy: `interleave`, by the weights or in turn without them; or `concatenate`: all samples of each.
+            By default interleave if there are weights.
+        stopping_strategy: When an interleaved epoch ends, as in datasets.interleave_datasets: `first_exhausted` (the
+            default), `all_exhausted`, which repeats samples, or `all_exhausted_without_replacement`.
 
     Raises:
         ConfigError: If a number is out of range, or options cannot be combined.
@@ -77,7 +88,7 @@ class TextData(L.LightningDataModule):
 
     def __init__(
         self,
-        source: str = "toy",
+        source: str | None = None,
         tokenizer: str = "tiny",
         task: Task = "causal_lm",
         trust_remote_code: bool = False,
@@ -93,13 +104,17 @@ class TextData(L.LightningDataModule):
         prompt_loss: float = 0.0,
         batch_size: int = 16,
         batching: Batching = "length_grouped",
-        val_size: int | float = 0.05,
+        val_size: int | float | None = None,
         val_split: str | None = None,
+        val_source: str | None = None,
         strict: bool = False,
         cache_dir: str | None = None,
         seed: int | None = None,
         num_workers: int = 0,
         streaming: bool = False,
+        sources: list[Source] | None = None,
+        mix_strategy: MixStrategy | None = None,
+        stopping_strategy: StoppingStrategy | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -111,7 +126,7 @@ class TextData(L.LightningDataModule):
         ):
             if value is not None and value < least:
                 raise ConfigError(f"data.{name} must be {least} or more, got {value!r}")
-        if not (0 <= val_size < 1 or (isinstance(val_size, int) and val_size >= 1)):
+        if val_size is not None and not (0 <= val_size < 1 or (isinstance(val_size, int) and val_size >= 1)):
             raise ConfigError(
                 f"data.val_size must be a count of samples, a share between 0 and 1, or 0 for none, got {val_size!r}"
             )
@@ -120,42 +135,39 @@ class TextData(L.LightningDataModule):
         if task != "causal_lm" and (batching in ("packed", "flat") or prompt_loss):
             what = f"batching={batching}" if batching in ("packed", "flat") else f"prompt_loss={prompt_loss}"
             raise ConfigError(f"data.{what} is for the task causal_lm, got {task}; omit it")
-        if source == "toy":
-            val_split = val_split or "held_out"
-        if streaming:
-            check_options(task, batching, num_workers, 0 if val_split else val_size)
-        entry = find_entry(source)
-        if source == "toy":
-            split = split or "train"
-        elif entry is not None:
-            format, template = format or entry.format, template or entry.template
-            columns = columns or dict(entry.columns)
-        self.options = DataOptions(
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self.options = data_options(
             source=source,
+            sources=sources,
+            mix_strategy=mix_strategy,
+            stopping_strategy=stopping_strategy,
+            seed=self.seed,
+            template=template,
+            cut_conversations=cut_conversations,
+            val_size=val_size,
+            val_split=val_split,
+            val_source=val_source,
+            of_source={
+                "split": split,
+                "subset": subset,
+                "revision": revision,
+                "format": format,
+                "columns": columns,
+            },
             tokenizer=tokenizer,
             trust_remote_code=trust_remote_code,
             task=task,
-            split=split,
-            subset=subset,
-            revision=revision,
-            format=format,
-            columns=dict(columns or {}),
-            template=template,
             max_length=max_length,
             max_target_length=max_target_length,
-            cut_conversations=(entry is not None and entry.cut_conversations)
-            if cut_conversations is None
-            else cut_conversations,
-            val_size=val_size,
-            val_split=val_split,
             strict=strict,
             cache_dir=cache_dir,
             streaming=streaming,
         )
+        if streaming:
+            check_options(task, batching, num_workers, self.options.val_size)
         self.prompt_loss = prompt_loss
         self.batch_size = batch_size
         self.batching: Batching = batching
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.num_workers = num_workers
         self._prepared: Prepared | None = None
 
@@ -230,7 +242,13 @@ class TextData(L.LightningDataModule):
     @cached_property
     def stop_ids(self) -> list[int]:
         """Tokens that end an answer, besides the end token."""
-        return stops(self.prepared.tokenizer, self.prepared.template.stop)[0]
+        texts = [self.prepared.template.stop, *(one.template.stop for one in self.prepared.sources)]
+        return stops(self.prepared.tokenizer, dict.fromkeys(chain.from_iterable(texts)))[0]
+
+    @property
+    def held_out_names(self) -> list[str]:
+        """Names of the sources by whose number validation batches give each row's; none without a mixture."""
+        return [] if self._prepared is None else [one.name for one in self._prepared.held_out_sources]
 
     def train_order(
         self, rank: int = 0, world_size: int = 1, accumulate: int = 1, limit: int | float = 1.0
@@ -299,7 +317,7 @@ class TextData(L.LightningDataModule):
         if held_out is None:
             return []
         return DataLoader(
-            PlannedSamples(held_out),
+            PlannedSamples(held_out, held_out.sources if isinstance(held_out, Mixture) else None),
             batch_size=None,
             sampler=HeldOutOrder(held_out.lengths, self.batch_size, *self._rank()),
             collate_fn=Collator(self._pad_id, self.options.task, "random"),  # type: ignore[arg-type]
@@ -337,10 +355,19 @@ class TextData(L.LightningDataModule):
         held_out = self._held_out()
         if self.options.task == "seq2seq_lm":
             return [list(map(int, held_out[index].input_ids)) for index in range(min(count, len(held_out)))]
-        conversations = [sample for sample in held_out.samples[:count] if isinstance(sample, Conversation)]
-        return encode_prompts(self.prepared.tokenizer, self.prepared.template, conversations)
+        if not isinstance(held_out, Mixture):
+            return encode_prompts(self.prepared.tokenizer, self.prepared.template, _conversations(held_out, count))
+        # Those of a source at a time, with its template.
+        drawn = held_out.sources[:count].tolist()
+        of_source = [
+            iter(
+                encode_prompts(source.tokenizer, source.template, _conversations(source.held_out, drawn.count(number)))
+            )
+            for number, source in enumerate(self.prepared.held_out_sources)
+        ]
+        return [next(of_source[number]) for number in drawn]
 
-    def _held_out(self) -> TokenStore:
+    def _held_out(self) -> TokenStore | Mixture:
         if self.prepared.held_out is None:
             raise ConfigError("there is no validation set; give data.val_size or data.val_split")
         return self.prepared.held_out
@@ -353,6 +380,11 @@ class TextData(L.LightningDataModule):
         """Return the data-parallel rank and the number of these ranks; (0, 1) without a Trainer or with one device."""
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
+
+
+def _conversations(store: TokenStore | None, count: int) -> list[Conversation]:
+    samples = [] if store is None else store.samples[:count]
+    return [sample for sample in samples if isinstance(sample, Conversation)]
 
 
 def _check_trainer(trainer: L.Trainer) -> None:

@@ -8,33 +8,34 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
-from lightning_neft.data.conversation import Conversation, Sample
+from lightning_neft.data.conversation import Conversation, Labelled, Sample
 from lightning_neft.data.cutting import cut_conversations
 from lightning_neft.data.formats.format import PARSING_VERSION, Format, Parsed, parse_records
-from lightning_neft.data.formats.registry import choose_format
+from lightning_neft.data.mixture import Mixing, Mixture
+from lightning_neft.data.opened import Opened, open_sources
+from lightning_neft.data.options import DataOptions
+from lightning_neft.data.prepared import Prepared, PreparedSource
+from lightning_neft.data.rendering import Rendering, rendering_of
 from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.records import Record, Records
-from lightning_neft.data.sources.source import open_source
-from lightning_neft.data.templates.registry import default_template, template_named
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
-from lightning_neft.data.tokenization import Encoding, Task, encode, label_names
+from lightning_neft.data.tokenization import Encoding, encode, label_names
 from lightning_neft.errors import DataError
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DataOptions", "Prepared", "prepare", "template_of"]
+__all__ = ["prepare"]
 
 # One split for all seeds, so that runs with different seeds have the same validation set.
 _SPLIT_SEED = 20231009
@@ -53,71 +54,6 @@ _DECIDING = (
 )
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Options that determine the tokens; `TextData` explains each."""
-
-    source: str
-    tokenizer: str
-    trust_remote_code: bool = False
-    task: Task = "causal_lm"
-    split: str | None = None
-    subset: str | None = None
-    revision: str | None = None
-    format: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-    template: str | None = None
-    max_length: int = 512
-    max_target_length: int | None = None
-    cut_conversations: bool = False
-    val_size: int | float = 0.05
-    val_split: str | None = None
-    strict: bool = False
-    cache_dir: str | None = None
-    streaming: bool = False
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Data that are ready for batching.
-
-    Attributes:
-        stored: The training samples, None with streaming.
-        stream: The training samples with streaming, otherwise None.
-        held_out: The validation set, None if there is none.
-        tokenizer: With the template's special tokens.
-        template: Renders the conversations.
-        special_tokens: Tokens that were added to the tokenizer; the model needs rows for them.
-        format: Name of the data format.
-        label_names: The classes, in the order of their indices; empty for other tasks.
-        notices: Lines that report what was dropped or changed.
-        digest: SHA-256 of the records (the first one of a stream), the tokenizer, the template and the options. Runs
-            with the same digest have the same samples.
-    """
-
-    stored: TokenStore | None
-    stream: SampleStream | None
-    held_out: TokenStore | None
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
-    special_tokens: tuple[str, ...]
-    format: str
-    label_names: list[str | int]
-    notices: list[str]
-    digest: str
-
-    @property
-    def train(self) -> TokenStore:
-        """The training samples.
-
-        Raises:
-            DataError: With streaming, which does not store them.
-        """
-        if self.stored is None:
-            raise DataError("data.streaming does not store the training samples; set data.streaming false")
-        return self.stored
-
-
 def prepare(options: DataOptions) -> Prepared:
     """Read, split and encode the data, or open the tokens that an earlier run stored for the same options.
 
@@ -126,95 +62,73 @@ def prepare(options: DataOptions) -> Prepared:
         ModelError: If the tokenizer cannot be loaded.
         ConfigError: If an option names something that does not exist.
     """
-    records = _open(options, options.split)
-    held_out_records = None if options.val_split is None else _open(options, options.val_split)
-    chosen = choose_format(records.head, options.format, options.columns, source=options.source)
+    opened, validation = open_sources(options)
     tokenizer = load_tokenizer(options.tokenizer, options.trust_remote_code)
-    template = _template(options, chosen, tokenizer)
-    special_tokens = tuple(add_special_tokens(tokenizer, template.special_tokens))
-    if options.streaming and held_out_records is None and options.val_size:
-        held_out_records = _FirstRecords(records, int(options.val_size))
-    work = _Work(options, records, held_out_records, chosen, tokenizer, template)
-    key = fingerprint(
-        tokenizer=tokenizer,
-        template=template,
-        parsing=PARSING_VERSION,
-        # A stream is not read for its fingerprint.
-        source=repr(records.first) if options.streaming else records.fingerprint,
-        held_out=None if held_out_records is None else held_out_records.fingerprint,
-        format=chosen.identity(),
-        **{option: getattr(options, option) for option in _DECIDING},
+    main, each = rendering_of(options, [one.format for one in opened], tokenizer)
+    special_tokens = _add_special_tokens([main, *each])
+    works = [_Work.of(one, rendering) for one, rendering in zip(opened, each, strict=True)]
+    trained = [None if options.streaming else work.train_store() for work in works]
+    labels = _labels(trained)
+    stores = [(store, work.held_out_store(store, labels)) for work, store in zip(works, trained, strict=True)]
+    names = (options.source,) if options.mixing is None else options.mixing.names
+    sources = tuple(
+        PreparedSource(name, work.format.name, work.template, work.tokenizer, *pair)
+        for name, work, pair in zip(names, works, stores, strict=True)
     )
-    made = tokenizer, template, special_tokens, chosen.name
-    held_out = None
-    if options.streaming:
-        notices: list[str] = []
-        if held_out_records is not None:
-            held_out = open_or_build(f"{key}-held_out", work.held_out_of_stream, options.cache_dir)
-            notices = [*held_out.facts["notices"], *held_out.notices("held-out", options.max_length)]
-        return Prepared(None, work.stream(key), held_out, *made, [], notices, key)
-    train = open_or_build(f"{key}-train", work.train, options.cache_dir)
-    labels = train.facts["labels"]
-    notices = [*train.facts["notices"], *train.notices("training", options.max_length)]
-    if options.val_split is not None or options.val_size:
-        held_out = open_or_build(f"{key}-held_out", lambda: work.held_out(labels), options.cache_dir)
-        notices += held_out.notices("held-out", options.max_length)
-    return Prepared(train, None, held_out, *made, labels, notices, key)
-
-
-def template_of(options: DataOptions, tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Return the template of the data; at most their first records are read.
-
-    Raises:
-        DataError: If they cannot be read.
-        ConfigError: If there is no such template.
-    """
-    if options.template is not None:
-        return template_named(options.template, tokenizer)
-    records = open_source(
-        options.source, split=options.split, subset=options.subset, revision=options.revision, streaming=True
+    notices = [line for source in sources for line in _notices(source, options)]
+    key = works[0].key
+    stored: TokenStore | Mixture | None
+    held_out: TokenStore | Mixture | None
+    stored, held_out = stores[0]
+    stream = works[0].stream() if options.streaming else None
+    if options.mixing is not None:
+        stored, held_out = epoch, _ = _mixed(options.mixing, sources, labels)
+        notices.append(options.mixing.notice(epoch))
+        key = hashlib.sha256(repr([options.mixing.without_seed(), *(work.key for work in works)]).encode()).hexdigest()
+    if validation is not None:
+        work = _Work.of(validation, main)
+        held_out = whole = work.whole_store(labels)
+        notices += [*whole.facts["notices"], *whole.notices("held-out", options.max_length)]
+        key = hashlib.sha256(f"{key} {work.key}".encode()).hexdigest()
+    formats = ", ".join(dict.fromkeys(source.format for source in sources))
+    return Prepared(
+        stored, stream, held_out, main.tokenizer, main.template, special_tokens, formats, labels, notices, key, sources
     )
-    chosen = choose_format(records.head, options.format, options.columns, source=options.source)
-    return _template(options, chosen, tokenizer)
 
 
-def _template(options: DataOptions, chosen: Format, tokenizer: PreTrainedTokenizerBase) -> Template:
-    name = options.template
-    return default_template(chosen, tokenizer) if name is None else template_named(name, tokenizer)
+def _add_special_tokens(renderings: Sequence[Rendering]) -> tuple[str, ...]:
+    """Add the special tokens of all templates to each tokenizer, and return those that the base lacked."""
+    tokens = list(dict.fromkeys(token for one in renderings for token in one.template.special_tokens))
+    added = [
+        add_special_tokens(one, tokens) for one in {id(each.tokenizer): each.tokenizer for each in renderings}.values()
+    ]
+    return tuple(added[0])
 
 
-class _FirstRecords(Records):
-    """The first records of a stream, for validation.
-
-    Raises:
-        DataError: If no record is left to train on.
-    """
-
-    def __init__(self, records: Records, count: int) -> None:
-        super().__init__(records.name)
-        self._records = list(islice(records, count + 1))
-        if len(self._records) <= count:
-            raise DataError(
-                f"data.val_size={count} holds out all {len(self._records)} records of {records.name}, which leaves "
-                "none to train on; give a smaller data.val_size"
-            )
-        self._records.pop()
-
-    @override
-    def __iter__(self) -> Iterator[tuple[Record, str]]:
-        return iter(self._records)
-
-    @property
-    @override
-    def fingerprint(self) -> str:
-        """SHA-256 over the records."""
-        return hashlib.sha256(repr([record for record, _ in self._records]).encode()).hexdigest()
+def _labels(trained: Sequence[TokenStore | None]) -> list[str | int]:
+    """Return the classes of all training samples."""
+    found = [name for store in trained if store is not None for name in store.facts["labels"]]
+    return label_names([Labelled("", name) for name in found])
 
 
-def _open(options: DataOptions, split: str | None) -> Records:
-    return open_source(
-        options.source, split=split, subset=options.subset, revision=options.revision, streaming=options.streaming
-    )
+def _notices(source: PreparedSource, options: DataOptions) -> list[str]:
+    prefix = "" if options.mixing is None else f"{source.name}: "
+    lines = []
+    for name, store in (("training", source.train), ("held-out", source.held_out)):
+        if store is not None:
+            lines += [*store.facts.get("notices", ()), *store.notices(name, options.max_length)]
+    return [f"{prefix}{line}" for line in lines]
+
+
+def _mixed(
+    mixing: Mixing, sources: Sequence[PreparedSource], labels: Sequence[str | int]
+) -> tuple[Mixture, Mixture | None]:
+    """Return the training samples of an epoch, and the validation set if there is one."""
+    trained = [source.train for source in sources if source.train is not None]
+    held_out = [source.held_out for source in sources if source.held_out is not None]
+    classes = [[labels.index(name) for name in store.facts["labels"]] for store in trained] if labels else None
+    index = mixing.drawn([len(store) for store in trained])
+    return Mixture(trained, index, classes), Mixture(held_out) if held_out else None
 
 
 @dataclass
@@ -227,6 +141,56 @@ class _Work:
     format: Format
     tokenizer: PreTrainedTokenizerBase
     template: Template
+
+    @classmethod
+    def of(cls, source: Opened, rendering: Rendering) -> _Work:
+        return cls(
+            source.options,
+            source.records,
+            source.held_out_records,
+            source.format,
+            rendering.tokenizer,
+            rendering.template,
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """Identifies the tokens."""
+        options = self.options
+        return fingerprint(
+            tokenizer=self.tokenizer,
+            template=self.template,
+            parsing=PARSING_VERSION,
+            # A stream is not read for its fingerprint.
+            source=repr(self.records.first) if options.streaming else self.records.fingerprint,
+            held_out=None if self.held_out_records is None else self.held_out_records.fingerprint,
+            format=self.format.identity(),
+            **{option: getattr(options, option) for option in _DECIDING},
+        )
+
+    def train_store(self) -> TokenStore:
+        return open_or_build(f"{self.key}-train", self.train, self.options.cache_dir)
+
+    def held_out_store(self, trained: TokenStore | None, labels: Sequence[str | int]) -> TokenStore | None:
+        """Return the validation set that is split off; None without one.
+
+        Args:
+            trained: The training samples; None for a stream.
+            labels: The classes, those of other sources too.
+        """
+        options = self.options
+        if options.val_split is None and not options.val_size:
+            return None
+        if trained is None:
+            return open_or_build(f"{self.key}-held_out", self.held_out_alone, options.cache_dir)
+        name = f"{self.key}-held_out{'' if labels == trained.facts['labels'] else _suffix(labels)}"
+        return open_or_build(name, lambda: self.held_out(labels), options.cache_dir)
+
+    def whole_store(self, labels: Sequence[str | int]) -> TokenStore:
+        """Return all samples of the source as a validation set."""
+        work = replace(self, held_out_records=self.records)
+        name = f"{self.key}-whole{_suffix(labels) if labels else ''}"
+        return open_or_build(name, lambda: work.held_out_alone(labels), self.options.cache_dir)
 
     def train(self) -> Iterator[Stored]:
         options = self.options
@@ -243,12 +207,12 @@ class _Work:
         held_out = self._chunks(of_train=False) if self.held_out_records is None else iter([self._parsed_held_out])
         yield from self._stored("held-out", held_out, labels)
 
-    def held_out_of_stream(self) -> Iterator[Stored]:
+    def held_out_alone(self, labels: Sequence[str | int] = ()) -> Iterator[Stored]:
         parsed = self._parsed_held_out
-        for stored in self._stored("held-out", iter([parsed]), ()):
+        for stored in self._stored("held-out", iter([parsed]), labels):
             yield replace(stored, facts={"notices": parsed.lines("held-out")})
 
-    def stream(self, key: str) -> SampleStream:
+    def stream(self) -> SampleStream:
         options = self.options
         return SampleStream(
             self.records,
@@ -256,7 +220,7 @@ class _Work:
             skip=0 if options.val_split is not None else int(options.val_size),
             max_length=options.max_length,
             strict=options.strict,
-            fingerprint=key,
+            fingerprint=self.key,
         )
 
     def _encode_records(self, records: Sequence[tuple[Record, str]]) -> EncodedRecords:
@@ -358,3 +322,8 @@ class _Work:
             places=[places[origin] for origin in origins] if places else (),
         )
         return encoding, samples, origins
+
+
+def _suffix(labels: Sequence[str | int]) -> str:
+    """Return an ending for the name of tokens that depend on these classes."""
+    return f"-{hashlib.sha256(repr(labels).encode()).hexdigest()[:16]}"

@@ -14,14 +14,31 @@ from lightning_neft.errors import ModelError
 from lightning_neft.models.execution import eager, evaluating
 from lightning_neft.noise.antithetic import double_rows as double
 
-__all__ = ["NextTokens", "check_packing", "double_rows", "is_packed", "model_inputs", "next_tokens"]
+__all__ = [
+    "NextTokens",
+    "check_packing",
+    "double_rows",
+    "is_packed",
+    "model_inputs",
+    "next_tokens",
+    "sources_of_places",
+]
 
 
 Batch = dict[str, Any]
 
 # What the data layer adds for the loss and the noise. Models take keywords that they do not know for attention's.
 _NOT_FOR_THE_MODEL = frozenset(
-    {"labels", "step_share", "loss_index", "loss_targets", "loss_token_weights", "loss_weights", "sequence_ids"}
+    {
+        "labels",
+        "step_share",
+        "loss_index",
+        "loss_targets",
+        "loss_token_weights",
+        "loss_weights",
+        "sequence_ids",
+        "sources",
+    }
 )
 
 
@@ -71,6 +88,29 @@ def next_tokens(batch: Mapping[str, Any]) -> NextTokens:
     index = predicts.flatten().nonzero().squeeze(1)
     weights = batch["loss_weights"].flatten()[index + 1] if "loss_weights" in batch else None
     return NextTokens(index, labels.flatten()[index + 1], weights)
+
+
+def sources_of_places(batch: Mapping[str, Any], places: int) -> Tensor | None:
+    """Return the number of the source of each place with a target; None for a batch that does not say it.
+
+    Args:
+        batch: A held-out batch: with `sources`, int64 (rows,).
+        places: Number of places that the model is asked at: `loss_index`, or as many in each row.
+
+    Returns:
+        int64 (places,).
+
+    Example:
+        >>> batch = {"input_ids": torch.zeros(2, 4), "loss_index": torch.tensor([2, 3, 5])}
+        >>> sources_of_places({**batch, "sources": torch.tensor([1, 0])}, places=3).tolist()
+        [1, 1, 0]
+    """
+    if "sources" not in batch:
+        return None
+    sources: Tensor = batch["sources"]
+    if "loss_index" in batch:
+        return sources[batch["loss_index"] // batch["input_ids"].shape[1]]
+    return sources.repeat_interleave(places // len(sources))
 
 
 def is_packed(batch: Mapping[str, Any]) -> bool:

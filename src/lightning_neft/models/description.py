@@ -56,7 +56,7 @@ class ModelDescription:
         recipe: Name of the recipe or config.
         expanded_from: What the base's weights were expanded from, such as `4-bit values (Q4_1)`; None if they were not.
         dtype: Of the weights in training, such as float32.
-        data: Source of the training data, of files the name alone.
+        data: Sources of the training data, of files the name alone.
         labels: Names of a classifier's classes.
         versions: Of the packages that trained it.
     """
@@ -101,14 +101,18 @@ def training_description(trainer: pl.Trainer | None) -> dict[str, Any]:
     found: dict[str, Any] = {"alpha": float(alphas[0]) if alphas else None}
     options = getattr(trainer.datamodule, "options", None)  # type: ignore[attr-defined]
     if options is not None:
-        source = user_path(options.source, "data.source")
-        found["data"] = source.name if source.exists() else options.source
+        found["data"] = ", ".join(_name_of(one.source) for one in options.each)
         found["max_length"] = options.max_length
         if options.task != "sequence_classification":
             # A run that ends before its data are read may be kept too, by OnExceptionCheckpoint; its error counts then.
             with suppress(DataError):
                 found["template"] = trainer.datamodule.prepared.template.name  # type: ignore[attr-defined]
     return found
+
+
+def _name_of(source: str) -> str:
+    path = user_path(source, "data.source")
+    return path.name if path.exists() else source
 
 
 def installed_versions() -> dict[str, str]:

@@ -13,9 +13,17 @@ from typing_extensions import override
 from lightning_neft.common.trainer import is_logging_step, replicas
 from lightning_neft.data.resumed_epoch import leave_finished_epoch, reopen_broken_off_epoch
 from lightning_neft.errors import ConfigError
-from lightning_neft.models.batches import double_rows, model_inputs
+from lightning_neft.models.batches import double_rows, model_inputs, sources_of_places
 from lightning_neft.models.execution import evaluating, fast_attention
-from lightning_neft.models.loss import Predictions, TokenMean, mean_loss, share_of_step, summed_loss
+from lightning_neft.models.loss import (
+    Predictions,
+    TokenMean,
+    loss_by_source,
+    mean_loss,
+    share_of_step,
+    summed_loss,
+    token_scores,
+)
 from lightning_neft.models.optimizer import adamw, cosine_with_warmup
 from lightning_neft.models.pretrained import PretrainedModule
 
@@ -28,7 +36,8 @@ class FineTuner(PretrainedModule):
     The defaults are those of the paper: AdamW without weight decay, cosine schedule after 3 % of warm-up. The training
     loss is the mean over the trained tokens of the micro-batch; where the batch has its `step_share`, its part of the
     mean over those of the whole optimiser step, over micro-batches and ranks. The logged `train/loss` is always the
-    former, of this rank, at the Trainer's logging steps. Losses on held-out data are means over all of them.
+    former, of this rank, at the Trainer's logging steps. Losses on held-out data are means over all of them, and with
+    several sources over those of each too (`val/loss/NAME`).
 
     See `PretrainedModule` for the options.
     """
@@ -49,6 +58,9 @@ class FineTuner(PretrainedModule):
     @override
     def on_model_built(self) -> None:
         self.held_out_loss = TokenMean()
+        datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
+        self._source_names: list[str] = list(getattr(datamodule, "held_out_names", ()))
+        self.source_losses = TokenMean((len(self._source_names),))
 
     @override
     def forward(self, batch: dict[str, Any]) -> Any:
@@ -92,21 +104,38 @@ class FineTuner(PretrainedModule):
 
     @override
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.add_to_metrics(self._predictions(batch))
+        self._add_to_metrics(batch)
 
     @override
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.add_to_metrics(self._predictions(batch))
+        self._add_to_metrics(batch)
 
-    def add_to_metrics(self, predictions: Predictions) -> None:
-        """Take a held-out batch into the metrics; nothing waits for the device."""
+    def _add_to_metrics(self, batch: dict[str, Any]) -> None:
+        predictions = self._predictions(batch)
+        losses = self.add_to_metrics(predictions)
+        sources = sources_of_places(batch, len(predictions.targets)) if self._source_names else None
+        if sources is not None:
+            self.source_losses.update(*loss_by_source(losses, predictions, sources, len(self._source_names)))
+
+    def add_to_metrics(self, predictions: Predictions) -> Tensor:
+        """Take a held-out batch into the metrics; nothing waits for the device.
+
+        Returns:
+            (n,), the loss at each place; see `token_scores`.
+        """
+        losses = token_scores(predictions)[0]
         self.held_out_loss.update(*summed_loss(predictions))
+        return losses
 
     def computed_metrics(self) -> dict[str, Tensor]:
         """Return the metrics over the held-out batches of all ranks, by name, and start anew."""
         loss = self.held_out_loss.compute()
         self.held_out_loss.reset()
-        return {"loss": loss}
+        by_source = self.source_losses.compute() if self._source_names else ()
+        self.source_losses.reset()
+        # A source may have no sample under trainer.limit_val_batches.
+        named = zip(self._source_names, by_source, strict=True)
+        return {"loss": loss, **{f"loss/{name}": value for name, value in named if not value.isnan()}}
 
     @override
     def on_validation_epoch_end(self) -> None:

@@ -37,13 +37,14 @@ class LanguageModel(FineTuner):
         return self.model(**model_inputs(batch), use_cache=False)
 
     @override
-    def add_to_metrics(self, predictions: Predictions) -> None:
+    def add_to_metrics(self, predictions: Predictions) -> Tensor:
         # Both from one computation of the logits.
         losses, hits = token_scores(predictions)
         weights = 1.0 if predictions.weights is None else predictions.weights
         weight = predictions.total_weight()
         self.held_out_loss.update((losses * weights).sum(), weight)
         self.token_accuracy.update((hits * weights).sum(), weight)
+        return losses
 
     @override
     def computed_metrics(self) -> dict[str, Tensor]:

@@ -12,7 +12,15 @@ from typing_extensions import override
 from lightning_neft.data.tokenization import IGNORED
 from lightning_neft.models.blocked_loss import HeadInput, blocked_loss, blocked_scores, each_loss
 
-__all__ = ["Predictions", "TokenMean", "mean_loss", "share_of_step", "summed_loss", "token_scores"]
+__all__ = [
+    "Predictions",
+    "TokenMean",
+    "loss_by_source",
+    "mean_loss",
+    "share_of_step",
+    "summed_loss",
+    "token_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,31 @@ def mean_loss(predictions: Predictions) -> Tensor:
     return total / torch.where(weight > 0, weight, 1)
 
 
+def loss_by_source(losses: Tensor, predictions: Predictions, sources: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the weighted sum of the losses of each source, and the sum of its weights.
+
+    Args:
+        losses: (n,), as from `token_scores`.
+        predictions: Their predictions.
+        sources: (n,) int64, the number of the source of each place.
+        count: Number of sources.
+
+    Returns:
+        Two float32 tensors (count,).
+
+    Example:
+        >>> predictions = Predictions(torch.zeros(3, 8), torch.tensor([-100, 4, 2]))
+        >>> losses = torch.tensor([0.0, 1.0, 3.0])
+        >>> loss_by_source(losses, predictions, torch.tensor([0, 1, 1]), 2)
+        (tensor([0., 4.]), tensor([0., 2.]))
+    """
+    weights = (predictions.targets != IGNORED).float()
+    if predictions.weights is not None:
+        weights = weights * predictions.weights
+    zeros = torch.zeros(count, device=losses.device)
+    return zeros.index_add(0, sources, losses.float() * weights), zeros.index_add(0, sources, weights)
+
+
 def share_of_step(step_share: Tensor, accumulate: int, replicas: int) -> Tensor:
     """Return the factor that makes a micro-batch's mean loss its part of the mean over the whole optimiser step.
 
@@ -110,6 +143,9 @@ class TokenMean(Metric):
     torchmetrics' MeanMetric looks for NaN in each update, which waits for the device, and without that
     (`nan_strategy="disable"`) leaves the weights out of account.
 
+    Args:
+        shape: Shape of the sums; a scalar by default.
+
     Example:
         >>> mean = TokenMean()
         >>> mean.update(torch.tensor(6.0), torch.tensor(3))
@@ -122,23 +158,23 @@ class TokenMean(Metric):
     total: Tensor
     weight: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("weight", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(shape), dist_reduce_fx="sum")
+        self.add_state("weight", torch.zeros(shape), dist_reduce_fx="sum")
 
     @override
     def update(self, total: Tensor, weight: Tensor) -> None:
         """Take in a batch.
 
         Args:
-            total: Weighted sum of its values, scalar.
-            weight: Sum of the weights, scalar.
+            total: Weighted sum of its values, in the shape of the sums.
+            weight: Sum of the weights, in the same shape.
         """
         self.total += total.detach()
         self.weight += weight.detach()
 
     @override
     def compute(self) -> Tensor:
-        """Return the mean, a float32 scalar; NaN without any weight."""
+        """Return the mean, float32 in the shape of the sums; NaN without any weight."""
         return self.total / self.weight

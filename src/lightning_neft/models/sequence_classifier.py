@@ -90,12 +90,13 @@ class SequenceClassifier(FineTuner):
         return Predictions(self(batch).logits, batch["labels"])
 
     @override
-    def add_to_metrics(self, predictions: Predictions) -> None:
-        super().add_to_metrics(predictions)
+    def add_to_metrics(self, predictions: Predictions) -> Tensor:
+        losses = super().add_to_metrics(predictions)
         assert isinstance(predictions.logits, Tensor)
         classes = predictions.logits.argmax(-1)
         self.accuracy.update(classes, predictions.targets)
         self.f1.update(classes, predictions.targets)
+        return losses
 
     @override
     def computed_metrics(self) -> dict[str, Tensor]:

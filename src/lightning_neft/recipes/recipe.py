@@ -34,8 +34,8 @@ Method = Literal["full", "lora", "dora", "qlora"]
 
 # The editor's comment in a recipe, and the path in it.
 _SCHEMA_PATH = re.compile(r"(?<=^# yaml-language-server: \$schema=)\S+", re.MULTILINE)
-# What defines a recipe: written out even where it equals the default.
-_SUBJECT = ("model.base", "data.source", "neftune.alpha")
+# What defines a recipe: written out even where it equals the default. Of several keys one is enough.
+_SUBJECT = (("model.base",), ("data.source", "data.sources"), ("neftune.alpha",))
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Recipe:
 
     @property
     def dataset(self) -> str:
-        """Source of the data."""
-        return str(self.config["data"]["source"])
+        """Source of the data, or the sources of a mixture."""
+        data = self.config["data"]
+        return ", ".join(str(one["source"]) for one in data.get("sources") or [data])
 
     @property
     def task(self) -> str:
@@ -165,7 +166,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if card is None:
         raise ConfigError(f"{path}: not a recipe: the section card is missing")
     config.pop("card")
-    missing = [key for key in _SUBJECT if _at(config, key) is None]
+    missing = [keys[0] for keys in _SUBJECT if all(_at(config, key) is None for key in keys)]
     if missing:
         raise ConfigError(f"{path}: not a recipe: {', '.join(missing)} must be given")
     alpha = config["neftune"]["alpha"]

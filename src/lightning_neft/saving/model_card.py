@@ -107,8 +107,11 @@ def model_card(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    entry = find_entry(facts.data or "")
-    source = facts.data if entry is None else entry.source
+    # A mixture's sources are joined by commas.
+    named = (facts.data or "").split(", ")
+    entries = [entry for name in named if (entry := find_entry(name)) is not None]
+    sources = [name if (entry := find_entry(name)) is None else entry.source for name in named]
+    of_data = [(entry.name, entry.licence) for entry in entries if entry.licence]
     licence = next((model.licence for model in base_models().values() if model.hub_id == facts.base), None)
     known = None if licence is None else _LICENCES.get(licence.lower(), "other")
     training = {
@@ -121,8 +124,8 @@ def model_card(
         "licence of the base model": licence or "not known to lightning_neft",
         "alpha": "no noise" if facts.alpha is None else f"{facts.alpha:g}",
         "recipe": _code(facts.recipe),
-        "data": _code(facts.data) + (f" ({entry.source})" if entry else ""),
-        **({"licence of the data": entry.licence} if entry and entry.licence else {}),
+        "data": _code(facts.data) + (f" ({', '.join(entry.source for entry in entries)})" if entries else ""),
+        **({"licence of the data": _licences(of_data, is_mixed=len(named) > 1)} if of_data else {}),
         "task, template": f"{facts.task}, {facts.template or 'none'}",
         "longest sample": _UNKNOWN if facts.max_length is None else f"{facts.max_length} tokens",
         "weights": facts.dtype or _UNKNOWN,
@@ -132,7 +135,7 @@ def model_card(
     card = ModelCard.from_template(
         ModelCardData(
             base_model=facts.base if _HUB_ID.fullmatch(facts.base) else None,
-            datasets=[source] if source and _HUB_ID.fullmatch(source) else None,
+            datasets=[source for source in sources if _HUB_ID.fullmatch(source)] or None,
             library_name="transformers",
             license=known,
             license_name=re.sub(r"[^a-z0-9.]+", "-", licence.lower()) if licence and known == "other" else None,
@@ -154,6 +157,10 @@ def model_card(
     return f"{card}\n"
 
 
+def _licences(of_data: Sequence[tuple[str, str]], is_mixed: bool) -> str:
+    return "; ".join(f"{name}: {licence}" if is_mixed else licence for name, licence in of_data)
+
+
 def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in (f"{section}.{name}".lstrip(".") for section, names in _OPTIONS.items() for name in names):
         value: Any = config
@@ -173,7 +180,8 @@ def _metrics(run: Path | None) -> Iterator[str]:
     if not rows:
         return
     chosen = {"lowest loss": min(rows, key=lambda row: float(row["val/loss"])), "last": rows[-1]}
-    names = [name for name in _MEASURED if rows[-1].get(name)]
+    by_source = [name for name in rows[-1] if name.startswith("val/loss/")]
+    names = [name for name in (*_MEASURED, *by_source) if rows[-1].get(name)]
     lines = [(which, row["step"], *(f"{float(row[name]):.4g}" for name in names)) for which, row in chosen.items()]
     yield "Validation set, without noise:\n\n" + _table(("", "step", *names), lines)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import tiny
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import TrainOrder
-from lightning_neft.data.batching.plan import PlannedSamples, trained_weights
+from lightning_neft.data.batching.plan import PlannedBatch, PlannedSamples, trained_weights
 
 COUNT = 16
 
@@ -87,7 +87,7 @@ def test_the_labels_alone_give_the_same_loss() -> None:
     model = tiny.llama().double()
     for batching, rows in {"random": [[0], [1], [2]], "packed": [[0, 1], [2]], "flat": [[0, 1], [2]]}.items():
         documents = tuple(tuple(samples()[index] for index in row) for row in rows)
-        batch = Collator(0, batching=batching)(SimpleNamespace(rows=documents, step_share=1.0))  # type: ignore[arg-type]
+        batch = Collator(0, batching=batching)(PlannedBatch(documents, step_share=1.0))  # type: ignore[arg-type]
         names = ("input_ids", "attention_mask", "position_ids", "labels")
         theirs = model(**{name: batch[name] for name in names if name in batch}, use_cache=False).loss
         # transformers takes its loss in float32.

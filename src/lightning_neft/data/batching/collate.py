@@ -38,7 +38,8 @@ class Collator:
     - seq2seq_lm: `input_ids` and `attention_mask` of the encoder, `labels` (rows, longest target).
     - sequence_classification: `labels` (rows,).
 
-    Batches of a training plan carry `step_share`, a float32 scalar (see `BatchPlan`); held-out ones do not.
+    Batches of a training plan carry `step_share`, a float32 scalar (see `BatchPlan`); held-out ones do not. Those of
+    several sources carry `sources`, int64 (rows,), instead.
 
     Args:
         pad_id: Pads `input_ids`. It may be the end token: mask and labels come from the lengths.
@@ -100,6 +101,8 @@ class Collator:
                     "before they are ordered"
                 )
             tensors["step_share"] = torch.tensor(batch.step_share, dtype=torch.float32)
+        if batch.sources is not None:
+            tensors["sources"] = torch.tensor(batch.sources)
         return tensors
 
     def _causal(self, rows: Sequence[Sequence[EncodedSample]]) -> dict[str, Any]:

@@ -44,10 +44,11 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """The samples that a `BatchPlan` names, as a `Collator` takes them."""
+    """The samples that a `BatchPlan` names, as a `Collator` takes them, and the number of each row's source or None."""
 
     rows: tuple[tuple[EncodedSample, ...], ...]
     step_share: float | None = None
+    sources: tuple[int, ...] | None = None
 
 
 class PlannedSamples(Dataset[PlannedBatch]):
@@ -55,6 +56,7 @@ class PlannedSamples(Dataset[PlannedBatch]):
 
     Args:
         samples: Encoded samples by index.
+        sources: The number of each sample's source, (samples,) integers, for rows of single samples.
 
     Example:
         >>> from types import SimpleNamespace
@@ -64,14 +66,19 @@ class PlannedSamples(Dataset[PlannedBatch]):
         [[-100, 6], [-100, -100]]
     """
 
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
+    def __init__(self, samples: Samples, sources: NDArray[np.int64] | None = None) -> None:
+        self.samples, self.sources = samples, sources
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, plan: BatchPlan) -> PlannedBatch:
-        return PlannedBatch(tuple(tuple(map(self._sample, row)) for row in plan.rows), plan.step_share)
+        rows = tuple(tuple(map(self._sample, row)) for row in plan.rows)
+        if self.sources is None:
+            return PlannedBatch(rows, plan.step_share)
+        # The sample without labels is the first one.
+        owners = tuple(int(self.sources[row[0] % len(self)]) for row in plan.rows)
+        return PlannedBatch(rows, plan.step_share, owners)
 
     def _sample(self, index: int) -> EncodedSample:
         if index < len(self.samples):
