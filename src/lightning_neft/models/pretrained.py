@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
+from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
@@ -17,6 +18,8 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
 from lightning_neft.models.finite import check_trained_weights
+from lightning_neft.models.optimizer import OptimizerFactory, OptimizerName
+from lightning_neft.models.schedule import ScheduleName
 from lightning_neft.models.trainable import LoraOptions, add_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
@@ -38,8 +41,11 @@ class PretrainedModule(L.LightningModule):
         base: Folder or hub id of the base model, a GGUF file (extra gguf), or `tiny` for the bundled model.
         lora: Train low-rank adapters only; without it all weights are trained.
         learning_rate: The highest learning rate of the schedule.
-        weight_decay: Decay of AdamW, on matrices only: biases and norms are left out.
+        weight_decay: Decay of the optimiser, on matrices only: biases and norms are left out.
         warmup_ratio: Share of the optimiser's steps in which the learning rate rises.
+        optimizer: A name as in transformers, or a class such as bitsandbytes.optim.Lion8bit with its options but those
+            two above.
+        lr_scheduler: A name as in transformers, or a class with its options, which moves with each optimiser step.
         attn_implementation: Attention of transformers, such as sdpa or flash_attention_2; its own choice by default.
         trust_remote_code: Whether code that comes with the base model may run.
         dtype: Of the weights: float32, bfloat16, float16, or auto for that of the base; as the Trainer's precision asks
@@ -69,6 +75,8 @@ class PretrainedModule(L.LightningModule):
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
+        optimizer: OptimizerName | OptimizerFactory = "adamw_torch",
+        lr_scheduler: ScheduleName | LRSchedulerCallable = "cosine",
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         dtype: DType | None = None,
@@ -96,6 +104,8 @@ class PretrainedModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.attn_implementation = attn_implementation
         self.trust_remote_code = trust_remote_code
         self.weights_dtype = dtype
