@@ -154,7 +154,7 @@ def test_with_two_modes_the_averaged_weights_are_validated_and_saved(base: str, 
 @pytest.mark.parametrize("lr_scheduler", ["cosine", "linear"])
 def test_two_modes_refuse_a_schedule(base: str, source: str, tmp_path: Path, lr_scheduler: str) -> None:
     with pytest.raises(ConfigError, match="Averaged averages weights .* constant_with_warmup, or constant$"):
-        fit(base, source, tmp_path, optimizer=Averaged, lr_scheduler=lr_scheduler)
+        fit(base, source, tmp_path / "run", optimizer=Averaged, lr_scheduler=lr_scheduler)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "muon"])
@@ -248,7 +248,7 @@ def test_what_cannot_be_made_is_one_line(
     base: str, source: str, tmp_path: Path, options: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(ConfigError, match=expected):
-        fit(base, source, tmp_path, **options)
+        fit(base, source, tmp_path / "run", **options)
 
 
 def test_a_missing_package_is_reported_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 """
 # The options that decide the weights, by section; those that are null or off are omitted.
 _OPTIONS = {
-    "model": ("learning_rate", "weight_decay", "warmup_ratio", "quantization", "freeze"),
+    "model": ("optimizer", "learning_rate", "weight_decay", "lr_scheduler", "warmup_ratio", "quantization", "freeze"),
     "model.lora": ("r", "alpha", "dropout", "dora", "target_modules"),
     "data": ("batch_size", "batching", "prompt_loss"),
     "": ("global_batch_size", "seed_everything"),
