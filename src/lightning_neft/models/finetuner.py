@@ -163,7 +163,8 @@ class FineTuner(PretrainedModule):
         Raises:
             ConfigError: If it cannot be made.
         """
-        return build_optimizer(self.model, self.optimizer, self.learning_rate, self.weight_decay)
+        ratio = None if self.lora is None else self.lora.loraplus_lr_ratio
+        return build_optimizer(self.model, self.optimizer, self.learning_rate, self.weight_decay, ratio)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

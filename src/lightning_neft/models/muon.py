@@ -35,9 +35,7 @@ class MuonWithAdamW(Optimizer):
         [(True, 1), (False, 1)]
     """
 
-    def __init__(
-        self, params: Iterable[dict[str, Any]], lr: float = 1e-3, *, tables: Sequence[Parameter] = ()
-    ) -> None:
+    def __init__(self, params: Iterable[dict[str, Any]], lr: float = 1e-3, *, tables: Sequence[Parameter] = ()) -> None:
         others = {id(table) for table in tables}
         groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for group in params:

@@ -107,7 +107,11 @@ def parameter_groups(parameters: Iterable[Parameter], weight_decay: float) -> li
 
 
 def build_optimizer(
-    model: nn.Module, optimizer: OptimizerName | OptimizerFactory, learning_rate: float, weight_decay: float
+    model: nn.Module,
+    optimizer: OptimizerName | OptimizerFactory,
+    learning_rate: float,
+    weight_decay: float,
+    loraplus_lr_ratio: float | None = None,
 ) -> Optimizer:
     """Return the optimiser of the trained parameters of a model.
 
@@ -116,6 +120,7 @@ def build_optimizer(
         optimizer: A name, or what makes an optimiser.
         learning_rate: The learning rate.
         weight_decay: Decay of the parameters with two dimensions or more.
+        loraplus_lr_ratio: How many times the learning rate of adapters' A that of their B is; for a model inside peft.
 
     Raises:
         ConfigError: If a package is missing, or the optimiser refuses the parameters or has no weight decay.
@@ -127,7 +132,10 @@ def build_optimizer(
     check_installed(optimizer)
     make = _make_named(optimizer, model) if isinstance(optimizer, str) else optimizer
     try:
-        made = make(parameter_groups(model.parameters(), weight_decay), lr=learning_rate)
+        if loraplus_lr_ratio is None:
+            made = make(parameter_groups(model.parameters(), weight_decay), lr=learning_rate)
+        else:
+            made = _loraplus(model, make, learning_rate, weight_decay, loraplus_lr_ratio)
     except (TypeError, ValueError) as error:
         hint = "; model.optimizer=muon trains the others with AdamW" if "only supports 2D" in str(error) else ""
         raise ConfigError(f"model.optimizer: {' '.join(str(error).split())}{hint}") from error
@@ -135,6 +143,25 @@ def build_optimizer(
         raise ConfigError(f"model.weight_decay={weight_decay:g}: {type(made).__name__} has no weight decay; omit it")
     if type(made).__module__.startswith("bitsandbytes."):
         _keep_embeddings_in_32_bits(model)
+    return made
+
+
+def _loraplus(
+    model: nn.Module, make: OptimizerFactory, learning_rate: float, weight_decay: float, ratio: float
+) -> Optimizer:
+    """Return the optimiser of peft's groups, those of LoRA+ (arXiv 2402.12354)."""
+    from peft.optimizers import create_loraplus_optimizer
+
+    def make_of_groups(groups: list[dict[str, Any]], lr: float) -> Optimizer:
+        # peft knows the norms of PyTorch alone.
+        parts = [
+            {**group, **part} for group in groups for part in parameter_groups(group["params"], group["weight_decay"])
+        ]
+        return make(parts, lr=lr)
+
+    made: Optimizer = create_loraplus_optimizer(
+        model, make_of_groups, lr=learning_rate, loraplus_lr_ratio=ratio, loraplus_weight_decay=weight_decay
+    )
     return made
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, ModelError
@@ -20,7 +21,7 @@ from lightning_neft.models.description import AUTO_CLASSES, installed_versions, 
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.optimizer import OptimizerFactory, OptimizerName
 from lightning_neft.models.schedule import ScheduleName
-from lightning_neft.models.trainable import LoraOptions, add_lora
+from lightning_neft.models.trainable import LoraOptions, add_lora, check_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
 from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights, shard
@@ -97,6 +98,8 @@ class PretrainedModule(L.LightningModule):
                 raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
         if quantization is not None and lora is None:
             raise ConfigError(f"model.quantization={quantization} needs model.lora: 4-bit weights cannot be trained")
+        if lora is not None:
+            check_lora(lora, quantization)
         if gradient_checkpointing is True and keep_eval:
             raise ConfigError("model.gradient_checkpointing needs train mode; leave model.keep_eval away")
         self.base = base
@@ -125,6 +128,8 @@ class PretrainedModule(L.LightningModule):
         """Tokens of the data's template that the base's tokenizer lacks: the data module's, once the model is built."""
         self.recipe: str | None = None
         """Name of the recipe or config that the options come from."""
+        self.initial_adapters: dict[str, Tensor] = {}
+        """With adapters that begin with a part of the base's weights, that part; see `saving.adapters`."""
         self.has_new_tokens = False
         """Whether the embedding table has rows that the base's has not, which a folder of adapters then has to hold."""
         # The frozen weights below adapters are in no checkpoint. What has to be there is checked in on_load_checkpoint.
@@ -177,6 +182,10 @@ class PretrainedModule(L.LightningModule):
             # FSDP wants one dtype in what it shards together.
             one_dtype = self.device_mesh is not None
             model = add_lora(model, self.lora, self.task_type, new=new, new_ids=new_ids, one_dtype=one_dtype)
+            if self.lora.changes_base:
+                self.initial_adapters = {
+                    name: value.detach().cpu().clone() for name, value in model.state_dict().items() if "lora_" in name
+                }
         freeze_parameters(model, self.freeze_patterns)
         check_trained(model, self.special_tokens)
         if self.gradient_checkpointing == "auto":  # nothing was estimated: there is no fit
@@ -237,6 +246,7 @@ class PretrainedModule(L.LightningModule):
             "base": self.base,
             "architecture": self.architecture,
             "adapters": self.lora is not None,
+            "taken_from_base": self.lora.init_lora_weights if self.lora and self.lora.changes_base else None,
             "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
             "recipe": self.recipe,
             "expanded_from": self.expanded_from,

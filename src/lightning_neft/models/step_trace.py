@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -201,6 +201,9 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
         trust_remote_code=module.trust_remote_code,
     )
     twin.is_compiled = False
+    if twin.lora is not None:
+        # A decomposition of the weights changes none of the sizes.
+        twin.lora = replace(twin.lora, init_lora_weights=True)
     twin.adopt(model)
     return twin
 
