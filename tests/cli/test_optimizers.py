@@ -21,9 +21,8 @@ def weights(name: str, version: int = 0) -> dict[str, torch.Tensor]:
 
 def test_a_class_with_its_options_is_kept_in_the_config(short: list[str], folder: Path) -> None:
     (folder / "c.yaml").write_text(f"model:\n  weight_decay: 0.1\n  optimizer:\n    {ADAFACTOR}\n")
-    assert (
-        main(["fit", "--config=c.yaml", *short, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]) == 0
-    )
+    schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
+    assert main(["fit", "--config=c.yaml", *short, *schedule]) == 0
     config = yaml.safe_load(Path("runs/c/version_0/config.yaml").read_text())
     optimizer = config["model"]["optimizer"]
     assert (optimizer["class_path"], optimizer["init_args"]["d"]) == ("torch.optim.Adafactor", 2.0)

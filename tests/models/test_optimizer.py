@@ -8,7 +8,6 @@ from typing import Any, get_args
 import lightning as L
 import pytest
 import torch
-from tiny import llama
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Muon, Rprop
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -25,6 +24,7 @@ from lightning_neft.models.muon import MuonWithAdamW
 from lightning_neft.models.optimizer import OptimizerName, build_optimizer, parameter_groups
 from lightning_neft.models.step_trace import Batch
 from lightning_neft.models.trainable import LoraOptions
+from tiny import llama
 
 # bitsandbytes 0.50 on a CPU, where nothing is paged.
 pytestmark = pytest.mark.filterwarnings("ignore:Paged optimizers:UserWarning")
@@ -153,7 +153,7 @@ def test_with_two_modes_the_averaged_weights_are_validated_and_saved(base: str, 
 
 @pytest.mark.parametrize("lr_scheduler", ["cosine", "linear"])
 def test_two_modes_refuse_a_schedule(base: str, source: str, tmp_path: Path, lr_scheduler: str) -> None:
-    with pytest.raises(ConfigError, match="Averaged averages weights .* constant_with_warmup, or constant$"):
+    with pytest.raises(ConfigError, match=r"Averaged averages weights .* constant_with_warmup, or constant$"):
         fit(base, source, tmp_path / "run", optimizer=Averaged, lr_scheduler=lr_scheduler)
 
 
@@ -253,7 +253,7 @@ def test_what_cannot_be_made_is_one_line(
 
 def test_a_missing_package_is_reported_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_neft.models.optimizer.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="^model.optimizer=adamw_8bit needs bitsandbytes: pip install bitsandbytes$"):
+    with pytest.raises(ConfigError, match=r"^model.optimizer=adamw_8bit needs bitsandbytes: pip install bitsandbytes$"):
         CausalLM("nowhere", optimizer="adamw_8bit").setup("fit")
     CausalLM("nowhere", optimizer="adamw_8bit").setup("validate")
 
@@ -271,6 +271,8 @@ def test_the_estimate_counts_the_states(name: str, layers: int) -> None:
     config = LlamaConfig(num_hidden_layers=layers, **CONFIG)
     module = CausalLM("any", optimizer=optimizer)
     found = estimate(module, config, Run(Batch(2, 16, 8)))
+    # The step of the optimiser is no part of the step of the model.
+    assert found.activations == estimate(CausalLM("any"), config, Run(Batch(2, 16, 8))).activations
     module.adopt(LlamaForCausalLM(config))
     made = module.make_optimizer()
     for parameter in module.parameters():

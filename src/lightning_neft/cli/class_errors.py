@@ -59,6 +59,6 @@ def _hint(path: str, option: str) -> str:
     """Return the nearest parameter of the class that did not accept an option."""
     module, _, name = path.rpartition(".")
     skipped = ("self", "params", "optimizer", *_TAKEN_FROM)
-    parameters = [known for known in inspect.signature(getattr(import_module(module), name)).parameters]
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters
     known = [parameter for parameter in parameters if parameter not in skipped]
     return f" of {name}; {did_you_mean(option, known, 'it has ' + ', '.join(known))}"

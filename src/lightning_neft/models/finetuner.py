@@ -140,8 +140,8 @@ class FineTuner(PretrainedModule):
     @override
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        # After each step and not only before a checkpoint: the way to these weights and back rounds them, and a run that
-        # resumes from a checkpoint has to round as often as the unbroken one.
+        # After each step and not only before a checkpoint: the way to these weights and back rounds them, and a resumed
+        # run has to round as often as the unbroken one.
         set_mode(self.trainer.optimizers, "eval")
         # Lightning would keep the gradients over the next forward pass, which is when the activations need the memory.
         self.optimizers(use_pl_optimizer=False).zero_grad()  # type: ignore[union-attr]

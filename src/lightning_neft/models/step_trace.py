@@ -156,7 +156,8 @@ def _trace(
                 del predictions
             forward, tensors.curve = tensors.peak, []
             loss.backward()  # type: ignore[no-untyped-call]
-        half, buffers = len(tensors.curve) // 2, _bytes([*twin.model.buffers()])
+        curve = [*tensors.curve]
+        half, buffers = len(curve) // 2, _bytes([*twin.model.buffers()])
         return StepTrace(
             weights=_bytes(parameters),
             parameters=sum(parameter.numel() for parameter in parameters),
@@ -165,7 +166,7 @@ def _trace(
             largest_gradient=max(parameter.nbytes for parameter in trained),
             states=_states(twin, tensors),
             forward=forward + buffers,
-            backward=(max(tensors.curve[:half]) + buffers, max(tensors.curve[half:]) + buffers),
+            backward=(max(curve[:half]) + buffers, max(curve[half:]) + buffers),
         )
 
 

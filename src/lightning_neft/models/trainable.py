@@ -127,8 +127,7 @@ def add_lora(
             init_lora_weights=options.init_lora_weights,
             layers_to_transform=options.layers_to_transform,
             modules_to_save=whole or None,
-            ensure_weight_tying=_is_tied(model)
-            and any(name.rpartition(".")[2] in _table_names(model) for name in whole),
+            ensure_weight_tying=_has_tied_table(model, whole),
             trainable_token_indices=_rows(model, new_ids, options.target_modules),
         )
         with warnings.catch_warnings(), _repeatable(options):
@@ -165,14 +164,13 @@ def _repeatable(options: LoraOptions) -> Iterator[None]:
         yield
 
 
-def _is_tied(model: Any) -> bool:
-    output = model.get_output_embeddings()
-    return output is not None and output.weight is model.get_input_embeddings().weight
-
-
-def _table_names(model: Any) -> list[str]:
+def _has_tied_table(model: Any, whole: Sequence[str]) -> bool:
+    """Return whether an embedding that is also the output layer is among these modules."""
     tables = (model.get_input_embeddings(), model.get_output_embeddings())
-    return [name.rpartition(".")[2] for name, module in model.named_modules() if module in tables]
+    if tables[1] is None or tables[0].weight is not tables[1].weight:
+        return False
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in tables}
+    return any(name.rpartition(".")[2] in names for name in whole)
 
 
 def _rows(model: Any, new_ids: Sequence[int], target_modules: str | list[str]) -> dict[str, list[int]] | None:

@@ -41,7 +41,7 @@ def as_plain_lora(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]) 
 
 
 def describe_as_plain_lora(folder: Path) -> None:
-    """Change the config of saved adapters from those of the beginning to those of `as_plain_lora`, of the same scale."""
+    """Change the config of saved adapters to that of `as_plain_lora`, of the same scale."""
     from peft import LoraConfig
 
     config = LoraConfig.from_pretrained(str(folder))
