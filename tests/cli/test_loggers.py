@@ -89,9 +89,9 @@ def test_wandb_without_a_server(short: list[str], folder: Path, monkeypatch: pyt
     monkeypatch.setenv("WANDB_MODE", "offline")
     fit(short, "--trainer.logger=[csv,wandb]", "--name=a")
     wandb.finish()
-    (written,) = Path("runs/a/version_0/wandb").glob("offline-run-*/*.wandb")
+    (written,) = Path("runs/wandb").glob("offline-run-*/*.wandb")
     found = written.read_bytes()
-    for word in ("a/version_0", "alpha=5", "data=data.json", "base=tiny", "train/loss"):
+    for word in ("a/version_0", "alpha=5", "data=data.json", "base=tiny"):
         assert word.encode() in found, word
     # The path of the data is of this machine.
     assert str(folder.parent).encode() not in b"".join(word for word in found.split(b"\n") if b"data=" in word)

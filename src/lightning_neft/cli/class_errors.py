@@ -15,6 +15,7 @@ __all__ = ["explain_class"]
 _EXAMPLES = {
     "model.optimizer": "torch.optim.SGD",
     "model.lr_scheduler": "torch.optim.lr_scheduler.StepLR",
+    "trainer.logger": "lightning.pytorch.loggers.CSVLogger",
 }
 _TAKEN_FROM = {"lr": "model.learning_rate", "weight_decay": "model.weight_decay"}
 
@@ -26,7 +27,8 @@ def explain_class(key: str, text: str) -> str | None:
         key: The option.
         text: The message.
     """
-    if key not in _EXAMPLES:
+    is_option_of_logger = key == "trainer.logger" and ("given class_path" in text or "NestedArg" in text)
+    if key not in _EXAMPLES or is_option_of_logger:
         return None
     # The reasons why it is not a name, and why it is not a class; of the latter the text ends with the parsed value.
     names = re.findall(r"'([^']+)'", (re.search(r"typing\.Literal\[(.*?)\]", text) or [""])[0])

@@ -95,7 +95,7 @@ def build_loggers(
         version: Number of the run among those of its name.
         tags: See `run_tags`.
     """
-    run, folder = f"{name}/version_{version}", Path(root, name, f"version_{version}")
+    run = f"{name}/version_{version}"
     words = [f"{key}={value}"[:64] for key, value in tags.items()]  # the most that wandb takes
     built: list[Logger] = []
     for kind in names:
@@ -105,7 +105,7 @@ def build_loggers(
             built.append(TensorBoardLogger(root, name=name, version=version))
         elif kind == "wandb":
             project = os.environ.get("WANDB_PROJECT", _PROJECT)
-            built.append(WandbLogger(name=run, project=project, group=name, tags=words, save_dir=folder))
+            built.append(WandbLogger(name=run, project=project, group=name, tags=words, save_dir=root))
         elif kind == "mlflow":
             experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
             # Without a server a database in the folder of all runs: mlflow 3 advises against its store of files.
@@ -115,8 +115,10 @@ def build_loggers(
             built.append(TrackioLogger(os.environ.get("TRACKIO_PROJECT", _PROJECT), run, name, dict(tags)))
         elif kind == "comet":
             project = os.environ.get("COMET_PROJECT_NAME", _PROJECT)
-            # Not the run's own folder: the experiment begins here, before that is made.
-            options = {"name": run, "tags": words, "offline_directory": str(Path(root, "comet"))}
+            # Where it writes without a server; it makes one folder, but not those above.
+            offline = Path(root, "comet")
+            offline.mkdir(parents=True, exist_ok=True)
+            options = {"name": run, "tags": words, "offline_directory": str(offline)}
             built.append(CometLogger(project=project, **options))
     return built
 
