@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CometLogger, CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
@@ -118,7 +118,7 @@ def build_loggers(
             # Where it writes without a server; it makes one folder, but not those above.
             offline = Path(root, "comet")
             offline.mkdir(parents=True, exist_ok=True)
-            options = {"name": run, "tags": words, "offline_directory": str(offline)}
+            options: dict[str, Any] = {"name": run, "tags": words, "offline_directory": str(offline)}
             built.append(CometLogger(project=project, **options))
     return built
 

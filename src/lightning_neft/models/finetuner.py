@@ -183,4 +183,4 @@ class FineTuner(PretrainedModule):
         schedule = schedule_config(
             self.lr_scheduler, optimizer, self.warmup_ratio, lambda: trainer.estimated_stepping_batches
         )
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value, typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]

@@ -169,7 +169,7 @@ def _make_named(name: OptimizerName, model: nn.Module) -> OptimizerFactory:
     named = _NAMED[name]
     made = getattr(import_module(named.module), named.class_name)
     if made is MuonWithAdamW:
-        return partial(MuonWithAdamW, tables=_tables(model))  # type: ignore[return-value]
+        return partial(MuonWithAdamW, tables=_tables(model))
     factory: OptimizerFactory = partial(made, **named.options)
     return factory
 
