@@ -22,6 +22,9 @@ from lightning_neft.data.templates.registry import TEMPLATES
 HEAVY = ("torch", "lightning", "transformers", "jsonargparse", "peft", "rich", "numpy", "yaml")
 # Values of the options that do not take a 1.
 VALUES = {
+    "--model.optimizer": "muon",
+    "--model.lr_scheduler": "linear",
+    "--trainer.logger": "csv",
     "--config": "quickstart",
     "--ckpt_path": "last",
     "--name": "x",

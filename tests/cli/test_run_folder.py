@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from forked import Forked
+from lightning_neft.cli.loggers import USUAL
 from lightning_neft.cli.main import main
 from lightning_neft.cli.run_folder import RunFolder
 from lightning_neft.errors import ConfigError
@@ -20,7 +21,7 @@ ROUNDS = 20
 def run_of(root: Path) -> tuple[RunFolder, L.Trainer]:
     folder = RunFolder(str(root), "run")
     options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
-    return folder, L.Trainer(logger=folder.usual_loggers(), **options)
+    return folder, L.Trainer(logger=folder.loggers(USUAL, {}), **options)
 
 
 def claim(root: Path, start: Path, number: int) -> int:

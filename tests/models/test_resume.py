@@ -16,7 +16,7 @@ from lightning_neft.callbacks.step_checkpoint import StepCheckpoint
 from lightning_neft.callbacks.step_seed import StepSeed
 from lightning_neft.data.module import TextData
 from lightning_neft.models.language_models import CausalLM
-from lightning_neft.models.optimizer import adamw
+from lightning_neft.models.optimizer import build_optimizer
 
 BY_STEPS = {"max_steps": 6, "max_epochs": -1}
 # 5 batches an epoch, an optimiser step every 2 of them: 3 steps an epoch.
@@ -105,7 +105,7 @@ def fit_to(base: str, source: str, folder: Path, **options: Any) -> tuple[dict[s
             return super().training_step(batch, batch_idx)
 
         def configure_optimizers(self) -> Any:
-            return adamw(self.parameters(), 0.01, 0.0)
+            return build_optimizer(self.model, "adamw_torch", 0.01, 0.0)
 
     L.seed_everything(1)
     ckpt_path = options.pop("ckpt_path", None)

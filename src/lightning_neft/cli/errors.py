@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pickle import UnpicklingError
 
+from lightning_neft.cli.class_errors import explain_class
 from lightning_neft.common.escaping import escaped
 from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.secrets import MASK, is_secret, mask_message
@@ -85,6 +86,8 @@ def explain_argument_error(message: str) -> str:
     if not keys:
         return _one_line(text)
     key = keys[0] if len(keys) == 1 or keys[1].startswith(keys[0]) else f"{keys[0]}.{keys[1]}"
+    if line := explain_class(keys[0], text):
+        return line
     if file := re.search(r"Unable to load config ['\"]([^'\"]+)", text):
         return (
             f"{key}: {file[1]!r} is not a YAML file with the keys of {key}; give them one by one, as --{key}.KEY VALUE"

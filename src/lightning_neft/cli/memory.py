@@ -168,6 +168,8 @@ def _text(found: Estimate, run: Run, device: torch.device, free: float | None) -
         "activations": found.activations,
     }
     of_which = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
+    if found.assumes_adamw:
+        of_which = of_which.replace("optimiser", "optimiser assumed as AdamW")
     here = f", {_size(free)} free" if free is not None else ""
     batch = run.batch
     return (

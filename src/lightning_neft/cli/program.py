@@ -34,6 +34,7 @@ from lightning_neft.cli.config_files import (
 )
 from lightning_neft.cli.errors import explain_instantiation
 from lightning_neft.cli.keys import LINKS, KnownKeys, check_keys
+from lightning_neft.cli.loggers import accept_names, names_of, run_tags
 from lightning_neft.cli.memory import MemoryEstimate
 from lightning_neft.cli.precision import choose_precision
 from lightning_neft.cli.program_options import NoiseOptions, check_values, read_whole_numbers_first
@@ -174,6 +175,7 @@ class Program(LightningCLI):
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
         read_whole_numbers_first(parser)
+        accept_names(parser)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -250,8 +252,8 @@ class Program(LightningCLI):
         self.save_config_kwargs = {"run_folder": self.run_folder}
         if self._is_alone:
             config["plugins"] = _without_cluster(config["plugins"])
-        if config["logger"] is None or config["logger"] is True:
-            config["logger"] = self.run_folder.usual_loggers()
+        if (names := names_of(config["logger"])) is not None:
+            config["logger"] = self.run_folder.loggers(names, run_tags(self.config, last_recipe(self.config_files)))
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
         if any(isinstance(item, LearningRateFinder) for item in given):

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from argparse import Namespace as PlainNamespace
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from typing_extensions import override
 
 from lightning_neft.callbacks.model_folder import ModelFolder
 from lightning_neft.callbacks.step_checkpoint import main_checkpoint
 from lightning_neft.cli.errors import explain
+from lightning_neft.cli.loggers import USUAL, LoggerName, build_loggers
 from lightning_neft.common.files import write_text
 from lightning_neft.common.secrets import MASK, is_masked, is_secret, mask_addresses
 from lightning_neft.data.module import asked
@@ -48,6 +49,8 @@ class RunFolder:
 
     def __init__(self, root: str, name: str) -> None:
         self._root, self._name = root, name
+        self._loggers: list[LoggerName] = []
+        self._tags: dict[str, str] = {}
         self.has_usual_loggers = False
         """Whether the logs are in it, too."""
         self._number = self._free_number()
@@ -59,11 +62,16 @@ class RunFolder:
         """The folder; before it is made, the first free one."""
         return Path(self._root, self._name, f"version_{self._number}")
 
-    def usual_loggers(self) -> list[CSVLogger | TensorBoardLogger]:
-        """Return the loggers of a run if the user has not chosen any."""
-        self.has_usual_loggers = True
-        kinds = (CSVLogger, TensorBoardLogger)
-        return [kind(self._root, name=self._name, version=self._number) for kind in kinds]
+    def loggers(self, names: Sequence[LoggerName], tags: Mapping[str, str]) -> list[Logger]:
+        """Return the loggers of these names for a run, whose name and tags are the run's.
+
+        Args:
+            names: Their names.
+            tags: What the run is of.
+        """
+        self._loggers, self._tags = [*names], dict(tags)
+        self.has_usual_loggers = any(name in USUAL for name in names)
+        return build_loggers(names, self._root, self._name, self._number, tags)
 
     @contextmanager
     def made(self, trainer: L.Trainer) -> Iterator[None]:
@@ -102,11 +110,12 @@ class RunFolder:
             raise
 
     def _claim(self, trainer: L.Trainer) -> Path:
+        given = self._number
         while not self._make():
             self._number = self._free_number()
         self.is_made = True
-        if self.has_usual_loggers and trainer.loggers:
-            trainer.loggers = [*self.usual_loggers()]
+        if self._number != given and self._loggers and trainer.loggers:
+            trainer.loggers = self.loggers(self._loggers, self._tags)
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:

@@ -165,7 +165,7 @@ class Mixture:
 
     Attributes:
         sources: int64 (samples,): the number of each sample's source.
-        lengths, trained, truncated, dropped: As of `TokenStore`; the counts are those of the stores.
+        lengths, trained, truncated, marked, dropped: As of `TokenStore`; the counts are those of the stores.
     """
 
     def __init__(
@@ -187,6 +187,7 @@ class Mixture:
         self.lengths = np.concatenate([store.lengths for store in stores])[index]
         self.trained = np.concatenate([store.trained for store in stores])[index]
         self.truncated = sum(store.truncated for store in stores)
+        self.marked = sum(store.marked for store in stores)
         self.dropped = dict(sum((Counter(store.dropped) for store in stores), Counter()))
 
     def __len__(self) -> int:

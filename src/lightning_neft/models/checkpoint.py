@@ -50,6 +50,11 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
         raise ModelError("the checkpoint holds adapters only; give the model.lora options of its run")
     if expected["adapters"] and not found["adapters"]:
         raise ModelError("the checkpoint holds all weights of a model without adapters; omit model.lora")
+    if (taken := found.get("taken_from_base")) != (own := expected.get("taken_from_base")):
+        raise ModelError(
+            f"the checkpoint holds adapters of model.lora.init_lora_weights={taken or 'true'}, but {own or 'true'} is "
+            "configured, which leaves other weights in the base; give that of the checkpoint"
+        )
     # Folders may have moved: compare the last part of the name.
     if found["adapters"] and Path(found["base"]).name != Path(expected["base"]).name:
         raise ModelError(

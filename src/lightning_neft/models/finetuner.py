@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_neft.common.trainer import is_logging_step, replicas
@@ -24,8 +25,9 @@ from lightning_neft.models.loss import (
     summed_loss,
     token_scores,
 )
-from lightning_neft.models.optimizer import adamw, cosine_with_warmup
+from lightning_neft.models.optimizer import build_optimizer, check_installed, replaces_schedule, set_mode
 from lightning_neft.models.pretrained import PretrainedModule
+from lightning_neft.models.schedule import schedule_config
 
 __all__ = ["FineTuner"]
 
@@ -66,6 +68,11 @@ class FineTuner(PretrainedModule):
     def forward(self, batch: dict[str, Any]) -> Any:
         """Run the model on a batch and return its output, logits without a loss."""
         return self.model(**model_inputs(batch))
+
+    @override
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_installed(self.optimizer)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -150,8 +157,21 @@ class FineTuner(PretrainedModule):
         self._log_metrics("test")
 
     @override
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        set_mode(self.trainer.optimizers, "train")
+
+    @override
+    def on_validation_model_eval(self) -> None:
+        super().on_validation_model_eval()
+        # Within an optimiser step, where validations by time may be.
+        set_mode(self.trainer.optimizers, "eval")
+
+    @override
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        # After each step and not only before a checkpoint: the way to these weights and back rounds them, and a resumed
+        # run has to round as often as the unbroken one.
+        set_mode(self.trainer.optimizers, "eval")
         # Lightning would keep the gradients over the next forward pass, which is when the activations need the memory.
         self.optimizers(use_pl_optimizer=False).zero_grad()  # type: ignore[union-attr]
 
@@ -165,11 +185,30 @@ class FineTuner(PretrainedModule):
             self.log(f"{stage}/{name}", value, prog_bar=name == "loss")
         return metrics["loss"].item()
 
+    def make_optimizer(self) -> Optimizer:
+        """Return a new optimiser of the trained parameters.
+
+        Raises:
+            ConfigError: If it cannot be made.
+        """
+        ratio = None if self.lora is None else self.lora.loraplus_lr_ratio
+        return build_optimizer(self.model, self.optimizer, self.learning_rate, self.weight_decay, ratio)
+
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trainer = self.trainer
-        if trainer.max_epochs == -1 and trainer.max_steps == -1:
-            raise ConfigError("the cosine schedule needs to know its end: set trainer.max_epochs or trainer.max_steps")
-        optimizer = adamw(self.parameters(), self.learning_rate, self.weight_decay)
-        schedule = cosine_with_warmup(optimizer, self.warmup_ratio, lambda: trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        has_end = trainer.max_epochs != -1 or trainer.max_steps != -1
+        if isinstance(self.lr_scheduler, str) and self.lr_scheduler != "constant" and not has_end:
+            raise ConfigError(
+                f"the schedule {self.lr_scheduler} needs to know its end: set trainer.max_epochs or trainer.max_steps"
+            )
+        optimizer = self.make_optimizer()
+        if replaces_schedule(optimizer) and self.lr_scheduler in ("cosine", "linear"):
+            raise ConfigError(
+                f"{type(optimizer).__name__} averages weights in place of a schedule; give --model.lr_scheduler "
+                "constant_with_warmup, or constant"
+            )
+        schedule = schedule_config(
+            self.lr_scheduler, optimizer, self.warmup_ratio, lambda: trainer.estimated_stepping_batches
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]

@@ -53,9 +53,10 @@ class Estimate:
     Attributes:
         weights: All weights, adapters included.
         gradients: Gradients of the trained weights.
-        states: AdamW's two moments.
+        states: What the optimiser keeps, such as AdamW's two moments.
         activations: What else the step holds at its peak: activations, logits and temporary tensors.
         parameters: Number of weights.
+        assumes_adamw: Whether the optimiser's step could not be traced, so that its states are assumed to be AdamW's.
     """
 
     weights: float
@@ -63,6 +64,7 @@ class Estimate:
     states: float
     activations: float
     parameters: float = 0
+    assumes_adamw: bool = False
 
     @property
     def total(self) -> float:
@@ -98,7 +100,7 @@ def estimate(module: FineTuner, config: PretrainedConfig, run: Run) -> Estimate:
     if module.quantization is not None:
         # Embedding, norms and head are kept in float32.
         weights -= trace.quantizable * (4 - _NF4)
-    states = _MOMENTS * trace.gradients
+    states = _MOMENTS * trace.gradients if trace.states is None else trace.states
     gradients = trace.gradients / run.shards
     return Estimate(
         weights=weights / run.shards,
@@ -106,6 +108,7 @@ def estimate(module: FineTuner, config: PretrainedConfig, run: Run) -> Estimate:
         states=states / run.shards,
         activations=_peak(trace, run, gradients) - gradients,
         parameters=trace.parameters,
+        assumes_adamw=trace.states is None,
     )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
+from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.errors import ConfigError, ModelError
@@ -17,9 +19,11 @@ from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
 from lightning_neft.models.finite import check_trained_weights
+from lightning_neft.models.optimizer import OptimizerFactory, OptimizerName
 from lightning_neft.models.recomputation import Recomputation, recompute_blocks
+from lightning_neft.models.schedule import ScheduleName
 from lightning_neft.models.towers import towers, towers_line
-from lightning_neft.models.trainable import LoraOptions, add_lora
+from lightning_neft.models.trainable import LoraOptions, add_lora, check_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
 from lightning_neft.models.vocabulary import check_positions, check_trained, grow_embeddings, names_from, rows_line
 from lightning_neft.models.weights import DType, Quantization, check_precision, load_weights, shard
@@ -40,8 +44,11 @@ class PretrainedModule(L.LightningModule):
         base: Folder or hub id of the base model, a GGUF file (extra gguf), or `tiny` for the bundled model.
         lora: Train low-rank adapters only; without it all weights are trained.
         learning_rate: The highest learning rate of the schedule.
-        weight_decay: Decay of AdamW, on matrices only: biases and norms are left out.
+        weight_decay: Decay of the optimiser, on matrices only: biases and norms are left out.
         warmup_ratio: Share of the optimiser's steps in which the learning rate rises.
+        optimizer: A name as in transformers, or a class such as bitsandbytes.optim.Lion8bit with its options but those
+            two above.
+        lr_scheduler: A name as in transformers, or a class with its options, which moves with each optimiser step.
         attn_implementation: Attention of transformers, such as sdpa or flash_attention_2; its own choice by default.
         trust_remote_code: Whether code that comes with the base model may run.
         dtype: Of the weights: float32, bfloat16, float16, or auto for that of the base; as the Trainer's precision asks
@@ -72,6 +79,8 @@ class PretrainedModule(L.LightningModule):
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
+        optimizer: OptimizerName | OptimizerFactory = "adamw_torch",
+        lr_scheduler: ScheduleName | LRSchedulerCallable = "cosine",
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         dtype: DType | None = None,
@@ -92,6 +101,8 @@ class PretrainedModule(L.LightningModule):
                 raise ConfigError(f"model.{name} must be {allowed}, got {value!r}")
         if quantization is not None and lora is None:
             raise ConfigError(f"model.quantization={quantization} needs model.lora: 4-bit weights cannot be trained")
+        if lora is not None:
+            check_lora(lora, quantization)
         if gradient_checkpointing not in (False, "auto") and keep_eval:
             raise ConfigError("model.gradient_checkpointing needs train mode; omit model.keep_eval")
         if gradient_checkpointing == "selective" and compile:
@@ -101,6 +112,8 @@ class PretrainedModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.attn_implementation = attn_implementation
         self.trust_remote_code = trust_remote_code
         self.weights_dtype = dtype
@@ -122,6 +135,8 @@ class PretrainedModule(L.LightningModule):
         """Tokens of the data's template that the base's tokenizer lacks: the data module's, once the model is built."""
         self.recipe: str | None = None
         """Name of the recipe or config that the options come from."""
+        self.initial_adapters: dict[str, Tensor] = {}
+        """With adapters that begin with a part of the base's weights, that part; see `saving.adapters`."""
         self.has_new_tokens = False
         """Whether the embedding table has rows that the base's has not, which a folder of adapters then has to hold."""
         # The frozen weights below adapters are in no checkpoint. What has to be there is checked in on_load_checkpoint.
@@ -185,6 +200,10 @@ class PretrainedModule(L.LightningModule):
                 # FSDP wants one dtype in what it shards together.
                 one_dtype=self.device_mesh is not None,
             )
+            if self.lora.changes_base:
+                self.initial_adapters = {
+                    name: value.detach().cpu().clone() for name, value in model.state_dict().items() if "lora_" in name
+                }
         freeze_parameters(model, self.freeze_patterns)
         check_trained(model, self.special_tokens)
         if self.gradient_checkpointing == "auto":  # nothing was estimated: there is no fit
@@ -244,6 +263,7 @@ class PretrainedModule(L.LightningModule):
             "base": self.base,
             "architecture": self.architecture,
             "adapters": self.lora is not None,
+            "taken_from_base": self.lora.init_lora_weights if self.lora and self.lora.changes_base else None,
             "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
             "recipe": self.recipe,
             "expanded_from": self.expanded_from,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from lightning_neft.hub.vision_language import loading_class
 from lightning_neft.models.loss import mean_loss
+from lightning_neft.models.optimizer import set_mode
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -58,6 +59,7 @@ class StepTrace:
         quantizable: Number of parameters that QLoRA stores in 4 bits.
         gradients: Gradients of the trained parameters.
         largest_gradient: The largest of them.
+        states: What the optimiser keeps of them from step to step; None if its step cannot be traced.
         forward: Peak of the other tensors in the forward pass, buffers included.
         backward: Peak of the other tensors and the gradients in each half of the backward pass, by operations.
     """
@@ -67,6 +69,7 @@ class StepTrace:
     quantizable: float
     gradients: float
     largest_gradient: float
+    states: float | None
     forward: float
     backward: tuple[float, float]
 
@@ -82,6 +85,7 @@ class StepTrace:
             line(self.quantizable, other.quantizable),
             line(self.gradients, other.gradients),
             other.largest_gradient,
+            None if self.states is None or other.states is None else line(self.states, other.states),
             line(self.forward, other.forward),
             (line(self.backward[0], other.backward[0]), line(self.backward[1], other.backward[1])),
         )
@@ -154,16 +158,34 @@ def _trace(
                 del predictions
             forward, tensors.curve = tensors.peak, []
             loss.backward()  # type: ignore[no-untyped-call]
-        half, buffers = len(tensors.curve) // 2, _bytes([*twin.model.buffers()])
+        curve = [*tensors.curve]
+        half, buffers = len(curve) // 2, _bytes([*twin.model.buffers()])
         return StepTrace(
             weights=_bytes(parameters),
             parameters=sum(parameter.numel() for parameter in parameters),
             quantizable=_quantizable(twin.model),
             gradients=_bytes(trained),
             largest_gradient=max(parameter.nbytes for parameter in trained),
+            states=_states(twin, tensors),
             forward=forward + buffers,
-            backward=(max(tensors.curve[:half]) + buffers, max(tensors.curve[half:]) + buffers),
+            backward=(max(curve[:half]) + buffers, max(curve[half:]) + buffers),
         )
+
+
+def _states(twin: FineTuner, tensors: _Live) -> float | None:
+    """Return the bytes of the optimiser's states after a step on fake gradients."""
+    # AdamW divides by a function of the number of steps.
+    tensors.scalar = 1
+    try:
+        with tensors:
+            optimizer = twin.make_optimizer()
+            set_mode([optimizer], "train")
+            optimizer.step()
+    except Exception:  # those of other packages may need their device, or real numbers
+        return None
+    states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    # Those without a dimension count steps.
+    return _bytes([state for state in states if state.ndim])
 
 
 def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTuner:
@@ -182,6 +204,9 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
         trust_remote_code=module.trust_remote_code,
     )
     twin.is_compiled = False
+    if twin.lora is not None:
+        # A decomposition of the weights changes none of the sizes.
+        twin.lora = replace(twin.lora, init_lora_weights=True)
     twin.adopt(model)
     return twin
 
@@ -255,7 +280,8 @@ class _Live(TorchDispatchMode):
     def __init__(self, known: list[Tensor], first_scalar: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._sizes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in known}
-        self._scalar = first_scalar
+        self.scalar: int = first_scalar
+        """The value assumed where a number is asked for."""
         self._live = 0
         self.peak = 0
         self.curve: list[int] = []
@@ -264,7 +290,7 @@ class _Live(TorchDispatchMode):
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
-            return self._scalar
+            return self.scalar
         output = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):

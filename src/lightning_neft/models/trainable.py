@@ -5,15 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.nn import Parameter
 
+from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.errors import ConfigError
 
-__all__ = ["LoraOptions", "add_lora", "freeze"]
+__all__ = ["LoraOptions", "add_lora", "check_lora", "freeze"]
+
+# Beginnings that leave the base's weights alone, and those that take a part of them into the adapters.
+_ADDED = ("gaussian", "orthogonal")
+_TAKEN_FROM_BASE = re.compile(r"olora|pissa(_niter_\d+)?")
+# They need passes over data before the training, or a base quantised on the way.
+_NOT_HERE = ("eva", "corda", "lora_ga", "loftq")
 
 
 @dataclass
@@ -26,6 +35,12 @@ class LoraOptions:
         dropout: Dropout in front of the adapters.
         target_modules: "all-linear" (all but the head), a regular expression, or names of modules.
         dora: Whether direction and magnitude of the weights are adapted separately (DoRA, arXiv 2402.09353); slower.
+        use_rslora: Whether adapters count alpha / sqrt(r) instead (rsLoRA, arXiv 2312.03732).
+        init_lora_weights: How adapters begin: true (no change of the model), gaussian, orthogonal, or with the largest
+            parts of the base's weights: pissa (arXiv 2404.02948), pissa_niter_4 (faster), olora (arXiv 2406.01775).
+        modules_to_save: Names of modules that are trained as a whole and saved with the adapters.
+        layers_to_transform: Numbers of the blocks that get adapters; needs target_modules as a list. All by default.
+        loraplus_lr_ratio: How many times the learning rate of A that of B is (LoRA+, arXiv 2402.12354); 1 by default.
     """
 
     r: int = 16
@@ -33,6 +48,43 @@ class LoraOptions:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     dora: bool = False
+    use_rslora: bool = False
+    init_lora_weights: bool | str = True
+    modules_to_save: list[str] | None = None
+    layers_to_transform: list[int] | int | None = None
+    loraplus_lr_ratio: float | None = None
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether the adapters begin with a part of the base's weights, which these then lack."""
+        return _TAKEN_FROM_BASE.fullmatch(str(self.init_lora_weights)) is not None
+
+
+def check_lora(options: LoraOptions, quantization: str | None = None) -> None:
+    """Check options that peft would not, or only once the weights are loaded.
+
+    Args:
+        options: The options.
+        quantization: Of the base.
+
+    Raises:
+        ConfigError: If one has an invalid value, or cannot be combined with another.
+    """
+    init, ratio = options.init_lora_weights, options.loraplus_lr_ratio
+    if init is not True and init not in _ADDED and not options.changes_base:
+        why = ", which needs a pass over data or weights before the training" if init in _NOT_HERE else ""
+        raise ConfigError(
+            f"model.lora.init_lora_weights={str(init).lower()}{why}; choose one of true, {', '.join(_ADDED)}, pissa, "
+            "pissa_niter_N, olora"
+        )
+    if options.changes_base and (options.dora or quantization):
+        other = "model.lora.dora" if options.dora else f"model.quantization={quantization}"
+        raise ConfigError(
+            f"model.lora.init_lora_weights={init} cannot be combined with {other}: the adapters would not fit the "
+            "original base; omit one of the two"
+        )
+    if ratio is not None and not 0 < ratio < float("inf"):
+        raise ConfigError(f"model.lora.loraplus_lr_ratio must be above 0, got {ratio!r}")
 
 
 def add_lora(
@@ -62,6 +114,9 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
+    _check_modules(model, options.modules_to_save or ())
+    # peft knows the usual names of heads; there may be more that is random, such as BERT's pooler.
+    whole = sorted({*(options.modules_to_save or ()), *(name.rpartition(".")[0] for name in new)})
     try:
         config = LoraConfig(
             task_type=task_type,
@@ -71,16 +126,54 @@ def add_lora(
             target_modules=options.target_modules,
             exclude_modules=rf"({'|'.join(map(re.escape, excluded))})(\..*)?" if excluded else None,
             use_dora=options.dora,
-            # peft knows the usual names of heads; there may be more that is random, such as BERT's pooler.
-            modules_to_save=sorted({name.rpartition(".")[0] for name in new}) or None,
+            use_rslora=options.use_rslora,
+            init_lora_weights=options.init_lora_weights,
+            layers_to_transform=options.layers_to_transform,
+            modules_to_save=whole or None,
+            ensure_weight_tying=_has_tied_table(model, whole),
             trainable_token_indices=_rows(model, new_ids, options.target_modules),
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _repeatable(options):
             # peft 0.21 asks by a name that transformers 5 has deprecated.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             return get_peft_model(model, config, autocast_adapter_dtype=not one_dtype)
-    except (ValueError, re.error) as error:  # re.error: target_modules may be a pattern
+    except (ValueError, TypeError, re.error) as error:  # re.error: target_modules may be a pattern
         raise ConfigError(f"model.lora: {' '.join(str(error).split())}") from error
+
+
+def _check_modules(model: Any, wanted: Sequence[str]) -> None:
+    """Check that the model has the modules that are trained as a whole; peft passes over those that it has not."""
+    names = [name for name, _ in model.named_modules() if name]
+    for given in wanted:
+        if not any(name == given or name.endswith(f".{given}") for name in names):
+            last = sorted({part for part in (name.rpartition(".")[2] for name in names) if not part.isdigit()})
+            raise ConfigError(
+                f"model.lora.modules_to_save: {given!r} is not a module of the model; "
+                f"{did_you_mean(given, [*last, *names], 'it has ' + ', '.join(last))}"
+            )
+
+
+@contextmanager
+def _repeatable(options: LoraOptions) -> Iterator[None]:
+    """Take the same part from the base each time; peft's fast decomposition draws random numbers.
+
+    A checkpoint holds the adapters, and who loads them takes that part from the base again.
+    """
+    if not options.changes_base:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def _has_tied_table(model: Any, whole: Sequence[str]) -> bool:
+    """Return whether an embedding that is also the output layer is among these modules."""
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    if tables[1] is None or tables[0].weight is not tables[1].weight:
+        return False
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in tables}
+    return any(name.rpartition(".")[2] in names for name in whole)
 
 
 def _rows(model: Any, new_ids: Sequence[int], target_modules: str | list[str]) -> dict[str, list[int]] | None:

@@ -24,6 +24,7 @@ from lightning_neft.models.decoding import decoding, end_ids
 from lightning_neft.models.description import DESCRIPTION_FILE, ModelDescription, list_files, write_description
 from lightning_neft.models.finite import first_non_finite
 from lightning_neft.models.weights import DType
+from lightning_neft.saving.adapters import as_plain_lora, describe_as_plain_lora
 from lightning_neft.saving.checkpoints import checkpoint_weights
 from lightning_neft.saving.model_card import model_card
 from lightning_neft.saving.whole_base import save_whole_base
@@ -60,6 +61,8 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
     names = {name for name, _ in module.model.named_parameters()}
     if (name := first_non_finite(item for item in weights.items() if item[0] in names)) is not None:
         raise ModelError(f"the weights of {checkpoint or 'the model'} are not finite ({name})")
+    if module.initial_adapters:
+        weights = as_plain_lora(weights, module.initial_adapters)
     # Options of peft; transformers writes nothing but safetensors.
     options = (
         {} if module.lora is None else {"safe_serialization": True, "save_embedding_layers": module.has_new_tokens}
@@ -69,6 +72,8 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
             save_whole_base(module.model, weights, temporary)
         else:
             module.model.save_pretrained(temporary, state_dict=weights, **options)
+        if module.initial_adapters:
+            describe_as_plain_lora(temporary)
         # peft adds an empty model card.
         (temporary / "README.md").unlink(missing_ok=True)
         tokenizer, facts = module.tokenizer(), ModelDescription.of(module.description())

@@ -75,8 +75,11 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 _LOADS_WHOLE = "AutoModelForImageTextToText"
 # The options that decide the weights, by section; those that are null or off are omitted.
 _OPTIONS = {
-    "model": ("learning_rate", "weight_decay", "warmup_ratio", "quantization", "freeze"),
-    "model.lora": ("r", "alpha", "dropout", "dora", "target_modules"),
+    "model": ("optimizer", "learning_rate", "weight_decay", "lr_scheduler", "warmup_ratio", "quantization", "freeze"),
+    "model.lora": (
+        *("r", "alpha", "dropout", "dora", "use_rslora", "init_lora_weights", "target_modules", "modules_to_save"),
+        *("layers_to_transform", "loraplus_lr_ratio"),
+    ),
     "data": ("batch_size", "batching", "prompt_loss"),
     "": ("global_batch_size", "seed_everything"),
     "neftune": ("distribution", "length", "scope", "exclude", "scale", "antithetic", "schedule", "warmup"),
@@ -166,7 +169,8 @@ def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if value not in (None, False, -1, 0, []) or (key == "seed_everything" and value == 0):
+        is_plain = key == "model.lora.init_lora_weights" and value is True
+        if (value not in (None, False, -1, 0, []) and not is_plain) or (key == "seed_everything" and value == 0):
             yield f"`{key}`", _code(value)
 
 

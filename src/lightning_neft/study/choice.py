@@ -63,7 +63,8 @@ def choose_alpha(study: StudyResult, level: float = 0.95) -> Choice:
 
 def _evident(rows: Mapping[float, npt.NDArray[np.float64]], level: float) -> dict[float, Interval]:
     """Return the intervals that are evidence of a difference, by alpha."""
-    left, evident = dict(rows), {}
+    left = dict(rows)
+    evident: dict[float, Interval] = {}
     while left:
         corrected = 1 - (1 - level) / len(left)
         intervals = {alpha: paired_interval(differences, corrected) for alpha, differences in left.items()}
