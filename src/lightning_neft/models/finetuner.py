@@ -62,7 +62,8 @@ class FineTuner(PretrainedModule):
         self.held_out_loss = TokenMean()
         datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
         self._source_names: list[str] = list(getattr(datamodule, "held_out_names", ()))
-        self.source_losses = TokenMean((len(self._source_names),))
+        # One that stays empty would stand in the summary of each model.
+        self.source_losses = TokenMean((len(self._source_names),)) if self._source_names else None
 
     @override
     def forward(self, batch: dict[str, Any]) -> Any:
@@ -120,8 +121,9 @@ class FineTuner(PretrainedModule):
     def _add_to_metrics(self, batch: dict[str, Any]) -> None:
         predictions = self._predictions(batch)
         losses = self.add_to_metrics(predictions)
-        sources = sources_of_places(batch, len(predictions.targets)) if self._source_names else None
-        if sources is not None:
+        if self.source_losses is None:
+            return
+        if (sources := sources_of_places(batch, len(predictions.targets))) is not None:
             self.source_losses.update(*loss_by_source(losses, predictions, sources, len(self._source_names)))
 
     def add_to_metrics(self, predictions: Predictions) -> Tensor:
@@ -138,10 +140,11 @@ class FineTuner(PretrainedModule):
         """Return the metrics over the held-out batches of all ranks, by name, and start anew."""
         loss = self.held_out_loss.compute()
         self.held_out_loss.reset()
-        by_source = self.source_losses.compute() if self._source_names else ()
-        self.source_losses.reset()
+        if self.source_losses is None:
+            return {"loss": loss}
         # A source may have no sample under trainer.limit_val_batches.
-        named = zip(self._source_names, by_source, strict=True)
+        named = zip(self._source_names, self.source_losses.compute(), strict=True)
+        self.source_losses.reset()
         return {"loss": loss, **{f"loss/{name}": value for name, value in named if not value.isnan()}}
 
     @override
