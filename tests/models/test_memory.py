@@ -83,6 +83,15 @@ def test_few_blocks_give_the_step_of_all(monkeypatch: pytest.MonkeyPatch, precis
     assert few.total == pytest.approx(estimate(module, config, run).total, rel=0.01)
 
 
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_device_is_estimated_with_each_checkpointing(checkpointing: Any, device: str) -> None:
+    """Attention in float32 is for CPUs alone, in the forward pass and where it is repeated."""
+    run = Run(Batch(2, 64, 40), precision="bf16-mixed", device=device)
+    module = CausalLM("any", gradient_checkpointing=checkpointing)
+    assert estimate(module, LlamaConfig(**SHAPE), run).activations > 0
+
+
 def test_activations_grow_with_batches_not_with_checkpointing() -> None:
     config, run = LlamaConfig(**SHAPE), Run(Batch(8, 256, 1000))
     found = estimate(CausalLM("any"), config, run).activations

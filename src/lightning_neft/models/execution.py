@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from typing_extensions import override
+from typing_extensions import Self, override
 
-__all__ = ["eager", "evaluating", "fast_attention", "native_bfloat16"]
+__all__ = ["eager", "evaluating", "fast_attention", "native_bfloat16", "same_attention"]
 
 # NVIDIA's first tensor cores for bfloat16 are those of Ampere.
 _FIRST_CUDA_CAPABILITY = (8, 0)
@@ -59,6 +59,11 @@ def fast_attention(model: Any) -> AbstractContextManager[object]:
     return _Float32Attention()
 
 
+def same_attention() -> AbstractContextManager[object]:
+    """Return what repeats a part of the forward pass with the attention that it has now: in `fast_attention` or not."""
+    return _Float32Attention() if _Float32Attention.depth else nullcontext()
+
+
 def native_bfloat16(device: str) -> tuple[bool, str]:
     """Return whether a type of device multiplies matrices in bfloat16 itself, and a few words on why.
 
@@ -94,6 +99,20 @@ def _cpu_capabilities() -> dict[str, bool]:
 
 
 class _Float32Attention(TorchFunctionMode):
+    depth: ClassVar[int] = 0
+    """How many times it is entered now."""
+
+    @override
+    def __enter__(self) -> Self:
+        _Float32Attention.depth += 1
+        entered: Self = super().__enter__()  # type: ignore[no-untyped-call]
+        return entered
+
+    @override
+    def __exit__(self, *exception: Any) -> None:
+        _Float32Attention.depth -= 1
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
     @override
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

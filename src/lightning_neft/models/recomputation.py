@@ -11,7 +11,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from lightning_neft.models.execution import fast_attention
+from lightning_neft.models.execution import same_attention
 
 __all__ = ["Recomputation", "recompute_blocks"]
 
@@ -35,8 +35,6 @@ _ATTENTION = frozenset(
 def recompute_blocks(model: Any, *, is_selective: bool, is_compiled: bool) -> None:
     """Make the blocks of a model keep only their inputs for the backward pass, which computes the rest again.
 
-    The forward pass has to be within `fast_attention`, which the repetition is in too.
-
     Args:
         model: A model of transformers, bare or inside peft.
         is_selective: Also keep the results of matrix products and of attention, so that only cheap operations are
@@ -45,16 +43,16 @@ def recompute_blocks(model: Any, *, is_selective: bool, is_compiled: bool) -> No
     """
     options: dict[str, Any] = {"use_reentrant": False}
     if not is_compiled:
-        options["context_fn"] = partial(_contexts, model, is_selective)
+        options["context_fn"] = partial(_contexts, is_selective)
     # By name since transformers 5.23.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable(options)
 
 
-def _contexts(model: Any, is_selective: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def _contexts(is_selective: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Return the contexts of a block's forward pass and of its repetition."""
-    # The repetition is outside of the context of the forward pass, and would have another dtype.
-    attention = fast_attention(model)
+    # The repetition is outside of the contexts of the forward pass, and would have another dtype.
+    attention = same_attention()
     if not is_selective:
         return nullcontext(), attention
     forward, again = create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
