@@ -47,7 +47,13 @@ autodoc_type_aliases = {
     name.rpartition(".")[2]: f"lightning_neft.{name}"
     for name in (
         "data.batching.plan.Batching",
+        "data.mixture.MixStrategy",
+        "data.mixture.StoppingStrategy",
         "data.tokenization.Task",
+        "models.optimizer.OptimizerFactory",
+        "models.optimizer.OptimizerName",
+        "models.recomputation.Recomputation",
+        "models.schedule.LRSchedulerName",
         "models.weights.Quantization",
         "models.weights.DType",
         "noise.embedding.Target",
@@ -80,6 +86,7 @@ nitpick_ignore = [
     ("py:class", "collections.abc.Callable"),
     ("py:class", "collections.abc.Iterator"),
     ("py:class", "collections.abc.Sequence"),
+    ("py:class", "LRSchedulerCallable"),
     ("py:class", "Path"),
     ("py:class", "PreTrainedTokenizerBase"),
     ("py:class", "pathlib.Path"),

@@ -10,13 +10,13 @@ import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
 from transformers import get_scheduler
 
-from lightning_neft.models.schedule import ScheduleName, named_schedule, schedule_config
+from lightning_neft.models.schedule import LRSchedulerName, named_schedule, schedule_config
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step\\(\\)` before:UserWarning")
-@pytest.mark.parametrize("name", get_args(ScheduleName))
+@pytest.mark.parametrize("name", get_args(LRSchedulerName))
 @pytest.mark.parametrize(("total", "ratio"), [(100, 0.03), (7, 0.5), (20, 0.0), (1, 0.03), (3, 1.0)])
-def test_it_is_the_schedule_of_transformers(name: ScheduleName, total: int, ratio: float) -> None:
+def test_it_is_the_schedule_of_transformers(name: LRSchedulerName, total: int, ratio: float) -> None:
     def rates(make) -> list[float]:
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
         schedule = make(optimizer)

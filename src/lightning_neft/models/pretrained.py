@@ -21,7 +21,7 @@ from lightning_neft.models.description import AUTO_CLASSES, installed_versions, 
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.optimizer import OptimizerFactory, OptimizerName
 from lightning_neft.models.recomputation import Recomputation, recompute_blocks
-from lightning_neft.models.schedule import ScheduleName
+from lightning_neft.models.schedule import LRSchedulerName
 from lightning_neft.models.towers import towers, towers_line
 from lightning_neft.models.trainable import LoraOptions, add_lora, check_lora
 from lightning_neft.models.trainable import freeze as freeze_parameters
@@ -80,7 +80,7 @@ class PretrainedModule(L.LightningModule):
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
         optimizer: OptimizerName | OptimizerFactory = "adamw_torch",
-        lr_scheduler: ScheduleName | LRSchedulerCallable = "cosine",
+        lr_scheduler: LRSchedulerName | LRSchedulerCallable = "cosine",
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         dtype: DType | None = None,

@@ -14,14 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from lightning_neft.errors import ConfigError
 
-__all__ = ["ScheduleName", "named_schedule", "schedule_config"]
+__all__ = ["LRSchedulerName", "named_schedule", "schedule_config"]
 
-ScheduleName = Literal["cosine", "linear", "constant", "constant_with_warmup"]
+LRSchedulerName = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 """Names of transformers' `get_scheduler`."""
 
 
 def schedule_config(
-    lr_scheduler: ScheduleName | LRSchedulerCallable,
+    lr_scheduler: LRSchedulerName | LRSchedulerCallable,
     optimizer: Optimizer,
     warmup_ratio: float,
     total_steps: Callable[[], float],
@@ -54,7 +54,7 @@ def schedule_config(
 
 
 def named_schedule(
-    name: ScheduleName, optimizer: Optimizer, warmup_ratio: float, total_steps: Callable[[], float]
+    name: LRSchedulerName, optimizer: Optimizer, warmup_ratio: float, total_steps: Callable[[], float]
 ) -> LambdaLR:
     """Return a schedule of transformers' `get_scheduler`, whose length is asked for later.
 
