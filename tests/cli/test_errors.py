@@ -143,7 +143,7 @@ def test_an_unknown_recipe_is_named_with_those_near_it(folder: Path, capsys: pyt
         ("--neftune.target=nowhere", "target='nowhere': CausalLM has no module of that name"),
         ("--trainer.val_check_interval=99", "`val_check_interval` (99) must be less than or equal to "),
         ("--trainer.accelerator=abacus", "You selected an invalid accelerator name: `accelerator='abacus'`"),
-        ("--trainer.max_epochs=-1", "the cosine schedule needs to know its end: "),
+        ("--trainer.max_epochs=-1", "the schedule cosine needs to know its end: "),
         ("--ckpt_path=nope.ckpt", "--ckpt_path nope.ckpt: no such file (looked in "),
         ("--ckpt_path=data.json", "--ckpt_path data.json is not a checkpoint"),
         ("--checkpoint.monitor=foo", "checkpoint: the run logs no metric monitor='foo'; choose one of val/loss, "),

@@ -30,6 +30,7 @@ VALUES = {
     "--name": "x",
     "--neftune.distribution": "gaussian",
     "--neftune.length": "true",
+    "--neftune.exclude": "special",
     "--neftune.scale": "relative",
     "--task": "causal_lm",
     "--model.freeze": "[lm_head]",

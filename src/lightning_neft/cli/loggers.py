@@ -57,25 +57,26 @@ def names_of(value: Any) -> list[LoggerName] | None:
     return list(dict.fromkeys(given))
 
 
-def run_tags(config: Any, recipe: str | None) -> dict[str, str]:
+def run_tags(config: Any, sources: Sequence[str], recipe: str | None) -> dict[str, str]:
     """Return what a run is of, for servers that search by it; of paths the last part alone.
 
     Args:
         config: The config of the run.
+        sources: Sources of its data.
         recipe: Name of its recipe, if it has one.
 
     Example:
         >>> from jsonargparse import Namespace
-        >>> sections = {"model": Namespace(base="/x/smollm2", lora=None), "data": Namespace(source="alpaca")}
-        >>> run_tags(Namespace(**sections, neftune=None, task="causal_lm"), "smollm2/alpaca")
+        >>> config = Namespace(model=Namespace(base="/x/smollm2", lora=None), neftune=None)
+        >>> run_tags(config, ["alpaca"], "smollm2/alpaca")
         {'recipe': 'smollm2/alpaca', 'base': 'smollm2', 'data': 'alpaca', 'alpha': 'none', 'method': 'full'}
     """
     found = {"recipe": recipe} if recipe else {}
     return {
         **found,
         "base": Path(config.model.base).name,
-        "data": Path(config.data.source).name,
-        "alpha": "none" if config.neftune is None else f"{config.neftune.alpha:g}",
+        "data": "+".join(Path(source).name for source in sources),
+        "alpha": "none" if config.neftune is None else str(config.neftune.alpha).removesuffix(".0"),
         "method": "full" if config.model.lora is None else "lora",
     }
 

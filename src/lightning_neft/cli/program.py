@@ -253,7 +253,9 @@ class Program(LightningCLI):
         if self._is_alone:
             config["plugins"] = _without_cluster(config["plugins"])
         if (names := names_of(config["logger"])) is not None:
-            config["logger"] = self.run_folder.loggers(names, run_tags(self.config, last_recipe(self.config_files)))
+            sources = [one.source for one in self.datamodule.options.each]
+            tags = run_tags(self.config, sources, last_recipe(self.config_files))
+            config["logger"] = self.run_folder.loggers(names, tags)
         given = config["callbacks"] or []
         given = given if isinstance(given, list) else [given]
         if any(isinstance(item, LearningRateFinder) for item in given):

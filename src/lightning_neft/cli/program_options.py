@@ -99,7 +99,6 @@ class NoiseOptions:
         options = asdict(self)
         if self.length is True:
             options["length"] = "true"
-        options["exclude"] = self.exclude or ()
         return NEFTune(**options)
 
 
