@@ -57,7 +57,7 @@ def problems(validator: Draft202012Validator, text: str) -> list[str]:
 
 
 def dotted(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys of a schema as `keys.txt` has them: a section that may be null is one too."""
+    """The keys of a schema as `keys.txt` has them: with sections that may be null, and entries of lists as `[]`."""
     for name, value in node["properties"].items():
         key = f"{prefix}{name}"
         references = [one["$ref"] for one in value.get("anyOf", []) if "$ref" in one]
@@ -67,6 +67,11 @@ def dotted(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> It
             yield key
         if is_section:
             yield from dotted(schema, section, f"{key}.")
+        for one in value.get("anyOf", []):
+            if "$ref" in one.get("items", {}):
+                entry = schema["$defs"][one["items"]["$ref"].rpartition("/")[2]]
+                # Loggers and callbacks are of any class.
+                yield from dotted(schema, entry, f"{key}[].") if "properties" in entry else ()
 
 
 def test_its_keys_are_those_of_the_program(schema: dict[str, Any]) -> None:
