@@ -110,7 +110,7 @@ def test_a_resumed_run_ends_with_the_same_weights(base: str, source: str, tmp_pa
         assert differing(unbroken, resumed) == [], step
 
 
-def test_with_two_modes_the_averaged_weights_are_validated_and_saved(base: str, source: str, tmp_path: Path) -> None:
+def test_the_averaged_weights_are_validated_and_saved(base: str, source: str, tmp_path: Path) -> None:
     modes: dict[str, list[str]] = {"training": [], "validation": [], "checkpoint": []}
 
     class Watched(CausalLM):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from lightning_neft.cli.main import main
 from lightning_neft.hub.base_models import find_base_model
@@ -55,7 +56,9 @@ def test_a_recipe_trains_resumes_and_answers(
 
     base = find_base_model(recipe.card.model)
     assert recipe.base == base.hub_id
-    assert last[DESCRIPTION]["architecture"] == base.architecture
+    is_classifier = recipe.task == "sequence_classification"
+    expected = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[base.model_type] if is_classifier else base.architecture
+    assert last[DESCRIPTION]["architecture"] == expected
     assert last[DESCRIPTION]["adapters"] == (recipe.method != "full")
 
     assert len(noise := logged(unbroken, "neft/noise_to_signal")) == 2

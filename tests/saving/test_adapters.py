@@ -102,7 +102,7 @@ def test_a_kind_of_adapters(base: str, source: str, tmp_path: Path, kind: str) -
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
 
 
-def test_another_beginning_than_that_of_the_checkpoint_is_refused(base: str, source: str, tmp_path: Path) -> None:
+def test_another_beginning_than_the_checkpoints_is_refused(base: str, source: str, tmp_path: Path) -> None:
     fit(base, source, tmp_path / "run", "PiSSA")
     other = CausalLM(base, lora=options_of("LoRA"))
     with pytest.raises(ModelError, match="init_lora_weights=pissa, but true is configured"):
