@@ -105,12 +105,14 @@ def test_a_judge_who_goes_by_the_order_alone_is_called_that(
 
 def test_a_second_run_costs_nothing(files: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(JudgeServer()) as server:
-        results = []
+        results, answered = [], []
         for _ in range(2):
             assert main(judged(server, files, "--json")) == 0
             printed = capsys.readouterr()
             results.append(json.loads(printed.out))
-        assert set(server.answered.values()) == {1}
+            answered.append(sum(server.answered.values()))
+        # On a slow machine a request of the first run may have been sent twice.
+        assert answered[0] == answered[1]
     assert "0 requests to send, 20 verdicts from earlier runs" in printed.err
     assert results[1]["per_sample"] == results[0]["per_sample"]
     assert results[1]["usage"] == results[0]["usage"]

@@ -108,7 +108,9 @@ def test_two_processes_make_the_steps_of_one(options: list[str], tmp_path: Path)
 
     def fit() -> int | None:
         # Lightning's own handler has the standard error of the process that imported it.
-        logging.getLogger("lightning.pytorch").addHandler(logging.StreamHandler())
+        logger = logging.getLogger("lightning.pytorch")
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
         return main(["fit", *options, "--name=two", *both])
 
     run_ranks(fit, tmp_path)
