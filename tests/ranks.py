@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from forked import Forked
 
@@ -28,6 +29,7 @@ def run_ranks(run: Callable[[], int | None], folder: Path, ranks: int = 2) -> No
         # A new process would have neither the filters of the tests nor the random state that earlier tests left.
         warnings.simplefilter("default")
         torch.manual_seed(0)
+        rank_zero_only.rank = rank
         return run() or 0
 
     logs = [folder / f"rank-{rank}.log" for rank in range(ranks)]

@@ -107,10 +107,14 @@ def test_two_processes_make_the_steps_of_one(options: list[str], tmp_path: Path)
     both = ["--global_batch_size=8", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
     def fit() -> int | None:
-        # Lightning's own handler has the standard error of the process that imported it.
-        logger = logging.getLogger("lightning.pytorch")
-        logger.addHandler(logging.StreamHandler())
+        # Lightning's own handler has the standard error of the process that imported it, and earlier tests may have
+        # silenced the logger.
+        logging.disable(logging.NOTSET)
+        logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+        logger.disabled = False
+        logger.filters.clear()
         logger.setLevel(logging.INFO)
+        logger.addHandler(logging.StreamHandler())
         return main(["fit", *options, "--name=two", *both])
 
     run_ranks(fit, tmp_path)
