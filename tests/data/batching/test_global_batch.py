@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_utilities.core import rank_zero
 
 from lightning_neft.cli.main import main
 from lightning_neft.data.batching.global_batch import split_batch
@@ -107,10 +108,9 @@ def test_two_processes_make_the_steps_of_one(options: list[str], tmp_path: Path)
     both = ["--global_batch_size=8", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
     def fit() -> int | None:
-        # Lightning's own handler has the standard error of the process that imported it, and earlier tests may have
-        # silenced the logger.
-        logging.disable(logging.NOTSET)
-        logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+        # Lightning's own handler has the standard error of the process that imported it. Earlier tests may have silenced
+        # the logger, and imports of pytorch_lightning change which one it is.
+        logger = rank_zero.log
         logger.disabled = False
         logger.filters.clear()
         logger.setLevel(logging.INFO)
