@@ -108,8 +108,8 @@ def test_two_processes_make_the_steps_of_one(options: list[str], tmp_path: Path)
     both = ["--global_batch_size=8", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
     def fit() -> int | None:
-        # Lightning's own handler has the standard error of the process that imported it. Earlier tests may have silenced
-        # the logger, and imports of pytorch_lightning change which one it is.
+        # The handler of Lightning has the standard error of the process that imported it. Earlier tests may have
+        # silenced the logger, and imports of pytorch_lightning change which one it is.
         logger = rank_zero.log
         logger.disabled = False
         logger.filters.clear()
