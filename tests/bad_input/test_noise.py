@@ -69,6 +69,7 @@ CASES = [
     Case("study: a recipe of two seeds", "study --alphas=0,5 --seeds=2 --write-recipe=t.yaml", ("--seeds 3", "got 2")),
     Case("study: a recipe of no YAML", "study --alphas=0,5 --write-recipe=t.json", ("--write-recipe t.json", ".yaml")),
     Case("study: a recipe that exists", "study --alphas=0,5 --write-recipe=t.yaml", ("t.yaml exists",), {"t.yaml": ""}),
+    Case("study: a recipe below a file", "study --alphas=0,5 --write-recipe=f/t.yaml", ("f is a file",), {"f": ""}),
     Case("study: search downwards", "study --search=20,1", ("--search", "'20,1'")),
     Case("study: search of one end", "study --search=5", ("--search", "'5'")),
     Case("study: search of NaN", "study --search=nan,5", ("'nan'", "0")),

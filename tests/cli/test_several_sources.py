@@ -87,8 +87,8 @@ def test_preview_shows_the_share_of_each_source(
 ) -> None:
     assert main(["preview", config, *SHORT[:3], "--samples=2"]) == 0
     shown = capsys.readouterr().out
-    assert "training sample 1 of cats" in shown
-    assert "training sample 2 of dogs" in shown
+    assert "─ from cats ─" in shown
+    assert "─ from dogs ─" in shown
     snapshot(shown.partition("precision of a fit")[0])
     assert main(["preview", config, *SHORT[:3], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -23,7 +23,7 @@ from lightning_neft.cli.main import main
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.study import _OWN, _parse, _parser
-from lightning_neft.cli.study_arm import run_arm
+from lightning_neft.cli.study_arm import _changed_options, run_arm
 from lightning_neft.evaluation.result import Fields, read_result
 from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.evaluation.text_statistics import token_counts
@@ -235,6 +235,23 @@ def test_a_config_cannot_set_what_the_study_sets(
     saved = yaml.safe_load((task.folder / "version_0" / "config.yaml").read_text())
     assert (saved["neftune"]["alpha"], saved["neftune"]["seed"]) == (5, None)
     assert (saved["seed_everything"], saved["ckpt_path"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], {"source": "toy"}),
+        (["--data.source=data.json"], {"source": "data.json"}),
+        (["--data.sources=[{source: data.json}, {source: toy}]"], None),
+    ],
+)
+def test_a_recipe_states_its_data(folder: Path, args: list[str], expected: dict[str, str] | None) -> None:
+    with quiet():
+        found = _changed_options(Program("study", [*args, "--trainer.logger=false"]))
+    if expected is None:
+        assert [one["source"] for one in found["data"].pop("sources")] == ["data.json", "toy"]
+    assert found["data"] == (expected or {})
+    assert found["model"]["base"] == "tiny"
 
 
 @pytest.mark.slow

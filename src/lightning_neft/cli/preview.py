@@ -241,12 +241,12 @@ def _print_sample(console: Console, data: TextData, train: _Train, index: int, n
         else:
             text.append(f"{_OPEN}{piece}{_CLOSE}")
     marked = "in colour" if console.color_system else f"between {_OPEN} and {_CLOSE}"
-    source = f" of {data.prepared.sources[train.sources[index]].name}" if isinstance(train, Mixture) else ""
-    title = (
-        f"training sample {number}{source}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
-    )
-    untrained = _marked_untrained(train, index)
-    subtitle = f"{untrained} answer{'s' * (untrained > 1)} marked as untrained" if untrained else None
+    title = f"training sample {number}: {train.lengths[index]} tokens, {train.trained[index]} trained ({marked})"
+    # Below: the title fills a line of 80 columns.
+    below = [f"from {data.prepared.sources[train.sources[index]].name}"] if isinstance(train, Mixture) else []
+    if untrained := _marked_untrained(train, index):
+        below.append(f"{untrained} answer{'s' * (untrained > 1)} marked as untrained")
+    subtitle = "; ".join(below) or None
     console.print(Panel(text, title=title, title_align="left", subtitle=subtitle, subtitle_align="left"))
 
 

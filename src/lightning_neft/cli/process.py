@@ -80,6 +80,8 @@ _WARNINGS = (
     (r"`is_gradient_checkpointing` is deprecated", r""),
     # The tokens are in memory: workers would only slow the loader down.
     (r"The '\w+_dataloader' does not have many workers", r"lightning\."),
+    # What is logged at the end of a validation has been computed over all ranks.
+    (r"It is recommended to use `self\.log\('(val|test)/[^']*', \.\.\., sync_dist=True\)`", r"lightning\."),
     # Before the first validation there is no loss to rank checkpoints by; `last` is saved anyway.
     (r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key", r"lightning\."),
 )

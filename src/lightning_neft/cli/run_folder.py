@@ -25,7 +25,7 @@ from lightning_neft.cli.errors import explain
 from lightning_neft.cli.loggers import USUAL, LoggerName, build_loggers
 from lightning_neft.common.files import write_text
 from lightning_neft.common.secrets import MASK, is_masked, is_secret, mask_addresses
-from lightning_neft.data.module import asked
+from lightning_neft.data.prompts import asked
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.saving.checkpoints import checkpoint_step
 

@@ -102,6 +102,7 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
 
         try:
             description = _description(child, log)
+            child.end()
         finally:
             child.kill()
     queue = ArmQueue(

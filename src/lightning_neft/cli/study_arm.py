@@ -83,11 +83,17 @@ def _description(program: Program) -> dict[str, Any]:
 
 def _changed_options(program: Program) -> dict[str, Any]:
     """Return the options that are not defaults, without those that differ between arms."""
-    config: dict[str, Any] = yaml.safe_load(program.parser.dump(program.config, skip_check=True, skip_default=True))
+    config: dict[str, Any] = yaml.safe_load(program.parser.dump(program.config, skip_validation=True, skip_default=True))
     _remove_own(config)
     # What a recipe always states, and what depends on the machine.
-    for section, key in (("model", "base"), ("data", "source"), ("trainer", "precision")):
-        config[section] = {key: program.config[section][key], **(config.get(section) or {})}
+    data = program.datamodule.options
+    stated = {
+        "model": {"base": program.config.model.base},
+        "data": {} if data.parts else {"source": data.source},
+        "trainer": {"precision": program.config.trainer.precision},
+    }
+    for section, values in stated.items():
+        config[section] = values | (config.get(section) or {})
     defaults = asdict(NoiseOptions())
     config["neftune"] = {key: one for key, one in (config.get("neftune") or {}).items() if one != defaults[key]}
     return {key: config[key] for key in ("card", *_SECTIONS, *config) if config.get(key) is not None}
@@ -112,7 +118,7 @@ def _remove_own(config: dict[str, Any]) -> None:
 
 def _digest(program: Program) -> str:
     """Return a digest of all options that must be the same for all arms."""
-    config = yaml.safe_load(program.parser.dump(program.config, skip_check=True))
+    config = yaml.safe_load(program.parser.dump(program.config, skip_validation=True))
     _remove_own(config)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 

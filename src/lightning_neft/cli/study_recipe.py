@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightning_neft.common.files import write_text
-from lightning_neft.common.paths import user_path
+from lightning_neft.common.paths import check_output, file_in_the_way, user_path
 from lightning_neft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def check_recipe_path(options: Namespace) -> Path | None:
     """Return the file that --write-recipe names; None without the option.
 
     Raises:
-        ConfigError: The file exists, its name does not end in .yaml, or there are too few seeds to choose.
+        ConfigError: The file exists or cannot be written, its name does not end in .yaml, or there are too few seeds.
     """
     from lightning_neft.evaluation.bootstrap import MIN_SEEDS
 
@@ -39,7 +40,10 @@ def check_recipe_path(options: Namespace) -> Path | None:
     path = user_path(options.write_recipe, "--write-recipe")
     if path.suffix not in _SUFFIXES:
         raise ConfigError(f"--write-recipe {path}: give a file whose name ends in .yaml")
-    if path.exists():
+    # Before the arms, which take hours.
+    if file := file_in_the_way(path.parent):
+        raise ConfigError(f"--write-recipe {path}: {file} is a file; give a writable folder")
+    if check_output(path, "--write-recipe").exists():
         raise ConfigError(f"--write-recipe {path} exists; give another name, or remove it")
     if options.seeds < MIN_SEEDS:
         raise ConfigError(
@@ -92,11 +96,5 @@ def write_recipe(
             **recipe,
         }
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=_WIDTH)
-    comment = "".join(f"# {line}\n" for part in header for line in _wrapped(part))
+    comment = "".join(f"# {line}\n" for part in header for line in textwrap.wrap(part, _WIDTH))
     write_text(path, comment + text)
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, _WIDTH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -19,14 +18,12 @@ from typing_extensions import override
 from lightning_neft.data.batching.collate import Collator
 from lightning_neft.data.batching.order import HeldOutOrder, RepeatedOrder, TrainOrder
 from lightning_neft.data.batching.plan import Batching, BatchPlan, PlannedSamples, trained_weights
-from lightning_neft.data.conversation import Conversation, Labelled
-from lightning_neft.data.exchange_ids import encode_prompts
 from lightning_neft.data.mixture import MixStrategy, Mixture, StoppingStrategy
 from lightning_neft.data.options import Source, data_options
 from lightning_neft.data.prepare import prepare
 from lightning_neft.data.prepared import Prepared
+from lightning_neft.data.prompts import asked, prompt_ids
 from lightning_neft.data.streaming import StreamedBatches, StreamedLoader, check_options, micro_batch_limit
-from lightning_neft.data.templates.template import text_of
 from lightning_neft.data.token_store import TokenStore
 from lightning_neft.data.tokenization import Task, check_prompt_loss
 from lightning_neft.errors import ConfigError, DataError
@@ -341,7 +338,8 @@ class TextData(L.LightningDataModule):
             starts = range(0, len(rows), self.batch_size)
             plans = [BatchPlan(tuple(rows[start : start + self.batch_size])) for start in starts]
             return DataLoader(PlannedSamples(held_out), batch_size=None, sampler=plans, collate_fn=collate)  # type: ignore[arg-type]
-        return DataLoader(self._prompt_ids(len(held_out)), batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
+        prompts = prompt_ids(self.prepared, self.options.task, len(held_out))
+        return DataLoader(prompts, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def sample_prompts(self, count: int) -> list[tuple[str, list[int], str]]:
         """Return the question as text, the prompt ids and the reference of the first held-out samples."""
@@ -349,23 +347,8 @@ class TextData(L.LightningDataModule):
         if held_out is None:
             return []
         texts = [asked(sample) for sample in held_out.samples[:count]]
-        return [(text, ids, answer) for (text, answer), ids in zip(texts, self._prompt_ids(count), strict=True)]
-
-    def _prompt_ids(self, count: int) -> list[list[int]]:
-        held_out = self._held_out()
-        if self.options.task == "seq2seq_lm":
-            return [list(map(int, held_out[index].input_ids)) for index in range(min(count, len(held_out)))]
-        if not isinstance(held_out, Mixture):
-            return encode_prompts(self.prepared.tokenizer, self.prepared.template, _conversations(held_out, count))
-        # Those of a source at a time, with its template.
-        drawn = held_out.sources[:count].tolist()
-        of_source = [
-            iter(
-                encode_prompts(source.tokenizer, source.template, _conversations(source.held_out, drawn.count(number)))
-            )
-            for number, source in enumerate(self.prepared.held_out_sources)
-        ]
-        return [next(of_source[number]) for number in drawn]
+        ids = prompt_ids(self.prepared, self.options.task, count)
+        return [(text, prompt, answer) for (text, answer), prompt in zip(texts, ids, strict=True)]
 
     def _held_out(self) -> TokenStore | Mixture:
         if self.prepared.held_out is None:
@@ -382,11 +365,6 @@ class TextData(L.LightningDataModule):
         return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
 
 
-def _conversations(store: TokenStore | None, count: int) -> list[Conversation]:
-    samples = [] if store is None else store.samples[:count]
-    return [sample for sample in samples if isinstance(sample, Conversation)]
-
-
 def _check_trainer(trainer: L.Trainer) -> None:
     """Refuse callbacks that would make the loss wrong without an error."""
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
@@ -394,16 +372,3 @@ def _check_trainer(trainer: L.Trainer) -> None:
             "GradientAccumulationScheduler changes the number of micro-batches of a step, by which the loss is "
             "normalised; use a constant trainer.accumulate_grad_batches"
         )
-
-
-def asked(sample: Conversation | Labelled) -> tuple[str, str]:
-    r"""Return the last question or the text of a sample, and its answer or class.
-
-    Example:
-        >>> asked(Conversation.exchange("Add.", "3", context="1 and 2"))
-        ('Add.\n\n1 and 2', '3')
-    """
-    if isinstance(sample, Labelled):
-        return sample.text, str(sample.label)
-    questions: Sequence[Any] = [message for message in sample.messages if message.role == "user"]
-    return text_of(questions[-1]) if questions else "", sample.answer

@@ -32,6 +32,7 @@ __all__ = [
     "write_record",
 ]
 
+_SECONDS_TO_END = 5.0
 RECORD = "arm.json"
 """The file in the folder of an arm with its outcome."""
 
@@ -167,6 +168,11 @@ class Child:
     def stop(self) -> None:
         """Ask it to save and end."""
         self._process.terminate()
+
+    def end(self) -> None:
+        """Let it end by itself, so that it frees what it shares with other processes; after some seconds kill it."""
+        self._process.join(_SECONDS_TO_END)
+        self.kill()
 
     def kill(self) -> None:
         """End it at once."""

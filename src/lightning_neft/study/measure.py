@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_neft.data.conversation import Conversation
-from lightning_neft.data.module import asked
+from lightning_neft.data.prompts import asked
 from lightning_neft.evaluation.clean_loss import clean_losses
 from lightning_neft.evaluation.memorization import memorization
 from lightning_neft.evaluation.text_statistics import statistics_of, token_counts

@@ -31,8 +31,9 @@ _PROBE = "ANSWER"
 _TURN = (Message("user", "?"), Message("assistant", _PROBE))
 _CALL = Message("assistant", "", tool_calls=(ToolCall(_PROBE, "{}"),))
 _PROBES = (_TURN[:1], _TURN, (Message("system", "!"), *_TURN, *_TURN[:1]), (_TURN[0], _CALL, Message("tool", "!")))
-# Bases of the recipes whose chat template renders tools.
-_WITH_TOOLS = ("qwen3-0.6b", "qwen3-8b", "phi-4-mini")
+# Bases of the recipes whose published chat template takes tools and was compared with our rendering. Phi-4-mini's reads
+# them from the system message instead.
+_WITH_TOOLS = ("qwen3-0.6b", "qwen3-8b", "qwen3.5-0.8b", "qwen3.5-4b", "gpt-oss-20b")
 # Far more than any template adds to the messages.
 _MOST_ADDED = 1_000_000
 _MOST_PER_CHARACTER = 100
