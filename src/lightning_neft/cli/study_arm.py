@@ -83,7 +83,8 @@ def _description(program: Program) -> dict[str, Any]:
 
 def _changed_options(program: Program) -> dict[str, Any]:
     """Return the options that are not defaults, without those that differ between arms."""
-    config: dict[str, Any] = yaml.safe_load(program.parser.dump(program.config, skip_validation=True, skip_default=True))
+    changed = program.parser.dump(program.config, skip_validation=True, skip_default=True)
+    config: dict[str, Any] = yaml.safe_load(changed)
     _remove_own(config)
     # What a recipe always states, and what depends on the machine.
     data = program.datamodule.options
