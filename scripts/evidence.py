@@ -1,12 +1,13 @@
 """The studies behind docs/evidence.md: which alpha helps small pretrained models on real instructions?
 
     python scripts/real_bases.py --into .real
-    python scripts/evidence.py dolly --bases .real --data DATA --out evidence
+    python scripts/evidence.py dolly --seed 0 --bases .real --data DATA --out evidence
 
-DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output. A setting takes hours on
-two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone, by held-out loss,
-before an arm with noise runs. At the end the result is written to `benchmarks/results/evidence/SETTING.json`;
-`--gather` writes it from the arms that have ended so far.
+DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output. A seed of a setting
+takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone, by
+held-out loss, before an arm with noise runs. At the end the arms are added to
+`benchmarks/results/evidence/SETTING.json`, which keeps those of the other seeds: the seeds may run on different days
+and machines. `--gather` adds the arms that have ended so far.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -33,9 +35,10 @@ from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.evaluation.text_statistics import diversity
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "evidence"
-SEEDS, HELD_OUT = 3, 100
+HELD_OUT = 100
 # Longer samples would be cut at max_length.
 MOST_WORDS = 250
+PICKED = "picked.json"
 SECONDS_BETWEEN_SWEEPS = 20.0
 
 
@@ -85,64 +88,78 @@ def main() -> None:
     """Run or gather a setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
+    parser.add_argument("--seed", type=int, required=True, help="the seed of the arms")
     parser.add_argument("--bases", type=Path, required=True, help="folder that scripts/real_bases.py filled")
     parser.add_argument("--data", type=Path, required=True, help="folder of the instructions")
     parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
-    parser.add_argument("--gather", action="store_true", help="run nothing; write the result of what has ended")
+    parser.add_argument("--workers", type=int, default=1, help="arms at the same time, each on a share of the cores")
+    parser.add_argument("--gather", action="store_true", help="run nothing; add the arms that have ended")
     arguments = parser.parse_args()
-    run = Run(arguments.setting, arguments.bases, arguments.data, arguments.out)
+    run = Run(arguments.setting, arguments.seed, arguments.bases, arguments.data, arguments.out, arguments.workers)
     if not arguments.gather:
         run.train()
-    write_text(RESULTS / f"{run.name}.json", json.dumps(run.result(), indent=1) + "\n")
+    run.keep()
 
 
 class Run:
-    """A setting on this machine.
+    """A seed of a setting on this machine.
 
     Args:
         name: Name of the setting.
+        seed: The seed of the arms.
         bases: Folder of the models.
         data: Folder of the instructions.
         out: Folder of the studies of all settings.
+        workers: Number of arms that run at the same time.
     """
 
-    def __init__(self, name: str, bases: Path, data: Path, out: Path) -> None:
-        self.name, self.setting = name, SETTINGS[name]
+    def __init__(self, name: str, seed: int, bases: Path, data: Path, out: Path, workers: int) -> None:
+        self.name, self.setting, self.seed, self.workers = name, SETTINGS[name], seed, workers
         self.base = bases / self.setting.base
         self.data = data / f"{self.setting.data}.json"
         self.out, self.folder = out, out / name
         self.source = self.folder / "samples.json"
+        self.study = self.folder / f"seed-{seed}"
 
     def train(self) -> None:
-        """Pick the learning rate, then train all arms."""
+        """Pick the learning rate, then train the arms."""
         self._write_samples()
-        rate = self._picked()["learning_rate"]
-        study = self.folder / "study"
-        if self.setting.baseline is None:
-            picked = [self._pick_folder(rate)] if len(self.setting.learning_rates) > 1 else []
-        else:
-            picked = [self.out / self.setting.baseline / "study"]
+        picked = self._picked()
+        write_text(self.folder / PICKED, json.dumps(picked) + "\n")
+        alike = [self._pick_folder(picked["learning_rate"])]
+        if self.setting.baseline is not None:
+            alike.append(self.out / self.setting.baseline / self.study.name)
         # Arms without noise do not depend on what else is compared.
-        for arm in (arm for folder in picked for arm in (folder / "arms").glob("alpha-0-seed-*/arm.json")):
-            kept = study / "arms" / arm.parent.name / arm.name
+        for arm in (arm for folder in alike for arm in (folder / "arms").glob(f"alpha-0-seed-{self.seed}/arm.json")):
+            kept = self.study / "arms" / arm.parent.name / arm.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(arm, kept)
-        self._study(study, rate, self.setting.alphas, SEEDS)
+        self._study(self.study, picked["learning_rate"], self.setting.alphas, self.seed)
 
-    def result(self) -> dict[str, Any]:
-        """Return what the repository keeps: the setting, and of each complete arm the value of each sample."""
-        study = _read(self.folder / "study")
+    def keep(self) -> None:
+        """Add the arms that have ended to the result of the setting."""
+        study = _read(self.study)
         references = self._training_answers(study)
-        complete = study.in_state("complete")
         setting = {key: value for key, value in vars(self.setting).items() if key != "learning_rates"}
-        return {
-            "setting": setting | self._picked() | {"held_out": HELD_OUT, "seeds": SEEDS},
-            "planned_arms": len(study.arms),
+        picked = json.loads((self.folder / PICKED).read_text(encoding="utf-8"))
+        result: dict[str, Any] = {
+            "setting": json.loads(json.dumps(setting | picked | {"held_out": HELD_OUT})),
             "base_sha256": _sha256(self.base / "model.safetensors"),
             "data_sha256": _sha256(self.data),
-            "versions": read_result(self.folder / "study" / "study.json")["provenance"]["versions"],
-            "arms": [self._arm(arm, references) for arm in complete],
+            "versions": read_result(self.study / "study.json")["provenance"]["versions"],
         }
+        arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in study.in_state("complete")}
+        file = self._result_file(self.name)
+        if file.exists():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            if changed := [key for key, value in result.items() if before[key] != value]:
+                sys.exit(f"{file}: its {', '.join(changed)} differ from those of this run; remove it to start anew")
+            arms = {(arm["alpha"], arm["seed"]): arm for arm in before["arms"]} | arms
+        write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
+
+    @staticmethod
+    def _result_file(name: str) -> Path:
+        return RESULTS / f"{name}.json"
 
     def _write_samples(self) -> None:
         records = json.loads(self.data.read_text(encoding="utf-8"))
@@ -153,15 +170,19 @@ class Run:
 
     def _picked(self) -> dict[str, Any]:
         """Return the learning rate, and the held-out loss of each candidate; train them if that has not been done."""
+        for name in {self.name, self.setting.baseline or self.name}:
+            if (file := self._result_file(name)).exists():
+                kept = json.loads(file.read_text(encoding="utf-8"))["setting"]
+                return {key: kept[key] for key in ("learning_rate", "candidates")}
         if self.setting.baseline is not None:
-            return Run(self.setting.baseline, self.base.parent, self.data.parent, self.out)._picked()
+            sys.exit(f"run the setting {self.setting.baseline} first, which picks the learning rate")
         rates = self.setting.learning_rates
         if len(rates) == 1:
             return {"learning_rate": rates[0], "candidates": {}}
         losses: dict[float, float] = {}
         for rate in rates:
             folder = self._pick_folder(rate)
-            self._study(folder, rate, "0", 1)
+            self._study(folder, rate, "0", seed=0)
             (arm,) = _read(folder).in_state("complete")
             assert arm.held_out_loss is not None
             losses[rate] = arm.held_out_loss
@@ -173,23 +194,30 @@ class Run:
     def _pick_folder(self, rate: float) -> Path:
         return self.folder / f"rate-{rate:g}"
 
-    def _study(self, folder: Path, rate: float, alphas: str, seeds: int) -> None:
+    def _study(self, folder: Path, rate: float, alphas: str, seed: int) -> None:
         if (folder / "report.html").exists():  # written when the last arm has ended
             return
         command = [
-            *(sys.executable, "-m", "lightning_neft", "study", f"--alphas={alphas}", f"--seeds={seeds}"),
+            *(sys.executable, "-m", "lightning_neft", "study", f"--alphas={alphas}", f"--seeds={seed},"),
             *(f"--out={folder}", f"--answers={HELD_OUT}"),
             *(f"--model.base={self.base}", f"--model.learning_rate={rate!r}"),
             *(f"--data.source={self.source}", f"--data.template={self.setting.template}"),
             *("--data.batch_size=8", f"--data.val_size={HELD_OUT}"),
-            *(f"--trainer.max_epochs={self.setting.epochs}", "--trainer.accelerator=cpu"),
+            # What this kind of CPU computes fastest; the seeds may run on different machines.
+            *("--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed"),
+            # The gradients are the same bit by bit, in half the memory.
+            *(f"--trainer.max_epochs={self.setting.epochs}", "--model.gradient_checkpointing=selective"),
             *("--checkpoint.save_top_k=0", "--samples=0", *self.setting.options),
         ]
         ended = threading.Event()
         sweeper = threading.Thread(target=_sweep, args=(folder, ended))
         sweeper.start()
+        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.workers))}
         try:
-            subprocess.run(command, check=True)
+            workers = [subprocess.Popen(command, env=environment) for _ in range(self.workers)]
+            codes = [worker.wait() for worker in workers]
+            if any(codes):
+                sys.exit(f"{folder}: an arm did not end; repeat the command to continue")
         finally:
             ended.set()
             sweeper.join()

@@ -20,7 +20,7 @@ from lightning_neft.common.near_names import did_you_mean
 from lightning_neft.common.paths import file_in_the_way
 from lightning_neft.common.secrets import mask
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.plan import PRUNERS, SAMPLERS, Plan, is_study, parse_alphas, parse_search
+from lightning_neft.study.plan import PRUNERS, SAMPLERS, Plan, is_study, parse_alphas, parse_search, parse_seeds
 
 if TYPE_CHECKING:
     from lightning_neft.evaluation.study_result import StudyResult
@@ -192,7 +192,7 @@ def _parser() -> VerbParser:
     which.add_argument("--search")
     parser.add_argument("--trials", type=_at_least(1), default=10)
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
-    parser.add_argument("--seeds", type=_at_least(1), default=3)
+    parser.add_argument("--seeds", default="3")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--storage")
     parser.add_argument("--pruner", choices=PRUNERS, default="none")
@@ -217,6 +217,7 @@ def _parse(args: Sequence[str]) -> tuple[Namespace, tuple[str, ...]]:
         options, rest = parser.parse_known_args(list(args))
     except ArgumentError as error:
         raise ConfigError(f"study: {error}") from error
+    options.seeds = parse_seeds(options.seeds)
     known = [option for action in parser._actions for option in action.option_strings]
     for argument in rest:
         name = argument.partition("=")[0]
@@ -240,10 +241,9 @@ def _plan(options: Namespace, rest: Sequence[str]) -> Plan:
         for name in (_RESULT, _REPORT):
             if os.path.lexists(folder / name):
                 raise ConfigError(f"--out {folder} contains {name} but no study; give another folder")
-    seeds = tuple(range(options.seeds))
     if options.search is None:
-        return Plan(folder, parse_alphas(options.alphas), seeds)
-    return Plan(folder, (0.0,), seeds, parse_search(options.search, options.trials, options.sampler))
+        return Plan(folder, parse_alphas(options.alphas), options.seeds)
+    return Plan(folder, (0.0,), options.seeds, parse_search(options.search, options.trials, options.sampler))
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:

@@ -45,9 +45,9 @@ def check_recipe_path(options: Namespace) -> Path | None:
         raise ConfigError(f"--write-recipe {path}: {file} is a file; give a writable folder")
     if check_output(path, "--write-recipe").exists():
         raise ConfigError(f"--write-recipe {path} exists; give another name, or remove it")
-    if options.seeds < MIN_SEEDS:
+    if (count := len(options.seeds)) < MIN_SEEDS:
         raise ConfigError(
-            f"--write-recipe needs --seeds {MIN_SEEDS} or more, got {options.seeds}: fewer are no evidence for an alpha"
+            f"--write-recipe needs --seeds {MIN_SEEDS} or more, got {count}: fewer are no evidence for an alpha"
         )
     return path
 

@@ -26,6 +26,7 @@ __all__ = [
     "make_sampler",
     "parse_alphas",
     "parse_search",
+    "parse_seeds",
 ]
 
 
@@ -111,7 +112,7 @@ class Plan:
     Attributes:
         folder: Folder of the study.
         alphas: In increasing order, starting with the baseline's 0; only the 0 in a search.
-        seeds: Starting with 0.
+        seeds: In increasing order.
         search: The search for alpha, if there is one.
     """
 
@@ -151,6 +152,27 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     if 0 not in alphas:
         raise ConfigError(f"--alphas {text!r}: 0 is missing, the baseline of all comparisons; give 0,{text}")
     return tuple(sorted(alphas))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of a number of seeds, or of a comma-separated list, in increasing order.
+
+    Raises:
+        ConfigError: If one is not a whole number of 0 or more or is repeated, or if there are none.
+
+    Example:
+        >>> parse_seeds("3"), parse_seeds("4,3"), parse_seeds("3,")
+        ((0, 1, 2), (3, 4), (3,))
+    """
+    seeds = text.removesuffix(",").split(",")
+    if not all(one.strip().isdecimal() for one in seeds) or text == "0":
+        raise ConfigError(f"--seeds {text!r}: give the number of seeds, such as 3, or a list with a comma, such as 3,4")
+    numbers = tuple(sorted(int(one) for one in seeds))
+    if "," not in text:
+        return tuple(range(numbers[0]))
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"--seeds {text!r}: a seed is repeated; give each one once")
+    return numbers
 
 
 def parse_search(text: str, trials: int, sampler: Sampler) -> Search:
