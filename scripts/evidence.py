@@ -4,8 +4,8 @@
     python scripts/evidence.py dolly --seed 0 --bases .real --data DATA --out evidence
 
 DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output. A seed of a setting
-takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone, by
-held-out loss, before an arm with noise runs. At the end the arms are added to
+takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone,
+by held-out loss, before an arm with noise runs. At the end the arms are added to
 `benchmarks/results/evidence/SETTING.json`, which keeps those of the other seeds: the seeds may run on different days
 and machines. `--gather` adds the arms that have ended so far.
 """
