@@ -163,6 +163,10 @@ def test_a_count_in_the_texts_is_that_of_the_code(noun: str) -> None:
     assert [(file, count) for file, count in stated if count != COUNTS[noun]] == []
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
 def test_the_table_of_recipes_counts_each_status() -> None:
     kinds = [recipe.status.kind for recipe in load_recipes()]
     counts = {kind: kinds.count(kind) for kind in ("executed", "smoke")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lightning_neft.cli.main import main
 from pages import DOCS, Block, blocks, commands
@@ -114,6 +116,19 @@ def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFi
 def test_the_page_on_callbacks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_page(DOCS / "callbacks.md", capsys)
     assert Path("model/config.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["custom-embedding", "hf-trainer", "trainer"])
+def test_the_how_tos(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run_page(DOCS / "how-to" / f"{name}.md", capsys)["trainer"] is not None
+
+
+def test_the_configs_for_hydra_name_a_class_and_its_options() -> None:
+    configs = [yaml.safe_load(block.text) for block in blocks(DOCS / "how-to" / "hydra.md") if block.language == "yaml"]
+    (callback,) = configs[0]["trainer"]["callbacks"]
+    for options in (callback, configs[1]["neftune"]):
+        module, _, name = options.pop("_target_").rpartition(".")
+        assert getattr(importlib.import_module(module), name)(**options).alpha == 5
 
 
 def test_each_tutorial_has_a_test() -> None:
