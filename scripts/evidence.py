@@ -3,9 +3,10 @@
     python scripts/real_bases.py --into .real
     python scripts/evidence.py dolly --seed 0 --bases .real --data DATA --out evidence
 
-DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output. A seed of a setting
-takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed 0 alone,
-by held-out loss, before an arm with noise runs. At the end the arms are added to
+DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, input and output, and
+sharegpt_toolcall_300.json, conversations with tools; a held-out conversation ends with its first call. A seed of a
+setting takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed
+0 alone, by held-out loss, before an arm with noise runs. At the end the arms are added to
 `benchmarks/results/evidence/SETTING.json`, which keeps those of the other seeds: the seeds may run on different days
 and machines. `--gather` adds the arms that have ended so far.
 """
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -35,9 +37,10 @@ from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.evaluation.text_statistics import diversity
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "evidence"
-HELD_OUT = 100
 # Longer samples would be cut at max_length.
 MOST_WORDS = 250
+# Who speaks in an answer of a conversation.
+ANSWERING = ("gpt", "function_call")
 PICKED = "picked.json"
 SECONDS_BETWEEN_SWEEPS = 20.0
 
@@ -54,6 +57,7 @@ class Setting:
         samples: Number of training samples.
         epochs: Passes over them.
         learning_rates: The candidates; a single one is not picked but given.
+        held_out: Number of held-out samples.
         options: Further options of the program.
         baseline: A setting whose arms of alpha 0 and learning rate are those of this one.
     """
@@ -65,11 +69,13 @@ class Setting:
     samples: int = 400
     epochs: int = 3
     learning_rates: tuple[float, ...] = (2e-5, 5e-5, 1e-4)
+    held_out: int = 100
     options: tuple[str, ...] = ()
     baseline: str | None = None
 
 
 SMOL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
+TOOL_CALLS = "sharegpt_toolcall_300"
 SETTINGS = {
     "dolly": Setting(SMOL, "dolly_3k"),
     # A pilot's held-out loss without noise rose from 2.52 to 3.12 in six epochs.
@@ -77,6 +83,15 @@ SETTINGS = {
     "alpaca": Setting(SMOL, "alpaca_1k"),
     # Alphas 47 and 140 have the noise-to-signal ratio of 5 and 15 on SmolLM2. The base model has no chat template.
     "dolly-gemma": Setting(GEMMA, "dolly_3k", template="alpaca", alphas="0,5,47,140"),
+    "tool-calls": Setting(
+        SMOL,
+        TOOL_CALLS,
+        template="chatml",  # SmolLM2's own has no tools
+        alphas="0,5,15",
+        samples=230,  # of 250, because 18 repeat a held-out conversation
+        held_out=50,
+        options=("--data.format=sharegpt", "--data.max_length=1024"),
+    ),
     "dolly-lora": Setting(
         SMOL, "dolly_3k", alphas="0,5", learning_rates=(1e-4, 3e-4, 1e-3), options=("--model.lora.r=16",)
     ),
@@ -118,7 +133,7 @@ class Run:
         self.base = bases / self.setting.base
         self.data = data / f"{self.setting.data}.json"
         self.out, self.folder = out, out / name
-        self.source = self.folder / "samples.json"
+        self.source, self.held_out = self.folder / "samples.json", self.folder / "held_out.json"
         self.study = self.folder / f"seed-{seed}"
 
     def train(self) -> None:
@@ -143,7 +158,7 @@ class Run:
         setting = {key: value for key, value in vars(self.setting).items() if key != "learning_rates"}
         picked = json.loads((self.folder / PICKED).read_text(encoding="utf-8"))
         result: dict[str, Any] = {
-            "setting": json.loads(json.dumps(setting | picked | {"held_out": HELD_OUT})),
+            "setting": json.loads(json.dumps(setting | picked)),
             "base_sha256": _sha256(self.base / "model.safetensors"),
             "data_sha256": _sha256(self.data),
             "versions": read_result(self.study / "study.json")["provenance"]["versions"],
@@ -163,8 +178,15 @@ class Run:
 
     def _write_samples(self) -> None:
         records = json.loads(self.data.read_text(encoding="utf-8"))
+        if self.setting.data == TOOL_CALLS:
+            called = random.Random(0).sample(list(filter(None, map(_until_first_call, records))), self.setting.held_out)
+            beginnings = [record["conversations"] for record in called]
+            training = [one for one in records if not any(_begins(one, turns) for turns in beginnings)]
+            write_text(self.source, json.dumps(training[: self.setting.samples]) + "\n")
+            write_text(self.held_out, json.dumps(called) + "\n")
+            return
         short = [record for record in records if len(" ".join(map(str, record.values())).split()) <= MOST_WORDS]
-        chosen = random.Random(0).sample(short, self.setting.samples + HELD_OUT)
+        chosen = random.Random(0).sample(short, self.setting.samples + self.setting.held_out)
         keys = ("instruction", "input", "output")
         write_text(self.source, json.dumps([{key: record[key] for key in keys} for record in chosen]) + "\n")
 
@@ -197,12 +219,14 @@ class Run:
     def _study(self, folder: Path, rate: float, alphas: str, seed: int) -> None:
         if (folder / "report.html").exists():  # written when the last arm has ended
             return
+        held_out = self.setting.held_out
+        validation = f"val_source={self.held_out}" if self.setting.data == TOOL_CALLS else f"val_size={held_out}"
         command = [
             *(sys.executable, "-m", "lightning_neft", "study", f"--alphas={alphas}", f"--seeds={seed},"),
-            *(f"--out={folder}", f"--answers={HELD_OUT}"),
+            *(f"--out={folder}", f"--answers={held_out}"),
             *(f"--model.base={self.base}", f"--model.learning_rate={rate!r}"),
             *(f"--data.source={self.source}", f"--data.template={self.setting.template}"),
-            *("--data.batch_size=8", f"--data.val_size={HELD_OUT}"),
+            *("--data.batch_size=8", f"--data.{validation}"),
             # What this kind of CPU computes fastest; the seeds may run on different machines.
             *("--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed"),
             # The gradients are the same bit by bit, in half the memory.
@@ -223,16 +247,31 @@ class Run:
             sweeper.join()
 
     def _training_answers(self, study: StudyResult) -> list[str]:
-        held_out = {(answer.instruction, answer.reference) for arm in study.arms for answer in arm.answers}
         records = json.loads(self.source.read_text(encoding="utf-8"))
-        references = {reference for _, reference in held_out}
+        if self.setting.data == TOOL_CALLS:
+            return [turn["value"] for one in records for turn in one["conversations"] if turn["from"] in ANSWERING]
+        references = {answer.reference for arm in study.arms for answer in arm.answers}
         return [record["output"] for record in records if record["output"].strip() not in references]
+
+    def _offered(self) -> list[set[str]]:
+        """Return the names of the tools that each held-out conversation offers."""
+        records = json.loads(self.held_out.read_text(encoding="utf-8"))
+        return [{tool["name"] for tool in json.loads(record["tools"])} for record in records]
 
     def _arm(self, arm: ArmResult, training_answers: Sequence[str]) -> dict[str, Any]:
         outputs = [answer.output for answer in arm.answers]
         found = [diversity(output.split()) for output in outputs]
         to_reference = [rouge_l(answer.output, answer.reference or "") for answer in arm.answers]
         to_training = [max(rouge_l(output, other) for other in training_answers) for output in outputs]
+        calls = {}
+        if self.setting.data == TOOL_CALLS:
+            pairs = zip(outputs, self._offered(), strict=True)
+            calls["is_valid_call"] = [float(called_tool(output) in names) for output, names in pairs]
+            expected = [called_tool(answer.reference or "") for answer in arm.answers]
+            assert None not in expected
+            calls["is_expected_tool"] = [
+                float(one == name) for one, name in zip(map(called_tool, outputs), expected, strict=True)
+            ]
         return {
             "alpha": arm.alpha,
             "seed": arm.seed,
@@ -249,8 +288,34 @@ class Run:
                 "log_diversity": _rounded([None if one is None else one.log_diversity for one in found]),
                 "rouge_l_to_reference": _rounded(to_reference),
                 "rouge_l_to_nearest_training_answer": _rounded(to_training),
+                **calls,
             },
         }
+
+
+def called_tool(answer: str) -> str | None:
+    """Return the name in the first call of an answer; None without a call that is valid JSON with arguments."""
+    call = re.search(r"<tool_call>(.*?)</tool_call>", answer, re.DOTALL)
+    try:
+        found = json.loads(call[1]) if call else None
+    except ValueError:
+        return None
+    is_whole = isinstance(found, dict) and isinstance(found.get("arguments"), dict)
+    return str(found.get("name")) if is_whole else None
+
+
+def _until_first_call(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the beginning of a conversation; None if it is too long or has no call."""
+    turns = record["conversations"]
+    calls = [number for number, turn in enumerate(turns) if turn["from"] == "function_call"]
+    if not calls:
+        return None
+    beginning = record | {"conversations": turns[: calls[0] + 1]}
+    return beginning if len(json.dumps(beginning).split()) <= MOST_WORDS else None
+
+
+def _begins(record: dict[str, Any], turns: list[Any]) -> bool:
+    return bool(record["conversations"][: len(turns)] == turns)
 
 
 def _read(folder: Path) -> StudyResult:
