@@ -190,7 +190,7 @@ QUERIES = {
     "which alpha": "choosing-alpha",
     "tune alpha": "choosing-alpha",
     "loss higher": "faq",
-    "loss same": "faq",
+    "same loss": "faq",
     "is it on": "faq",
     "cost": "faq",
     "speed": "benchmarks",
@@ -219,7 +219,7 @@ QUERIES = {
     "vllm": "how-to/serving",
     "does it help": "tutorials/does-it-help",
     "resume": "explanation/randomness",
-    "answers longer": "faq",
+    "longer answers": "faq",
     "own data": "tutorials/own-data",
 }
 
