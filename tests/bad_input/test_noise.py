@@ -35,6 +35,10 @@ CASES = [
     Case("scale of a word", f"{FIT} --neftune.scale=big", ("neftune.scale", "relative")),
     Case("reference norm of 0", f"{FIT} --neftune.scale=relative --neftune.reference_norm=0", ("reference_norm",)),
     Case("reference norm of NaN", f"{FIT} --neftune.scale=relative --neftune.reference_norm=nan", ("reference_norm",)),
+    Case(
+        "consistency without pairs", f"{FIT} --model.consistency=1", ("model.consistency=1", "neftune.antithetic=true")
+    ),
+    Case("consistency below 0", f"{FIT} --model.consistency=-1", ("model.consistency", "0 or more")),
     Case("antithetic of a number", f"{FIT} --neftune.antithetic=2", ("neftune.antithetic", "true/false")),
     Case("empty target", f"{FIT} --neftune.target=", ("target=''", "model.model.embed_tokens")),
     Case("target that is no embedding", f"{FIT} --neftune.target=model.lm_head", ("model.lm_head", "batch_to_mask")),

@@ -57,6 +57,17 @@ def test_preview_prints_the_estimate(folder: Path, short: list[str], capsys: pyt
     assert found["memory"]["total_bytes"] > 16 * 984_192
 
 
+@pytest.mark.parametrize(("alpha", "says"), [(5, "tokens, each twice)"), (0, "tokens)")])
+def test_antithetic_batches_are_doubled(
+    short: list[str], capsys: pytest.CaptureFixture[str], alpha: int, says: str
+) -> None:
+    options = [*short, "--neftune.antithetic=true", f"--neftune.alpha={alpha}"]
+    for verb in ("preview", "fit"):
+        assert main([verb, *options]) == 0
+        printed = capsys.readouterr()
+        assert says in row(printed.out + printed.err)
+
+
 def test_a_model_that_cannot_be_traced_is_trained_all_the_same(
     folder: Path, short: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

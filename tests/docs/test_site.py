@@ -233,5 +233,8 @@ def test_everyday_words_find_the_page_that_answers(browser: WebDriver, site: Pat
         browser.get(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
         until(lambda: browser.execute_script(done))
         found[words] = [link.partition("?")[0].partition(".html")[0] for link in browser.execute_script(links)]
-    assert not {words: list(dict.fromkeys(found[words]))[:6] for words, page in QUERIES.items()
-                if page not in list(dict.fromkeys(found[words]))[:3]}
+    assert not {
+        words: list(dict.fromkeys(found[words]))[:6]
+        for words, page in QUERIES.items()
+        if page not in list(dict.fromkeys(found[words]))[:3]
+    }

@@ -102,6 +102,15 @@ def test_activations_grow_with_batches_not_with_checkpointing() -> None:
     assert whole < 0.8 * selective < 0.8 * 0.8 * found
 
 
+def test_antithetic_pairs_count_twice_and_their_term_on_top() -> None:
+    config, run = LlamaConfig(**SHAPE), Run(Batch(8, 256, 1000))
+    pairs = replace(run, batch=replace(run.batch, is_doubled=True))
+    doubled = estimate(CausalLM("any"), config, pairs).activations
+    whole = estimate(CausalLM("any"), config, replace(run, batch=Batch(16, 256, 2000))).activations
+    assert doubled == pytest.approx(whole, rel=1e-3)  # the rows before they are doubled
+    assert estimate(CausalLM("any", consistency=1.0), config, pairs).activations > doubled
+
+
 def test_no_random_state_is_moved() -> None:
     before = torch.get_rng_state()
     estimate(CausalLM("any", lora=LoraOptions(dropout=0.1)), LlamaConfig(**SHAPE), Run(SMALL))

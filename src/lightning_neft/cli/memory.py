@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -13,6 +13,7 @@ from typing_extensions import override
 from lightning_neft.cli.precision import device_type
 from lightning_neft.hub.base_config import check_base_config
 from lightning_neft.hub.names import resolve_base
+from lightning_neft.models.consistency import antithetic_noise
 from lightning_neft.models.memory import Estimate, Run, estimate, free_memory, ways_to_fit
 from lightning_neft.models.step_trace import Batch
 
@@ -45,10 +46,12 @@ class MemoryEstimate(L.Callback):
             return
         strategy = trainer.strategy
         device = strategy.root_device
+        noise = antithetic_noise(trainer)
         self.forecast = forecast(
             model,
             trainer.datamodule,  # type: ignore[attr-defined]
             precision=str(trainer.precision),
+            is_doubled=noise is not None and noise.alpha > 0,
             device=device,
             accumulates=trainer.accumulate_grad_batches > 1,
             shards=getattr(strategy, "_data_parallel_size", 1),
@@ -86,6 +89,7 @@ def forecast(
     data: TextData,
     *,
     precision: str,
+    is_doubled: bool,
     device: torch.device,
     accumulates: bool = False,
     shards: Any = 1,
@@ -98,6 +102,7 @@ def forecast(
         model: The model, not built yet.
         data: The data, after `setup`.
         precision: The Trainer's.
+        is_doubled: Whether the noise is antithetic.
         device: What it runs on.
         accumulates: Whether a step has several micro-batches.
         shards: Devices over which weights are split; anything but a number above 1 counts as 1.
@@ -105,7 +110,7 @@ def forecast(
         any_of: Returns whether a truth value holds on any process.
     """
     shards = shards if isinstance(shards, int) and shards > 1 else 1
-    run = Run(largest_batch(data), precision, device.type, accumulates, shards)
+    run = Run(replace(largest_batch(data), is_doubled=is_doubled), precision, device.type, accumulates, shards)
     chooses = model.gradient_checkpointing == "auto"
     candidates = _candidates(model) if chooses else [model.gradient_checkpointing]
     found: Estimate | None = None
@@ -155,6 +160,7 @@ def forecast_of_fit(program: Program) -> MemoryForecast:
         program.model,
         data,
         precision=str(trainer.precision or "32-true"),
+        is_doubled=config.neftune is not None and config.neftune.antithetic and config.neftune.alpha > 0,
         device=torch.device(device_type(program.accelerator) or "cuda"),
         accumulates=trainer.accumulate_grad_batches > 1 or (of_step is not None and of_step > data.batch_size),
     )
@@ -174,7 +180,7 @@ def _text(found: Estimate, run: Run, device: torch.device, free: float | None) -
     batch = run.batch
     return (
         f"about {_size(found.needed(run.device))} on {device.type}{here} ({of_which}; batch of {batch.rows} x "
-        f"{batch.length} tokens)"
+        f"{batch.length} tokens{', each twice' if batch.is_doubled else ''})"
     )
 
 

@@ -53,6 +53,7 @@ from lightning_neft.data.sources.source import local_files
 from lightning_neft.data.tokenization import Task
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import InputFile
+from lightning_neft.models.consistency import check_pairs
 from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.recipes.recipe import read_card_of_file
 from lightning_neft.saving.checkpoints import AtomicCheckpointIO
@@ -244,6 +245,7 @@ class Program(LightningCLI):
                 f"neftune.scope={noise.scope} detects prompts by their masked labels, but data.prompt_loss="
                 f"{self.datamodule.prompt_loss:g} trains on them; omit one of the two"
             )
+        check_pairs(self.model.consistency, noise is not None and noise.antithetic)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

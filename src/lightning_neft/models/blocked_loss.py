@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_neft.data.tokenization import IGNORED
 
-__all__ = ["Adjustment", "HeadInput", "blocked_loss", "blocked_scores", "each_loss", "rows_per_block"]
+__all__ = ["Adjustment", "HeadInput", "blocked_loss", "blocked_scores", "each_loss", "parts", "rows_per_block"]
 
 # Float32 logits of a block. Two tensors of this size exist at once, three with a soft cap.
 _BLOCK_BYTES = 128 * 2**20
@@ -107,7 +107,7 @@ def blocked_loss(inputs: HeadInput, targets: Tensor, weights: Tensor | None) -> 
         found: Tensor = _LinearLoss.apply(states, *of_head, targets, weights, inputs.adjustment)  # type: ignore[no-untyped-call]
         return found
     total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
-    for part in _parts(inputs):
+    for part in parts(inputs):
         given = (inputs, part, targets[part], None if weights is None else weights[part])
         total = total + (
             checkpoint(_part_loss, *given, use_reentrant=False) if torch.is_grad_enabled() else _part_loss(*given)
@@ -124,17 +124,19 @@ def blocked_scores(inputs: HeadInput, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     losses = targets.new_zeros(targets.shape, dtype=torch.promote_types(inputs.states.dtype, torch.float32))
     hits = torch.zeros_like(targets, dtype=torch.bool)
-    for part in _parts(inputs):
+    for part in parts(inputs):
         logits = inputs.logits(part)
         losses[part] = each_loss(logits, targets[part])
         hits[part] = logits.argmax(-1) == targets[part]
     return losses, hits
 
 
-def _parts(inputs: HeadInput) -> Iterator[slice]:
+def parts(inputs: HeadInput, count: int | None = None) -> Iterator[slice]:
+    """Yield the blocks of the first `count` places, or of all, whose logits exist at the same time."""
+    count = len(inputs.states) if count is None else count
     rows = rows_per_block(_vocabulary(inputs))
-    for start in range(0, len(inputs.states), rows):
-        yield slice(start, start + rows)
+    for start in range(0, count, rows):
+        yield slice(start, min(start + rows, count))
 
 
 def _vocabulary(inputs: HeadInput) -> int:

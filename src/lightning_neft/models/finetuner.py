@@ -15,6 +15,7 @@ from lightning_neft.common.trainer import is_logging_step, replicas
 from lightning_neft.data.resumed_epoch import leave_finished_epoch, reopen_broken_off_epoch
 from lightning_neft.errors import ConfigError
 from lightning_neft.models.batches import double_rows, model_inputs, sources_of_places
+from lightning_neft.models.consistency import antithetic_noise, check_pairs, pair_divergence
 from lightning_neft.models.execution import evaluating, fast_attention
 from lightning_neft.models.loss import (
     Predictions,
@@ -50,6 +51,8 @@ class FineTuner(PretrainedModule):
     """Optimiser step and held-out loss of the last validation."""
     wants_clean_loss = False
     """Set by the `CleanLoss` callback for one training step, which then sets `clean_loss`."""
+    _has_pairs = False
+    """Whether the batch of this step has been doubled for antithetic noise."""
     clean_loss: Tensor | None = None
     """Loss without noise of the last batch for which it was wanted."""
 
@@ -83,6 +86,7 @@ class FineTuner(PretrainedModule):
     @override
     def on_train_start(self) -> None:
         leave_finished_epoch(self.trainer)
+        check_pairs(self.consistency, antithetic_noise(self.trainer) is not None)
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -91,10 +95,18 @@ class FineTuner(PretrainedModule):
             self.wants_clean_loss, self.clean_loss = False, self.loss_without_noise(batch)
         predictions = self._predictions(batch)
         loss = mean_loss(predictions)
-        if is_logging_step(self.trainer):
-            # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait
-            # for the device each time.
-            self.log("train/loss", loss.detach().cpu(), prog_bar=True, batch_size=len(batch["input_ids"]))
+        # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait for
+        # the device each time.
+        logged = {"train/loss": loss.detach().cpu()} if is_logging_step(self.trainer) else {}
+        has_pairs, self._has_pairs = self._has_pairs, False
+        # Without noise, as in a warm-up's first step, there are no pairs.
+        if self.consistency and has_pairs:
+            divergence = pair_divergence(predictions)
+            loss = loss + self.consistency * divergence
+            if logged:
+                logged["train/divergence"] = divergence.detach().cpu()
+        for name, value in logged.items():
+            self.log(name, value, prog_bar=name == "train/loss", batch_size=len(batch["input_ids"]))
         if "step_share" in batch:
             accumulate = self.trainer.accumulate_grad_batches
             loss = loss * share_of_step(batch["step_share"], accumulate, replicas(self.trainer))
@@ -109,6 +121,7 @@ class FineTuner(PretrainedModule):
     def double_rows(self, batch: dict[str, Any]) -> None:
         """Double a batch in place, for antithetic noise."""
         double_rows(batch)
+        self._has_pairs = True
 
     @override
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

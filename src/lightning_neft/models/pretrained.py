@@ -60,6 +60,8 @@ class PretrainedModule(L.LightningModule):
             auto `lightning_neft fit` takes the fastest of false, selective and true that fits into the free memory.
         compile: Whether the model is compiled.
         keep_eval: Whether the model stays in eval mode, as transformers loads it, so that its dropout is off.
+        consistency: Weight of the divergence between the predictions of the two noises of an antithetic pair, which is
+            added to the loss (R-Drop); needs antithetic noise.
 
     Raises:
         ConfigError: If an option has a value that it cannot have, or does not go with another one.
@@ -89,11 +91,13 @@ class PretrainedModule(L.LightningModule):
         gradient_checkpointing: Recomputation | Literal["auto"] = False,
         compile: bool = False,
         keep_eval: bool = False,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, highest in (
             ("learning_rate", learning_rate, math.inf),
             ("weight_decay", weight_decay, math.inf),
+            ("consistency", consistency, math.inf),
             ("warmup_ratio", warmup_ratio, 1.0),
         ):
             if not (0 <= value <= highest and math.isfinite(value)):
@@ -122,6 +126,7 @@ class PretrainedModule(L.LightningModule):
         self.gradient_checkpointing: Recomputation | Literal["auto"] = gradient_checkpointing
         self.is_compiled = compile
         self.keep_eval = keep_eval
+        self.consistency = consistency
         self.model: Any = None
         self.architecture = ""
         """Name of the model's class."""

@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from lightning_neft.hub.vision_language import loading_class
+from lightning_neft.models.batches import double_rows
+from lightning_neft.models.consistency import pair_divergence
 from lightning_neft.models.loss import mean_loss
 from lightning_neft.models.optimizer import set_mode
 
@@ -41,12 +43,14 @@ class Batch:
         length: Tokens of each row.
         trained: Tokens with a loss in the whole batch.
         is_packed: Whether a row holds several documents.
+        is_doubled: Whether each row is trained twice at once, as antithetic noise does; not counted in the others.
     """
 
     rows: int
     length: int
     trained: int
     is_packed: bool = False
+    is_doubled: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,13 @@ def _trace(
             with _autocast(precision):
                 # Attention in float32 is for CPUs alone.
                 step = twin._predictions if device == "cpu" else twin.predictions
-                predictions = step(_batch(batch, twin))
+                rows = _batch(batch, twin)
+                if batch.is_doubled:
+                    double_rows(rows)
+                predictions = step(rows)
                 loss = mean_loss(predictions)
+                if batch.is_doubled and twin.consistency:
+                    loss = loss + twin.consistency * pair_divergence(predictions)
                 del predictions
             forward, tensors.curve = tensors.peak, []
             loss.backward()  # type: ignore[no-untyped-call]
