@@ -8,6 +8,7 @@ The commands take about two minutes on a CPU. Of a long output the last lines ar
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, LINES, KEPT = 80, 200, 26
-FIT = "lightning_neft fit --config quickstart --trainer.max_steps 4"
+FIT = "lightning_neft fit --config quickstart"
 FIGURE = Path(__file__).with_name("terminal.svg")
 # The font that the figure would fetch from the network, and the class that names it.
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -69,7 +70,7 @@ def main() -> None:
     """Run the commands and write the figure."""
     with tempfile.TemporaryDirectory() as folder:
         lines = shown(FIT, Path(folder))
-    console = Console(width=COLUMNS, record=True, file=open(os.devnull, "w", encoding="utf-8"), force_terminal=True)
+    console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {FIT}", "bold"), Text("...", "dim"), *lines[-KEPT:], sep="\n", highlight=False)
     drawn = console.export_svg(title="lightning_neft", unique_id="terminal")
     FIGURE.write_text(_FONT.sub("", drawn), encoding="utf-8")
