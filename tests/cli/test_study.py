@@ -24,12 +24,12 @@ from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.study import _OWN, _parse, _parser
 from lightning_neft.cli.study_arm import _changed_options, run_arm
+from lightning_neft.evaluation.choice import choose_alpha
 from lightning_neft.evaluation.result import Fields, read_result
 from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.study.arm import ArmTask, Measures, Validated, read_record
-from lightning_neft.study.choice import choose_alpha
 from lightning_neft.study.plan import Arm
 from study_runs import at_arm, two_workers
 

@@ -30,6 +30,7 @@ __all__ = [
     "count",
     "fixed",
     "number",
+    "seeds_name",
     "share",
 ]
 
@@ -246,3 +247,13 @@ def alpha_name(alpha: float) -> str:
         'alpha 5'
     """
     return f"alpha {alpha:g}"
+
+
+def seeds_name(n_seeds: int) -> str:
+    """Return a number of seeds as words.
+
+    Example:
+        >>> seeds_name(1), seeds_name(3)
+        ('1 seed', '3 seeds')
+    """
+    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"

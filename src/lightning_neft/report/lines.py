@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.evaluation.result import Curve
 from lightning_neft.report.content import MISSING, Table, number
-from lightning_neft.report.figure import LINE_STYLES, Theme, label, new_figure
+from lightning_neft.report.figure import LINE_STYLES, Theme, label, new_figure, widened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,6 +108,7 @@ class Lines:
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(self.what)
         axes.margins(x=0.02)
+        axes.set_ylim(*widened(*axes.get_ylim()))
         if axes.get_legend_handles_labels()[0]:
             figure.legend(
                 loc="outside lower center",
