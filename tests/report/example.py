@@ -48,7 +48,7 @@ def study(
     """
     random = np.random.default_rng(0)
     arms = [_arm(alpha, seed, (alpha, seed) in failed, steps, random) for alpha in alphas for seed in seeds]
-    _put_losses(arms, dict(zip(alphas[1:], intervals, strict=False)), random)
+    _put_losses(arms, dict(zip(alphas[1:], intervals, strict=False)))
     comparisons = [
         {
             "alpha": alpha,
@@ -106,17 +106,16 @@ def _arm(alpha: float, seed: int, is_failed: bool, steps: int, random: np.random
     }
 
 
-def _put_losses(
-    arms: Sequence[dict[str, Any]], intervals: dict[float, tuple[float, float, float]], random: np.random.Generator
-) -> None:
-    """Give the arms that finished losses of samples, with the same difference for each seed."""
-    levels = random.gamma(4, 0.25, SAMPLES)
-    spread = random.normal(size=SAMPLES)
+def _put_losses(arms: Sequence[dict[str, Any]], intervals: dict[float, tuple[float, float, float]]) -> None:
+    """Give the arms that finished losses of samples: 3 on average without noise, the same difference for each seed."""
+    random = np.random.default_rng(3)
+    levels, spread = random.gamma(4, 0.25, SAMPLES), random.normal(size=SAMPLES)
+    levels += 3 - levels.mean()
     spread = (spread - spread.mean()) / spread.std()
     for arm in arms:
         difference, low, high = intervals.get(arm["alpha"], (0.0, 0.0, 0.0))
         # Student's quantile of 60 samples is 2.
-        losses = 2 + levels + arm["seed"] / 30 + difference + spread * (high - low) / 4 * math.sqrt(SAMPLES)
+        losses = levels + arm["seed"] / 30 + difference + spread * (high - low) / 4 * math.sqrt(SAMPLES)
         if arm["state"] == "complete":
             arm["held_out_per_sample"] = losses.tolist()
             arm["held_out_loss"] = float(losses.mean())
@@ -138,7 +137,7 @@ def _texts(alpha: float, seed: int) -> dict[str, Any]:
 
 
 def _memorization(alpha: float, random: np.random.Generator) -> dict[str, Any]:
-    rouge = np.clip(random.beta(6 - alpha / 5, 2 + alpha / 8, size=60), 0, 1)
+    rouge = np.clip(random.beta(max(1.0, 6 - alpha / 5), 2 + alpha / 8, size=60), 0, 1)
     bleu = rouge**2
     return {
         "n_total": 60,

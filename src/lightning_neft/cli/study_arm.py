@@ -72,8 +72,7 @@ def _description(program: Program) -> dict[str, Any]:
         )
     return {
         "recipe": program.config.name,
-        # For readers of the result: a folder without those above it, which are private.
-        "model": base.name if (base := user_path(program.config.model.base, "model.base")).exists() else str(base),
+        "model": _model_name(program.config.model.base),
         "data": ", ".join(source_names([(one.source, one.subset, one.split) for one in data.options.each])),
         "steps": steps,
         "held_out": len(data.prepared.held_out),
@@ -84,6 +83,12 @@ def _description(program: Program) -> dict[str, Any]:
         "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }
+
+
+def _model_name(base: str) -> str:
+    """Return the name on the hub, or that of a folder or file without the folders above it, which are private."""
+    path = user_path(base, "model.base")
+    return path.name if path.exists() else base
 
 
 def _changed_options(program: Program) -> dict[str, Any]:

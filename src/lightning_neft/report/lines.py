@@ -106,7 +106,8 @@ class Lines:
                     markersize=3.5,
                 )
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(self.what)
+        # In one line it would be longer than the axis.
+        axes.set_ylabel(self.what.replace(", ", "\n"))
         axes.margins(x=0.02)
         axes.set_ylim(*widened(*axes.get_ylim()))
         if axes.get_legend_handles_labels()[0]:

@@ -59,7 +59,10 @@ class Dots:
 
     def draw(self, theme: Theme) -> Figure:
         """Return the figure."""
-        figure, axes = new_figure(theme, 0.8 + 0.36 * len(self.rows) + (0.2 if self.sides else 0))
+        name = _axis(self.what, self.reference)
+        if len(name) > _LABEL:
+            name = name.replace(" (dashed", "\n(dashed")
+        figure, axes = new_figure(theme, 0.8 + 0.36 * len(self.rows) + 0.2 * (name.count("\n") + bool(self.sides)))
         axes.grid(visible=False, axis="y")
         if self.reference:
             axes.axvline(self.reference[0], color=theme.text, linewidth=1, linestyle="--")
@@ -79,7 +82,7 @@ class Dots:
             if len(row.points) > 1:
                 places = [place] * len(row.points)
                 axes.plot(row.points, places, "o", markersize=5, fillstyle="none", color=theme.text, alpha=0.8)
-            axes.plot([row.value], [place], "D", markersize=6, color=colour)
+            axes.plot([row.value], [place], "D", markersize=6, color=colour, clip_on=False)
         axes.set_yticks(range(len(self.rows)), [label(row.label) for row in self.rows])
         axes.set_ylim(len(self.rows) - 0.4, -0.6)
         axes.set_xlim(*self._limits())
@@ -88,7 +91,7 @@ class Dots:
                 axes.text(
                     place, 1.0, text, transform=axes.transAxes, ha=side, va="bottom", color=theme.text, fontsize=10
                 )
-        figure.supxlabel(_axis(self.what, self.reference), color=theme.text, fontsize=10)
+        figure.supxlabel(name, color=theme.text, fontsize=10)
         return figure
 
     def _limits(self) -> tuple[float, float]:
@@ -122,6 +125,8 @@ class Dots:
         return f"{self.what}: {'; '.join(parts)}.{sides}"
 
 
+# Characters in a line of the axis label.
+_LABEL = 52
 # Of the value that is farthest out, where the axis ends.
 _MARGIN = 1.1
 _ROW_HEIGHT = 0.95

@@ -137,7 +137,7 @@ def _cautions(study: StudyResult, choice: Choice, of: str) -> list[Note]:
     if comparisons and min(one.n_seeds for one in comparisons) < MIN_SEEDS:
         text = f"Fewer than {MIN_SEEDS} seeds give no verdict: the spread between seeds is not known well enough."
         notes.append(Note(of + text, is_warning=True))
-    if choice.compared > 1:
+    if choice.compared > 1 and not all(found.has_few_seeds for found in choice.intervals.values()):
         text = f"The verdicts on held-out loss are corrected for {choice.compared} alphas (Holm's method)"
         notes.append(Note(f"{of}{text}; the intervals of the plots are those of single comparisons."))
     uncorrected = [one for one in comparisons if not (one.metric == HELD_OUT_LOSS and one.alpha in choice.intervals)]
