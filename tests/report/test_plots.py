@@ -93,7 +93,7 @@ def test_values_that_hardly_differ_do_not_fill_an_axis() -> None:
     wide = Dots("difference", [Dot("a", -1.0, -2.0, 0.0)], (0.0, "none"), least=0.05).draw(LIGHT).axes[0]
     assert wide.get_xlim() == pytest.approx((-2.2, 2.2))
     edges = [row[0] for row in Histogram("x", [("a", [2.0, 2.001])]).table("X").rows]
-    assert (edges[0], edges[-1]) == ("1.9 to 1.91", "2.09 to 2.101")
+    assert (edges[0], edges[-1]) == ("1.9 to 1.91", "2.091 to 2.101")
 
 
 def test_intervals_have_caps_and_sides_have_names() -> None:

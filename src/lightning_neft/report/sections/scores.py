@@ -110,8 +110,7 @@ def _of_rates(results: Sequence[Result]) -> list[Block]:
             "Diamond: win rate. Bar with caps: 95 % interval, the standard error times Student's quantile; none if all "
             "verdicts are the same."
         )
-        sides = ("baseline preferred", "model preferred")
-        plot = Dots("win rate in percent", dots, (50.0, "50 %"), sides, least=50.0)
+        plot = Dots("win rate in percent", dots, (50.0, "50 %"), ("loses", "wins"), least=50.0)
         blocks.append(Chart("win-rates", "Win rates with 95 % intervals", plot, note))
     columns = ["model", "against", "raw win rate, %", "equal-length, %", "wins", "losses", "draws", "of"]
     columns += ["characters", "characters of the other", "judge"]
