@@ -164,12 +164,14 @@ def test_mixing_first_word_statistics_is_a_warning(tmp_path: Path) -> None:
 
 def test_the_answer_of_a_study_is_the_first_text(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{label}.json", study(label=label, settings=FACTS)) for label in ("one", "<two>")]
-    (header,) = page_of(tmp_path, paths[0], title="Does noise help?").all("header")
-    assert header.text.split("\n")[1:3] == [
-        "  Alpha 5 lowers held-out loss by 2.6 % (95 %: 0.7 to 4.5); 3 seeds, SmolLM2-135M on dolly_3k, 300 steps, 60 "
-        "held-out samples, intervals corrected for 2 alphas.",
-        "  Does noise help?",
-    ]
+    body = page_of(tmp_path, paths[0], title="Does noise help?").all("body")[0]
+    answer, title = body.all("p", "h1")[:2]
+    assert answer.text == (
+        "Alpha 5 lowers held-out loss by 2.6 % (95 %: 0.7 to 4.5); 3 seeds, SmolLM2-135M on dolly_3k, 300 steps, 60 "
+        "held-out samples, intervals corrected for 2 alphas."
+    )
+    assert body.text.removeprefix("\nSkip to the content").lstrip().startswith(answer.text)
+    assert title.text == "Does noise help?"
     (header,) = page_of(tmp_path, *paths).all("header")
     assert [one.text.partition(": ")[0] for one in header.all("p")[:2]] == ["one", "<two>"]
     (header,) = page_of(tmp_path, write(tmp_path / "a.json", text_statistics())).all("header")
