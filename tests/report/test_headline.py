@@ -70,6 +70,13 @@ def test_few_seeds_show_nothing(seeds: tuple[int, ...], count: str) -> None:
     assert headline(LOWER, seeds=seeds) == f"Not shown: {count} (a verdict needs 3){measured}."
 
 
+def test_an_alpha_of_few_seeds_is_not_said_to_change_nothing() -> None:
+    result = study((0, 5, 15), intervals=[NOTHING, NOTHING], failed=[(15, 1), (15, 2)])
+    (found,) = headlines(inputs_of(result))
+    assert found.startswith("Alpha 5 does not change held-out loss measurably: ")
+    assert "; 1 or 3 seeds, 60 held-out samples" in found
+
+
 def test_without_a_comparison_nothing_is_shown() -> None:
     assert headline() == f"Not shown: no alpha was compared with alpha 0{MEASURED.removeprefix('3 seeds')}."
 

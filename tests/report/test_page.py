@@ -348,6 +348,7 @@ def test_secrets_of_settings_errors_and_addresses_are_masked(tmp_path: Path) -> 
     settings = {
         "judge": {"api_key": "hunter2"},
         "storage": "postgresql://me:hunter2@db/x",
+        "data": "postgresql://me:hunter2@db/y",
         "args": ["--token", "hunter2"],
     }
     result = study(failed=[(5, 0)], settings=settings)

@@ -249,11 +249,12 @@ def alpha_name(alpha: float) -> str:
     return f"alpha {alpha:g}"
 
 
-def seeds_name(n_seeds: int) -> str:
-    """Return a number of seeds as words.
+def seeds_name(*n_seeds: int) -> str:
+    """Return numbers of seeds as words.
 
     Example:
-        >>> seeds_name(1), seeds_name(3)
-        ('1 seed', '3 seeds')
+        >>> seeds_name(1), seeds_name(3, 1, 3)
+        ('1 seed', '1 or 3 seeds')
     """
-    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    numbers = sorted(set(n_seeds))
+    return f"{' or '.join(map(str, numbers))} seed{'s' * (numbers[-1] != 1)}"

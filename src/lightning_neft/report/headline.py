@@ -6,6 +6,7 @@ import math
 from pathlib import PurePath
 from statistics import fmean
 
+from lightning_neft.common.secrets import mask_text
 from lightning_neft.errors import DataError
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS
 from lightning_neft.evaluation.choice import Choice
@@ -28,13 +29,13 @@ def _sentence(study: StudyResult, choice: Choice) -> str:
     facts = _facts(study)
     if not choice.intervals:
         return f"Not shown: {', '.join(['no alpha was compared with alpha 0', *facts])}"
-    n_seeds = max(interval.n_seeds or 0 for interval in choice.intervals.values())
-    if n_seeds < MIN_SEEDS:
-        return f"Not shown: {', '.join([f'{seeds_name(n_seeds)} (a verdict needs {MIN_SEEDS})', *facts])}"
+    seeds = seeds_name(*(interval.n_seeds or 0 for interval in choice.intervals.values()))
+    if all(interval.has_few_seeds for interval in choice.intervals.values()):
+        return f"Not shown: {', '.join([f'{seeds} (a verdict needs {MIN_SEEDS})', *facts])}"
     changes = _changes(study, choice)
     if choice.compared > 1:
         facts.append(f"intervals corrected for {choice.compared} alphas")
-    return f"{changes[0].upper()}{changes[1:]}; {', '.join([seeds_name(n_seeds), *facts])}"
+    return f"{changes[0].upper()}{changes[1:]}; {', '.join([seeds, *facts])}"
 
 
 def _changes(study: StudyResult, choice: Choice) -> str:
@@ -53,11 +54,12 @@ def _changes(study: StudyResult, choice: Choice) -> str:
     elif raised and choice.compared > 1:
         parts.append("no alpha lowers held-out loss measurably")
     elif not raised:
-        alphas = [f"{alpha:g}" for alpha in choice.intervals]
+        shown = {alpha: found for alpha, found in choice.intervals.items() if not found.has_few_seeds}
+        alphas = [f"{alpha:g}" for alpha in shown]
         which = f"no alpha ({', '.join(alphas)}) changes" if len(alphas) > 1 else f"alpha {alphas[0]} does not change"
         low, high = _rounded(
-            min(scales[alpha] * found.low for alpha, found in choice.intervals.items()),
-            max(scales[alpha] * found.high for alpha, found in choice.intervals.items()),
+            min(scales[alpha] * found.low for alpha, found in shown.items()),
+            max(scales[alpha] * found.high for alpha, found in shown.items()),
         )
         return f"{which} held-out loss measurably: {low} % to {high} % ({100 * choice.level:g} % interval)"
     what = "it" if parts else "held-out loss"
@@ -89,7 +91,7 @@ def _facts(study: StudyResult) -> list[str]:
     named = [part for part in (PurePath(study.model).name, study.data) if part]
     samples = next((len(arm.held_out_per_sample) for arm in study.of_alpha(0)), 0)
     facts = [
-        " on ".join(named),
+        mask_text(" on ".join(named)),
         f"{count(study.steps)} step{'s' * (study.steps > 1)}" if study.steps else "",
         f"{count(samples)} held-out sample{'s' * (samples > 1)}" if samples else "",
     ]

@@ -122,11 +122,10 @@ def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Find
 
 
 def _basis(comparisons: Sequence[Comparison]) -> str:
-    seeds = sorted({one.n_seeds for one in comparisons})
     samples = sorted({one.n_samples for one in comparisons if one.n_samples})
     text = (
         f"Diamond: mean. Bar with caps: {100 * comparisons[0].level:g} % bootstrap interval over "
-        f"{' or '.join([*map(str, seeds[:-1]), seeds_name(seeds[-1])])}"
+        f"{seeds_name(*(one.n_seeds for one in comparisons))}"
     )
     return text + (f" and {' or '.join(map(str, samples))} samples." if samples else ".")
 
