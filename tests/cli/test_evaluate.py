@@ -121,7 +121,11 @@ def test_a_win_rate_is_shown_raw_and_at_equal_length(folder: Path, capsys: pytes
     printed = " ".join(capsys.readouterr().out.split())
     assert "7 pairs, 3 wins, 3 losses, 1 draws" in printed
     assert f"at equal length (own model) {found['length_controlled_win_rate']:.4f}" in printed
-    assert "mean length: 11 characters, baseline 10" in printed
+    assert "win rate, compared with 50 % % standard error" in printed
+    # The figure of AlpacaEval has a name of its own.
+    assert (
+        "mean length: 11 characters, baseline 10; the rate at equal length is not the length-controlled win" in printed
+    )
     assert read_result(Path("results/alpha5-win_rate.json"))["win_rate"] == pytest.approx(50)
 
 

@@ -22,7 +22,7 @@ def test_it_writes_the_page_and_says_where(folder: Path, capsys: pytest.CaptureF
     assert main(["report", "study.json", "--title", "Does noise help?"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("report.html (")
-    assert "10 plots" in printed
+    assert "11 plots" in printed
     assert "<title>Does noise help?</title>" in (folder / "report.html").read_text(encoding="utf-8")
     assert len(list(folder.glob("report-*.png"))) == 10
 

@@ -23,13 +23,13 @@ from lightning_neft.cli.main import main
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.study import _OWN, _parse, _parser
-from lightning_neft.cli.study_arm import _changed_options, run_arm
+from lightning_neft.cli.study_arm import _changed_options, _model_name, run_arm
+from lightning_neft.evaluation.choice import choose_alpha
 from lightning_neft.evaluation.result import Fields, read_result
 from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.evaluation.text_statistics import token_counts
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.study.arm import ArmTask, Measures, Validated, read_record
-from lightning_neft.study.choice import choose_alpha
 from lightning_neft.study.plan import Arm
 from study_runs import at_arm, two_workers
 
@@ -91,7 +91,9 @@ def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list
     (source,) = found["provenance"]["inputs"]
     assert source["role"] == "data"
     assert source["sha256"] == hashlib.sha256((folder / "data.json").read_bytes()).hexdigest()
-    assert re.fullmatch("[0-9a-f]{64}", found["provenance"]["settings"]["data_digest"])
+    settings = found["provenance"]["settings"]
+    assert re.fullmatch("[0-9a-f]{64}", settings["data_digest"])
+    assert (settings["model"], settings["data"], settings["steps"]) == ("tiny", "data", 4)
     configs = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("out/arms/*/version_0/config.yaml"))]
     for config in configs:
         for key in ("name", "seed_everything"):
@@ -107,7 +109,9 @@ def test_arms_differ_in_alpha_alone_and_are_compared(folder: Path, options: list
         for one, other in zip(arms[5, seed]["held_out_per_sample"], arms[0, seed]["held_out_per_sample"], strict=True)
     ]
     assert metrics["held_out_loss"]["difference"] == pytest.approx(sum(expected) / 4)
-    assert (folder / "out" / "report.html").stat().st_size > 1000
+    page = (folder / "out" / "report.html").read_text()
+    answer = "Not shown: 2 seeds (a verdict needs 3), tiny on data, 4 steps, 2 held-out samples."
+    assert page.index(answer) < page.index("<h1")
 
     # The same command again repeats nothing, another seed is another pair, another option another study.
     before = {path: path.stat().st_mtime_ns for path in folder.glob("out/arms/*/arm.json")}
@@ -252,6 +256,12 @@ def test_a_recipe_states_its_data(folder: Path, args: list[str], expected: dict[
         assert [one["source"] for one in found["data"].pop("sources")] == ["data.json", "toy"]
     assert found["data"] == (expected or {})
     assert found["model"]["base"] == "tiny"
+
+
+def test_a_base_in_a_folder_is_named_without_the_folders_above(folder: Path) -> None:
+    (folder / "private" / "mine").mkdir(parents=True)
+    assert _model_name(str(folder / "private" / "mine")) == "mine"
+    assert _model_name("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def test_a_study_is_read_as_it_was_written() -> None:
     written = json.dumps(make_result("study", study.label, study.metrics(), provenance([], {}, None)), allow_nan=False)
     read = StudyResult.read(Fields(json.loads(written), "study.json"))
     assert read.metrics() == study.metrics()
+    # An older file does not state them.
+    assert (read.model, read.data, read.steps) == ("", "", None)
     assert (read.label, read.alphas, [arm.name for arm in read.in_state("waiting")]) == (
         "mine",
         [0.0, 5.0],
@@ -49,6 +51,15 @@ def test_a_study_is_read_as_it_was_written() -> None:
     )
     assert read.comparisons == study.comparisons
     assert read.arms[0].answers == study.arms[0].answers
+
+
+def test_model_data_and_steps_are_those_of_the_settings() -> None:
+    settings = {"model": "owner/base", "data": "alpaca", "steps": 20}
+    written = make_result(
+        "study", "r", {"arms": [{"alpha": 0, "seed": 0, "state": "waiting"}]}, provenance([], settings, None)
+    )
+    read = StudyResult.read(Fields(written, "study.json"))
+    assert (read.model, read.data, read.steps) == ("owner/base", "alpaca", 20)
 
 
 def test_a_loss_that_is_not_finite_stays_a_gap_in_the_curve() -> None:

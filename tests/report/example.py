@@ -25,6 +25,7 @@ __all__ = [
     "write",
 ]
 
+SAMPLES = 60
 ANSWERS = (
     ("What is a fox?", "A fox is a small wild animal with red fur.", "A fox is a small wild animal."),
     ("Name two colours.", "Red and blue.", "Red, blue."),
@@ -41,9 +42,13 @@ def study(
     label: str = "invented",
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A study; arms in `failed` have failed, `intervals` are difference, low and high of each alpha but the first."""
+    """A study; arms in `failed` have failed, `intervals` are difference, low and high of each alpha but the first.
+
+    The losses of the samples have these differences, and a spread that makes such intervals.
+    """
     random = np.random.default_rng(0)
     arms = [_arm(alpha, seed, (alpha, seed) in failed, steps, random) for alpha in alphas for seed in seeds]
+    _put_losses(arms, dict(zip(alphas[1:], intervals, strict=False)))
     comparisons = [
         {
             "alpha": alpha,
@@ -54,7 +59,7 @@ def study(
             "high": high,
             "level": 0.95,
             "n_seeds": len(seeds),
-            "n_samples": 60,
+            "n_samples": SAMPLES,
             "verdict": "what the study said",
         }
         for alpha, (difference, low, high) in zip(alphas[1:], intervals, strict=False)
@@ -101,6 +106,21 @@ def _arm(alpha: float, seed: int, is_failed: bool, steps: int, random: np.random
     }
 
 
+def _put_losses(arms: Sequence[dict[str, Any]], intervals: dict[float, tuple[float, float, float]]) -> None:
+    """Give the arms that finished losses of samples: 3 on average without noise, the same difference for each seed."""
+    random = np.random.default_rng(3)
+    levels, spread = random.gamma(4, 0.25, SAMPLES), random.normal(size=SAMPLES)
+    levels += 3 - levels.mean()
+    spread = (spread - spread.mean()) / spread.std()
+    for arm in arms:
+        difference, low, high = intervals.get(arm["alpha"], (0.0, 0.0, 0.0))
+        # Student's quantile of 60 samples is 2.
+        losses = levels + arm["seed"] / 30 + difference + spread * (high - low) / 4 * math.sqrt(SAMPLES)
+        if arm["state"] == "complete":
+            arm["held_out_per_sample"] = losses.tolist()
+            arm["held_out_loss"] = float(losses.mean())
+
+
 def _texts(alpha: float, seed: int) -> dict[str, Any]:
     return {
         "n_total": 60,
@@ -117,7 +137,7 @@ def _texts(alpha: float, seed: int) -> dict[str, Any]:
 
 
 def _memorization(alpha: float, random: np.random.Generator) -> dict[str, Any]:
-    rouge = np.clip(random.beta(6 - alpha / 5, 2 + alpha / 8, size=60), 0, 1)
+    rouge = np.clip(random.beta(max(1.0, 6 - alpha / 5), 2 + alpha / 8, size=60), 0, 1)
     bleu = rouge**2
     return {
         "n_total": 60,

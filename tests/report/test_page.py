@@ -11,9 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_rgb
 
 from lightning_neft.errors import ConfigError
 from lightning_neft.evaluation.result import make_result, provenance
+from lightning_neft.report.figure import DARK, LIGHT
 from lightning_neft.report.page import write_report
 from report.contrast import contrast
 from report.example import (
@@ -41,6 +43,7 @@ ATTACKS = (
     "&lt;b&gt; & &amp;",
     "a\u202eb\x00c\x1bd",
 )
+FACTS = {"model": "HuggingFaceTB/SmolLM2-135M", "data": "dolly_3k", "steps": 300}
 ALL = ["summary", "arms", "losses", "overfitting", "noise", "texts", "memorization", "win-rates", "answers"]
 
 
@@ -115,24 +118,31 @@ def test_a_study_shows_how_the_losses_of_its_samples_are_spread(tmp_path: Path) 
     ]
 
 
-def test_win_rate_differences_are_raw_and_length_controlled(tmp_path: Path) -> None:
+def test_win_rate_differences_are_raw_and_at_equal_length(tmp_path: Path) -> None:
     """A page of such a result alone: the judge's liking for length must not pass for a better model."""
     page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a")))
     assert [node.attributes["id"] for node in page.all("section")] == ["summary", "win-rates", "provenance"]
     found = [item.text for item in page.all("li") if item.all("bdi")]
     assert found == [
-        "better a against other-model, difference of their raw win rates: higher by 35.2 (95 % interval 31.5 to 38.9)",
-        "no evidence a against other-model, difference of their length-controlled win rates: "
+        "different a against other-model, difference of their raw win rates: higher by 35.2 (95 % interval 31.5 to "
+        "38.9)",
+        "no evidence a against other-model, difference of their equal-length win rates: "
         "no evidence of a difference (1.6, 95 % interval -2.1 to 5.3)",
     ]
     cells = [[cell.text for cell in row.all("th", "td")] for row in page.all("tr")]
     assert ["a", "other-model", "35.20 (31.50 to 38.90)", "1.60 (-2.10 to 5.30)", "805", "1,067", "396"] in cells
     assert len(page.all("figure")) == 1
+    # Once, where it is said that this is another figure.
+    assert (
+        page.text.count("length-controlled")
+        == page.text.count("not the length-controlled win rate of AlpacaEval 2")
+        == 1
+    )
 
 
-def test_a_difference_without_a_length_controlled_one_says_why(tmp_path: Path) -> None:
+def test_a_difference_without_one_at_equal_length_says_why(tmp_path: Path) -> None:
     page = page_of(tmp_path, write(tmp_path / "d.json", win_rate_difference("a", controlled=False)))
-    assert "a against other-model: no length-controlled difference, because there is no loss" in page.text
+    assert "a against other-model: no equal-length difference, because there is no loss" in page.text
     assert len([item for item in page.all("li") if item.all("bdi")]) == 1
 
 
@@ -150,6 +160,70 @@ def test_mixing_first_word_statistics_is_a_warning(tmp_path: Path) -> None:
     ]
     assert "do not compare such rows" in page.text
     assert "do not compare" not in page_of(tmp_path, paths[1]).text
+
+
+def test_the_answer_of_a_study_is_the_first_text(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{label}.json", study(label=label, settings=FACTS)) for label in ("one", "<two>")]
+    body = page_of(tmp_path, paths[0], title="Does noise help?").all("body")[0]
+    answer, title = body.all("p", "h1")[:2]
+    assert answer.text == (
+        "Alpha 5 lowers held-out loss by 2.6 % (95 %: 0.7 to 4.5); 3 seeds, SmolLM2-135M on dolly_3k, 300 steps, 60 "
+        "held-out samples, intervals corrected for 2 alphas."
+    )
+    assert body.text.removeprefix("\nSkip to the content").lstrip().startswith(answer.text)
+    assert title.text == "Does noise help?"
+    (header,) = page_of(tmp_path, *paths).all("header")
+    assert [one.text.partition(": ")[0] for one in header.all("p")[:2]] == ["one", "<two>"]
+    (header,) = page_of(tmp_path, write(tmp_path / "a.json", text_statistics())).all("header")
+    assert len(header.all("p")) == 1
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_nothing_is_better_or_green_without_three_seeds(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    result = study(seeds=seeds, alphas=(0, 1, 5, 15, 45), intervals=[(-0.2, -0.3, -0.1)] * 4)
+    page = page_of(tmp_path, write(tmp_path / "a.json", result), write(tmp_path / "b.json", win_rate(rate=80.0)))
+    body = page.all("body")[0]
+    shown = [part.text for part in body.all("header", "main")] + [one.attributes["alt"] for one in body.all("img")]
+    assert not any(re.search(r"\bbetter\b", text) for text in shown)
+    for theme in (LIGHT, DARK):
+        assert not [colour for colour in theme.colours(5) if is_green(colour)]
+    styles = page.all("style")[0].text
+    for scheme in ("light", "dark"):
+        used = colours(styles, scheme)
+        assert [name for name in used if is_green(used[name])] == ["good", "good-back"]
+
+
+def is_green(colour: str) -> bool:
+    red, green, blue = to_rgb(colour)
+    return green > 1.05 * max(red, blue)
+
+
+def test_a_page_of_three_seeds_has_its_green_badge(tmp_path: Path) -> None:
+    page = page_of(tmp_path, write(tmp_path / "a.json", study()))
+    assert [node.text for node in page.all("span") if "better" in node.attributes.get("class", "").split()] == [
+        "better"
+    ]
+
+
+def test_a_curve_of_one_point_is_omitted(tmp_path: Path) -> None:
+    result = study(alphas=(0, 5))
+    for arm in result["arms"]:
+        arm["curves"]["val/loss"] = arm["curves"]["val/loss"][-1:]
+        del arm["curves"]["train/loss"]
+    page = page_of(tmp_path, write(tmp_path / "a.json", result))
+    (section,) = [node for node in page.all("section") if node.attributes["id"] == "losses"]
+    assert [node.text for node in section.all("figcaption")] == ["Training loss, noise off"]
+
+
+def test_curves_and_table_say_what_their_means_are_over(everything: Node) -> None:
+    (losses,) = [node for node in everything.all("section") if node.attributes["id"] == "losses"]
+    assert [image.attributes["alt"].partition(" over the steps")[0] for image in losses.all("img")] == [
+        "training loss, mean over tokens",
+        "clean loss, mean over tokens",
+        "val/loss, mean over tokens",
+    ]
+    (arms,) = [node for node in everything.all("section") if node.attributes["id"] == "arms"]
+    assert "means over samples, each with the same weight, as are the differences in the summary" in arms.text
 
 
 def test_headings_are_in_order_and_landmarks_are_there(everything: Node) -> None:
@@ -274,6 +348,7 @@ def test_secrets_of_settings_errors_and_addresses_are_masked(tmp_path: Path) -> 
     settings = {
         "judge": {"api_key": "hunter2"},
         "storage": "postgresql://me:hunter2@db/x",
+        "data": "postgresql://me:hunter2@db/y",
         "args": ["--token", "hunter2"],
     }
     result = study(failed=[(5, 0)], settings=settings)

@@ -68,12 +68,53 @@ def test_values_that_are_not_finite_are_told() -> None:
     assert png(plot, LIGHT)
 
 
-def test_shares_of_a_histogram_are_of_its_own_group() -> None:
-    table = Histogram("x", [("a", [0.1] * 3 + [0.9]), ("b", [0.9] * 10)], (0.0, 1.0)).table("X")
-    assert [row for row in table.rows if row[1:] != ["0.0 %", "0.0 %"]] == [
-        ["0.1 to 0.15", "75.0 %", "0.0 %"],
-        ["0.9 to 0.95", "25.0 %", "100.0 %"],
+def test_a_histogram_counts_the_samples_of_each_group() -> None:
+    plot = Histogram("x", [("a", [0.1] * 3 + [0.9]), ("b", [0.9] * 10)], (0.0, 1.0))
+    table = plot.table("X")
+    assert table.caption == "X: number of samples"
+    assert [row for row in table.rows if row[1:] != ["0", "0"]] == [
+        ["0.1 to 0.15", "3", "0"],
+        ["0.9 to 0.95", "1", "10"],
     ]
+    figure = plot.draw(LIGHT)
+    assert figure.get_supylabel() == "number of samples"
+    assert figure.axes[1].get_ylim()[1] == pytest.approx(10, rel=0.1)
+
+
+def test_values_that_hardly_differ_do_not_fill_an_axis() -> None:
+    curves = Lines("loss", [CurveGroup("a", [((1, 2.0), (2, 2.001))])])
+    low, high = curves.draw(LIGHT).axes[0].get_ylim()
+    assert high - low == pytest.approx(0.2, rel=0.01)
+    # Without a reference an axis has its 0, and with one the reference in its middle.
+    assert Dots("words", [Dot("a", 30.0), Dot("b", 30.1)]).draw(LIGHT).axes[0].get_xlim() == pytest.approx((0, 33.11))
+    assert Dots("share", [Dot("a", 0.0)]).draw(LIGHT).axes[0].get_xlim() == (0, 1)
+    points = Dots("difference", [Dot("a", -0.001)], (0.0, "none"), least=0.05).draw(LIGHT).axes[0]
+    assert points.get_xlim() == (-0.05, 0.05)
+    wide = Dots("difference", [Dot("a", -1.0, -2.0, 0.0)], (0.0, "none"), least=0.05).draw(LIGHT).axes[0]
+    assert wide.get_xlim() == pytest.approx((-2.2, 2.2))
+    edges = [row[0] for row in Histogram("x", [("a", [2.0, 2.001])]).table("X").rows]
+    assert (edges[0], edges[-1]) == ("1.9 to 1.91", "2.091 to 2.101")
+
+
+def test_intervals_have_caps_and_sides_have_names() -> None:
+    plot = Dots("difference", [Dot("a", -1.0, -2.0, 0.5)], (0.0, "none"), ("better", "worse"))
+    (axes,) = plot.draw(LIGHT).axes
+    (bar,) = [line for line in axes.lines if list(line.get_xdata()) == [-2.0, 0.5]]
+    assert bar.get_marker() == "|"
+    assert bar.get_markersize() > 6  # beyond the diamond of the mean
+    assert [text.get_text() for text in axes.texts] == ["← better", "worse →"]
+    assert plot.sentence().endswith("Left of the dashed line: better; right: worse.")
+    assert not Dots("x", [Dot("a", 1.0)]).draw(LIGHT).axes[0].texts
+    # A diamond at the end of the axis is whole.
+    assert not any(line.get_clip_on() for line in axes.lines if line.get_marker() == "D")
+
+
+def test_a_long_name_of_an_axis_has_two_lines() -> None:
+    name = "difference in ROUGE-L of answers to training prompts"
+    figure = Dots(name, [Dot("a", 1.0)], (0.0, "no difference")).draw(LIGHT)
+    assert figure.get_supxlabel() == f"{name}\n(dashed: no difference)"
+    (axes,) = Lines("loss, mean over tokens", LINES.groups).draw(LIGHT).axes
+    assert axes.get_ylabel() == "loss\nmean over tokens"
 
 
 def test_texts_of_strangers_are_drawn_and_nothing_more() -> None:

@@ -7,10 +7,12 @@ import pytest
 from lightning_neft.evaluation.bootstrap import Interval
 from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.report.content import Finding, Findings, Note
+from lightning_neft.report.content import Chart, Finding, Findings, Note
+from lightning_neft.report.figure import LIGHT
 from lightning_neft.report.inputs import Inputs, Result
 from lightning_neft.report.sections.scores import finding
 from lightning_neft.report.sections.study import summary
+from lightning_neft.report.values import Dots
 from report.example import study, win_rate
 
 
@@ -44,8 +46,9 @@ def test_an_interval_that_holds_or_touches_zero_is_no_evidence(ends: tuple[float
     [
         ("held_out_loss", -1, "better"),
         ("held_out_loss", 1, "worse"),
-        ("win_rate", -1, "worse"),
-        ("win_rate", 1, "better"),
+        # Of one training each: no verdict on noise.
+        ("win_rate", -1, "different"),
+        ("win_rate", 1, "different"),
         ("train_clean_loss", -1, "different"),
         ("mean_characters", 1, "different"),
         ("a_metric_of_the_future", 1, "different"),
@@ -99,8 +102,57 @@ def test_each_finding_says_how_many_seeds_it_is_of() -> None:
 
 
 def test_several_comparisons_are_a_caution() -> None:
-    assert any("2 comparisons" in note.text and "one in 20" in note.text for note in blocks_of(Note, study()))
-    assert not any("comparisons" in note.text for note in blocks_of(Note, study(alphas=(0, 5))))
+    result = study()
+    result["comparisons"] += [one | {"metric": "mean_characters"} for one in result["comparisons"]]
+    assert [note.text for note in blocks_of(Note, result)] == [
+        "The verdicts on held-out loss are corrected for 2 alphas (Holm's method); the intervals of the plots are "
+        "those of single comparisons.",
+        "2 comparisons are not corrected for their number: about one in 20 shows a difference by chance alone.",
+    ]
+    # One alpha needs no correction, and without a verdict there is none to correct.
+    for other in (study(alphas=(0, 5)), study(seeds=(0,))):
+        assert not any("correct" in note.text for note in blocks_of(Note, other))
+
+
+def test_a_verdict_does_not_contradict_the_corrected_answer() -> None:
+    """An interval that excludes 0 by little is no evidence among ten alphas, and so neither better nor green."""
+    little, nothing = (-0.05, -0.095, -0.005), (0.0, -0.045, 0.045)
+    assert findings(study(alphas=(0, 1), intervals=(little,)))[0].verdict == "better"
+    found = findings(study(alphas=range(11), intervals=(little, *[nothing] * 9)))
+    assert {item.verdict for item in found} == {"no evidence"}
+    assert found[0].sentence == (
+        "no evidence of a difference after correction for 10 alphas; without it lower by 0.05 (95 % interval 0.005 to "
+        "0.095)"
+    )
+
+
+def plots_of(result: dict) -> list[Dots]:
+    return [block.plot for block in blocks_of(Chart, result)]
+
+
+def test_only_the_axis_of_enough_seeds_has_a_better_side() -> None:
+    (plot,) = plots_of(study())
+    assert plot.sides == ("better", "worse")
+    (plot,) = plots_of(study(seeds=(0, 1)))
+    assert plot.sides == ("lower", "higher")
+    result = study()
+    result["comparisons"] = [one | {"metric": "mean_characters"} for one in result["comparisons"]]
+    (plot,) = plots_of(result)
+    assert plot.sides is None
+
+
+def test_the_axis_of_a_difference_covers_a_share_of_the_loss() -> None:
+    result = study(alphas=(0, 5), intervals=((-0.0001, -0.0002, 0.0001),))
+    (plot,) = plots_of(result)
+    loss = sum(arm["held_out_loss"] for arm in result["arms"] if not arm["alpha"]) / 3
+    assert plot.least == pytest.approx(0.02 * loss)
+    (axes,) = plot.draw(LIGHT).axes
+    assert axes.get_xlim() == pytest.approx((-0.02 * loss, 0.02 * loss))
+
+
+def test_the_note_below_a_difference_says_what_its_marks_are() -> None:
+    (chart,) = blocks_of(Chart, study())
+    assert chart.note == "Diamond: mean. Bar with caps: 95 % bootstrap interval over 3 seeds and 60 samples."
 
 
 def test_arms_and_alphas_that_are_missing_are_named() -> None:
@@ -121,10 +173,17 @@ def test_a_win_rate_is_judged_by_its_interval_around_even() -> None:
     def tells(rate: float, error: float) -> list[str]:
         return [item.verdict for item in findings(win_rate(rate=rate, error=error))]
 
-    # The length-controlled rate of the example is 3 above the raw one.
-    assert tells(26.46, 1.54) == ["worse", "worse"]
+    # The equal-length rate of the example is 3 above the raw one.
+    assert tells(26.46, 1.54) == ["different", "different"]
     assert tells(48.0, 1.54) == ["no evidence", "no evidence"]
-    assert tells(52.0, 1.54) == ["no evidence", "better"]
+    assert tells(52.0, 1.54) == ["no evidence", "different"]
+    assert [(item.subject, item.sentence) for item in findings(win_rate("a", rate=20.0, error=1.0))] == [
+        (f"a against text_davinci_003, {name} win rate {rate} %, compared with 50 %", sentence)
+        for name, rate, sentence in (
+            ("raw", "20.00", "lower by 30 (95 % interval 28 to 32)"),
+            ("equal-length", "23.00", "lower by 27 (95 % interval 25 to 29)"),
+        )
+    ]
 
 
 @pytest.mark.parametrize("error", [None, 0.0])
@@ -135,6 +194,6 @@ def test_a_win_rate_without_standard_error_gives_no_verdict(error: float | None)
 
 def test_few_pairs_make_a_win_rate_less_certain() -> None:
     few = win_rate(rate=45.0, error=2.0)
-    assert [item.verdict for item in findings(few)] == ["worse", "no evidence"]
+    assert [item.verdict for item in findings(few)] == ["different", "no evidence"]
     # Student's quantile with 3 degrees of freedom is 3.18: 45 +- 6.4.
     assert [item.verdict for item in findings(few | {"n_total": 4})] == ["no evidence", "no evidence"]

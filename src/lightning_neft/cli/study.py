@@ -112,7 +112,7 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
         queue.retry()
     settings = {
         "args": mask(list(rest)),
-        "data_digest": description["data_digest"],
+        **{name: description[name] for name in ("model", "data", "steps", "data_digest")},
         **{name: getattr(options, name) for name in ("pruner", "answers", "max_new_tokens", "memorization")},
         **({"search": options.search, "trials": options.trials, "sampler": options.sampler} if plan.search else {}),
     }
@@ -141,8 +141,8 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
     if recipe is not None and (failed := len(result.in_state("failed"))):
         print(f"recipe: not written, {failed} of {plan.arm_count} arms failed; repeat the command with --retry")
     elif recipe is not None:
+        from lightning_neft.evaluation.choice import choose_alpha
         from lightning_neft.evaluation.result import read_result
-        from lightning_neft.study.choice import choose_alpha
 
         choice = choose_alpha(result)
         write_recipe(recipe, description, result, choice, read_result(path)["provenance"], path)

@@ -25,6 +25,8 @@ from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.program_options import NoiseOptions
 from lightning_neft.cli.run_block import optimizer_steps
+from lightning_neft.common.paths import user_path
+from lightning_neft.data.sources.names import source_names
 from lightning_neft.errors import ConfigError
 from lightning_neft.study.arm import ArmTask, Failed, write_record
 from lightning_neft.study.measure import Fingerprint, ReportToStudy, measure, read_curves
@@ -70,6 +72,8 @@ def _description(program: Program) -> dict[str, Any]:
         )
     return {
         "recipe": program.config.name,
+        "model": _model_name(program.config.model.base),
+        "data": ", ".join(source_names([(one.source, one.subset, one.split) for one in data.options.each])),
         "steps": steps,
         "held_out": len(data.prepared.held_out),
         "config": _digest(program),
@@ -79,6 +83,12 @@ def _description(program: Program) -> dict[str, Any]:
         "inputs": program.inputs(),
         "data_digest": data.prepared.digest,
     }
+
+
+def _model_name(base: str) -> str:
+    """Return the name on the hub, or that of a folder or file without the folders above it, which are private."""
+    path = user_path(base, "model.base")
+    return path.name if path.exists() else base
 
 
 def _changed_options(program: Program) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from rich.text import Text
 from lightning_neft.study.plan import Arm, Plan
 
 if TYPE_CHECKING:
+    from lightning_neft.evaluation.choice import Choice
     from lightning_neft.evaluation.study_result import ArmResult, StudyResult
-    from lightning_neft.study.choice import Choice
     from lightning_neft.study.queue import JobState
 
 __all__ = ["Display"]

@@ -18,8 +18,8 @@ from lightning_neft.errors import ConfigError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from lightning_neft.evaluation.choice import Choice
     from lightning_neft.evaluation.study_result import StudyResult
-    from lightning_neft.study.choice import Choice
 
 __all__ = ["check_recipe_path", "write_recipe"]
 

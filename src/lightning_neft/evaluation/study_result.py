@@ -119,12 +119,18 @@ class StudyResult:
         recipe: Name of its recipe.
         arms: Its arms.
         comparisons: Each alpha compared with the baseline, one for each metric.
+        model: The base model; empty where the settings of the result do not name it, as is true of `data`.
+        data: The source of its data.
+        steps: Planned optimizer steps of each arm; None where the settings do not say.
     """
 
     label: str = "study"
     recipe: str = ""
     arms: Sequence[ArmResult]
     comparisons: Sequence[Comparison]
+    model: str = ""
+    data: str = ""
+    steps: int | None = None
 
     @property
     def alphas(self) -> list[float]:
@@ -156,10 +162,13 @@ class StudyResult:
             if (low := comparisons[-1].low) > (high := comparisons[-1].high):
                 raise DataError(f"{one.where}: low is {low:g}, above high, which is {high:g}")
         names = {key: text for key in ("label", "recipe") if (text := found.text(key))}
-        return cls(arms=arms, comparisons=comparisons, **names)
+        source = found.child("provenance")
+        settings = (source.child("settings") if source else None) or Fields({}, found.where)
+        names |= {key: text for key in ("model", "data") if (text := settings.text(key))}
+        return cls(arms=arms, comparisons=comparisons, steps=_whole(settings, "steps"), **names)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the keys of the result other than label and provenance; `read` reads them."""
+        """Return the keys of the result other than label and provenance; `read` reads them all."""
         return {
             "recipe": self.recipe,
             "alphas": self.alphas,

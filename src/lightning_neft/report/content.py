@@ -30,6 +30,7 @@ __all__ = [
     "count",
     "fixed",
     "number",
+    "seeds_name",
     "share",
 ]
 
@@ -246,3 +247,14 @@ def alpha_name(alpha: float) -> str:
         'alpha 5'
     """
     return f"alpha {alpha:g}"
+
+
+def seeds_name(*n_seeds: int) -> str:
+    """Return numbers of seeds as words.
+
+    Example:
+        >>> seeds_name(1), seeds_name(3, 1, 3)
+        ('1 seed', '1 or 3 seeds')
+    """
+    numbers = sorted(set(n_seeds))
+    return f"{' or '.join(map(str, numbers))} seed{'s' * (numbers[-1] != 1)}"

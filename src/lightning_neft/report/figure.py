@@ -14,13 +14,27 @@ if TYPE_CHECKING:
 
     from lightning_neft.report.content import Plot
 
-__all__ = ["DARK", "LIGHT", "LINE_STYLES", "WIDTH", "Theme", "label", "new_figure", "png", "style", "svg_address"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "LINE_STYLES",
+    "WIDTH",
+    "Theme",
+    "label",
+    "new_figure",
+    "png",
+    "style",
+    "svg_address",
+    "widened",
+]
 
 _DOTS_PER_INCH = 200
 # Inches; its text is still readable on a phone of 360 pixels.
 WIDTH = 4.4
 
 _FONT_SIZE = 10.0
+# Share of the largest value on an axis that the axis covers at least.
+_LEAST_SPAN = 0.1
 
 _LONGEST_LABEL = 34
 
@@ -36,7 +50,8 @@ class Theme:
         text: Of words and axes.
         grid: Of lines behind the data.
         baseline: Of the first arm.
-        palette: Of the other arms: those of Okabe and Ito, moved until they stand out from the background.
+        palette: Of the other arms: those of Okabe and Ito, moved until they stand out from the background. Green is
+            the last: readers take it for good.
     """
 
     background: str
@@ -59,9 +74,9 @@ class Theme:
         return [self.baseline, *(to_hex(matplotlib.colormaps["cividis"](shade)) for shade in shades)]
 
 
-LIGHT = Theme("#ffffff", "#3d444d", "#dde1e6", "#1b1f24", ("#0072b2", "#c44e00", "#00795a", "#a8478a", "#8a6a00"))
+LIGHT = Theme("#ffffff", "#3d444d", "#dde1e6", "#1b1f24", ("#0072b2", "#c44e00", "#a8478a", "#8a6a00", "#00795a"))
 
-DARK = Theme("#14181d", "#b6bec8", "#2d343c", "#f0f3f6", ("#56b4e9", "#f28e4b", "#2fc49a", "#e39ac6", "#e6c229"))
+DARK = Theme("#14181d", "#b6bec8", "#2d343c", "#f0f3f6", ("#56b4e9", "#f28e4b", "#e39ac6", "#e6c229", "#2fc49a"))
 
 
 def label(text: str) -> str:
@@ -101,6 +116,20 @@ def style(axes: Axes, theme: Theme) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(theme.text)
         axis.label.set_fontsize(_FONT_SIZE)
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis, moved apart if values that hardly differ would fill it.
+
+    Example:
+        >>> widened(1.0, 3.0), widened(2.0, 2.0)
+        ((1.0, 3.0), (1.9, 2.1))
+    """
+    least = _LEAST_SPAN * max(abs(low), abs(high)) or 1.0
+    if high - low >= least:
+        return low, high
+    middle = (low + high) / 2
+    return middle - least / 2, middle + least / 2
 
 
 def svg_address(plot: Plot, theme: Theme) -> str:

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from lightning_neft.errors import DataError
+from lightning_neft.evaluation.choice import Choice, choose_alpha
 from lightning_neft.evaluation.records import Output, read_outputs
 from lightning_neft.evaluation.result import Fields, read_results
 from lightning_neft.evaluation.study_result import StudyResult
@@ -90,6 +92,11 @@ class Inputs:
     results: Sequence[Result]
     answer_files: Sequence[AnswerFile]
     studies: Sequence[StudyResult]
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """The alpha that each study supports, as `study --write-recipe` chooses it."""
+        return [choose_alpha(study) for study in self.studies]
 
     def of_kind(self, kind: str) -> list[Result]:
         """Return the results of a kind."""

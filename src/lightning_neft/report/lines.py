@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lightning_neft.evaluation.result import Curve
 from lightning_neft.report.content import MISSING, Table, number
-from lightning_neft.report.figure import LINE_STYLES, Theme, label, new_figure
+from lightning_neft.report.figure import LINE_STYLES, Theme, label, new_figure, widened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,8 +106,10 @@ class Lines:
                     markersize=3.5,
                 )
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(self.what)
+        # In one line it would be longer than the axis.
+        axes.set_ylabel(self.what.replace(", ", "\n"))
         axes.margins(x=0.02)
+        axes.set_ylim(*widened(*axes.get_ylim()))
         if axes.get_legend_handles_labels()[0]:
             figure.legend(
                 loc="outside lower center",

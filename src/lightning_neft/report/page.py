@@ -21,6 +21,7 @@ from lightning_neft.common.paths import check_new, check_output
 from lightning_neft.errors import ConfigError
 from lightning_neft.report.content import Block, Chart, PageSection
 from lightning_neft.report.figure import DARK, LIGHT, png, svg_address
+from lightning_neft.report.headline import headlines
 from lightning_neft.report.inputs import Inputs, read_inputs
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def write_report(
     sections = _with_unique_slugs(make_sections(inputs))
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    text = render(sections, title or _title(inputs), created, sources)
+    text = render(sections, title or _title(inputs), created, sources, headlines(inputs))
     plots = [page.with_name(f"{page.stem}-{chart.slug}.png") for chart in charts]
     for plot in plots:
         check_new(plot, "--out", overwrite=overwrite, inputs=paths)
@@ -124,7 +125,7 @@ def _with_unique_slugs(sections: Sequence[PageSection]) -> list[PageSection]:
     ]
 
 
-def render(sections: Sequence[PageSection], title: str, created: str, sources: str) -> str:
+def render(sections: Sequence[PageSection], title: str, created: str, sources: str, answers: Sequence[str] = ()) -> str:
     """Return the page.
 
     Args:
@@ -132,6 +133,7 @@ def render(sections: Sequence[PageSection], title: str, created: str, sources: s
         title: Its title.
         created: When it was made, as text.
         sources: Digest of the input paths; identifies the page when it is written again.
+        answers: What the page shows, a sentence for each study; the first text on it.
     """
     from markupsafe import Markup
 
@@ -142,6 +144,7 @@ def render(sections: Sequence[PageSection], title: str, created: str, sources: s
         .get_template("page.html.j2")
         .render(
             title=title,
+            answers=answers,
             created=created,
             sources=sources,
             version=__version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_neft.evaluation.bootstrap import paired_interval, verdict
+from lightning_neft.evaluation.pairs import LOWER_IS_BETTER, METRICS, paired_differences
 from lightning_neft.evaluation.result import Fields, InputFile, make_result, provenance, write_result
 from lightning_neft.evaluation.study_result import ArmResult, Comparison, StudyResult
 from lightning_neft.study.arm import RECORD, read_record
 from lightning_neft.study.plan import Plan
 from lightning_neft.study.queue import JobState
 
-__all__ = ["HELD_OUT_LOSS", "compare", "paired_differences", "unpaired", "write_study"]
+__all__ = ["compare", "unpaired", "write_study"]
 
 
 def write_study(
@@ -85,24 +86,6 @@ def unpaired(arm: ArmResult, others: Iterable[ArmResult]) -> str | None:
     return None
 
 
-def _rouge_l(arm: ArmResult) -> Sequence[float]:
-    scores = arm.memorization.child("per_sample") if arm.memorization else None
-    return scores.numbers("rouge_l") if scores else ()
-
-
-# Name of the metric, and its value for each sample of an arm, none where it was not measured.
-HELD_OUT_LOSS = "held_out_loss"
-"""Name of the metric that arms are judged by."""
-_METRICS: dict[str, Callable[[ArmResult], Sequence[float]]] = {
-    HELD_OUT_LOSS: lambda arm: arm.held_out_per_sample,
-    "train_clean_loss": lambda arm: arm.train_per_sample,
-    "mean_characters": lambda arm: [len(answer.output) for answer in arm.answers],
-    "mean_rouge_l": _rouge_l,
-}
-# Whether longer answers, fewer copies, or a low (perhaps memorised) training loss are good is left to the reader.
-_LOWER_IS_BETTER = (HELD_OUT_LOSS,)
-
-
 def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
     """Compare each alpha with the baseline.
 
@@ -111,38 +94,14 @@ def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
     Args:
         arms: All arms of a study.
     """
-    found = {metric: paired_differences(arms, metric) for metric in _METRICS}
+    found = {metric: paired_differences(arms, metric) for metric in METRICS}
     alphas = sorted({alpha for of_metric in found.values() for alpha in of_metric})
     return [
         _comparison(alpha, metric, found[metric][alpha])
         for alpha in alphas
-        for metric in _METRICS
+        for metric in METRICS
         if alpha in found[metric]
     ]
-
-
-def paired_differences(arms: Sequence[ArmResult], metric: str) -> dict[float, npt.NDArray[np.float64]]:
-    """Return the differences between each alpha and the baseline.
-
-    Args:
-        arms: All arms of a study.
-        metric: What is compared.
-
-    Returns:
-        By alpha float64 (n_seeds, n_samples), of the seeds with which both are complete. An alpha with a pruned arm, or
-        with a single difference, which has no interval, is omitted.
-    """
-    values_of = _METRICS[metric]
-    complete = {(arm.alpha, arm.seed): values_of(arm) for arm in arms if arm.state == "complete"}
-    pruned = {arm.alpha for arm in arms if arm.state == "pruned"}
-    found = {}
-    for alpha in sorted({alpha for alpha, _ in complete} - pruned - {0}):
-        seeds = sorted(seed for other, seed in complete if other == alpha and (0, seed) in complete)
-        pairs = [(complete[alpha, seed], complete[0, seed]) for seed in seeds]
-        rows = [np.subtract(one, other) for one, other in pairs if one and other]
-        if sum(map(len, rows)) > 1:
-            found[alpha] = np.array(rows, dtype=np.float64)
-    return found
 
 
 def _comparison(alpha: float, metric: str, differences: npt.NDArray[np.float64]) -> Comparison:
@@ -157,5 +116,5 @@ def _comparison(alpha: float, metric: str, differences: npt.NDArray[np.float64])
         level=interval.level,
         n_seeds=len(differences),
         n_samples=differences.shape[1],
-        verdict=sentence if metric in _LOWER_IS_BETTER else sentence.removeprefix("better: ").removeprefix("worse: "),
+        verdict=sentence if metric in LOWER_IS_BETTER else sentence.removeprefix("better: ").removeprefix("worse: "),
     )

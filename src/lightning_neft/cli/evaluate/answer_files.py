@@ -127,7 +127,7 @@ def show_win_rate(result: dict[str, Any], console: Console) -> None:
     if result["n_unjudged"]:
         console.print(Text(f"{result['n_unjudged']} pairs without a verdict omitted", style="yellow"))
     rate = result["length_controlled_win_rate"]
-    table = Table("win rate", "%", "standard error", box=None)
+    table = Table("win rate, compared with 50 %", "%", "standard error", box=None)
     table.add_row("raw", _fixed(result["win_rate"]), _fixed(result["standard_error"]))
     table.add_row("at equal length (own model)", _fixed(rate), _fixed(result["length_controlled_standard_error"]))
     console.print(table)
@@ -136,7 +136,8 @@ def show_win_rate(result: dict[str, Any], console: Console) -> None:
     console.print(
         Text(
             f"mean length: {result['mean_characters']:.0f} characters, baseline "
-            f"{result['baseline_mean_characters']:.0f}; the rate at equal length is not AlpacaEval 2's"
+            f"{result['baseline_mean_characters']:.0f}; the rate at equal length is not the length-controlled win rate "
+            "of AlpacaEval 2"
         )
     )
 

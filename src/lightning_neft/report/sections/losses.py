@@ -14,14 +14,15 @@ from lightning_neft.report.values import Histogram
 __all__ = ["losses", "noise", "overfitting"]
 
 _LOSSES_LEAD = (
-    "Thick lines: mean over the seeds; thin lines: each seed. Dotted lines with a cross: arms that failed or were "
-    "pruned, not part of a mean. The training loss of arms with noise includes that noise, which alone raises it; the "
-    "clean loss is measured on the same batches without it."
+    "Each point is a mean over the trained tokens of a batch or of the validation set; the losses in the table of arms "
+    "are means over samples. Thick lines: mean over the seeds; thin lines: each seed. Dotted lines with a cross: arms "
+    "that failed or were pruned, not part of a mean. The training loss of arms with noise includes that noise, which "
+    "alone raises it; the clean loss is measured on the same batches without it."
 )
 # Name in the result, name of the value, and title.
 _LOSSES = (
-    ("train/loss", "training loss", "Training loss, with noise"),
-    ("train/clean_loss", "clean training loss", "Training loss, noise off"),
+    ("train/loss", "training loss, mean over tokens", "Training loss, with noise"),
+    ("train/clean_loss", "clean loss, mean over tokens", "Training loss, noise off"),
     ("val/loss", "val/loss, mean over tokens", "Validation loss during training"),
 )
 _NOISE_LEAD = (
@@ -66,7 +67,8 @@ def _charts(inputs: Inputs, curves: Sequence[tuple[str, str, str]]) -> list[Bloc
 
 
 def _curves(study: StudyResult, alpha: float, key: str, state: ArmState) -> list[Curve]:
-    return [curve for arm in study.of_alpha(alpha, state) if (curve := arm.curves.get(key))]
+    # A single point is no curve.
+    return [curve for arm in study.of_alpha(alpha, state) if len(curve := arm.curves.get(key, ())) > 1]
 
 
 _OVERFITTING_LEAD = (

@@ -1,4 +1,4 @@
-"""Verdicts from intervals, win rates, raw and length-controlled, and benchmarks of lm-evaluation-harness."""
+"""Verdicts from intervals, win rates, raw and at equal length, and benchmarks of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scipy import stats
 
 from lightning_neft.evaluation.bootstrap import Interval, verdict
+from lightning_neft.evaluation.pairs import LOWER_IS_BETTER
 from lightning_neft.evaluation.result import Fields
 from lightning_neft.report.content import MISSING, Block, Chart, Finding, Note, PageSection, Table, count, number
 from lightning_neft.report.inputs import Inputs, Result
@@ -14,16 +15,14 @@ from lightning_neft.report.values import Dot, Dots
 
 __all__ = ["capability", "finding", "metric_name", "win_rate_findings", "win_rates"]
 
-# Display name, and whether lower is better; None if neither is.
-_METRICS: dict[str, tuple[str, bool | None]] = {
-    "held_out_loss": ("held-out loss", True),
-    "train_clean_loss": ("training loss without noise", None),
-    "mean_rouge_l": ("ROUGE-L of answers to training prompts", None),
-    "near_copy_share": ("share of near-copies", None),
-    "mean_characters": ("characters per answer", None),
-    "mean_words": ("words per answer", None),
-    "repetition_2": ("share of repeated 2-grams", None),
-    "win_rate": ("win rate", False),
+_NAMES = {
+    "held_out_loss": "held-out loss",
+    "train_clean_loss": "training loss without noise",
+    "mean_rouge_l": "ROUGE-L of answers to training prompts",
+    "near_copy_share": "share of near-copies",
+    "mean_characters": "characters per answer",
+    "mean_words": "words per answer",
+    "repetition_2": "share of repeated 2-grams",
 }
 
 
@@ -34,42 +33,45 @@ def metric_name(metric: str) -> str:
         >>> metric_name("held_out_loss"), metric_name("some_other")
         ('held-out loss', 'some other')
     """
-    return _METRICS.get(metric, (metric.replace("_", " "), None))[0]
+    return _NAMES.get(metric, metric.replace("_", " "))
 
 
 def finding(subject: str, metric: str, interval: Interval) -> Finding:
     """Return the verdict on a metric from the interval of its difference.
 
-    If neither direction is better, the sentence says higher or lower, not better or worse.
+    If neither direction is better, the sentence says higher or lower, not better or worse. That includes win rates:
+    each is of one training, and does not separate the effect of the noise from that of the seed.
 
     Example:
         >>> found = finding("alpha 5", "mean_words", Interval(2.0, 1.0, 3.0, 0.95))
         >>> found.verdict, found.sentence
         ('different', 'higher by 2 (95 % interval 1 to 3)')
     """
-    lower_is_better = _METRICS.get(metric, ("", None))[1]
-    sentence = verdict(interval, lower_is_better=bool(lower_is_better))
+    sentence = verdict(interval, lower_is_better=True)
     if interval.has_few_seeds:
         return Finding(subject, "no verdict", sentence)
     if not interval.is_evidence:
         return Finding(subject, "no evidence", sentence)
     direction, _, rest = sentence.partition(": ")
-    if lower_is_better is None:
+    if metric not in LOWER_IS_BETTER:
         return Finding(subject, "different", rest)
     return Finding(subject, "better" if direction == "better" else "worse", rest)
 
 
 _LEAD = (
-    "A judge picks the better of two answers to the same instruction; a draw counts as half a win. Judges prefer long "
-    "answers, so compare the raw rate with the rate at equal length and with the mean lengths. The length-controlled "
-    "rate is estimated by this package's own model from these annotations: it is not that of AlpacaEval 2."
+    "A judge picks one of two answers to the same instruction; a draw counts as half a win, so 50 % means no "
+    "preference. Judges prefer long answers, so compare the raw rate with the equal-length rate and with the mean "
+    "lengths. The equal-length rate is estimated by this package's own model from these annotations: it is not the "
+    "length-controlled win rate of AlpacaEval 2."
 )
 
 _LEVEL = 0.95
+# Percent points that the axis of differences covers at least on each side.
+_LEAST_POINTS = 5.0
 
 _RATES = (
     ("raw", "win_rate", "standard_error"),
-    ("length-controlled", "length_controlled_win_rate", "length_controlled_standard_error"),
+    ("equal-length", "length_controlled_win_rate", "length_controlled_standard_error"),
 )
 
 
@@ -80,7 +82,7 @@ def win_rate_findings(inputs: Inputs) -> list[Finding]:
         for name, rate, half in _rates(result.fields):
             if half is not None:
                 interval = Interval(rate - 50, rate - 50 - half, rate - 50 + half, _LEVEL)
-                subject = f"{_pair(result)}, {name} win rate {rate:.2f} %, over 50 %"
+                subject = f"{_pair(result)}, {name} win rate {rate:.2f} %, compared with 50 %"
                 found.append(finding(subject, "win_rate", interval))
     for result in inputs.of_kind("win_rate_difference"):
         for name, interval in _differences(result.fields):
@@ -104,10 +106,13 @@ def _of_rates(results: Sequence[Result]) -> list[Block]:
             dots.append(Dot(f"{name}: {result.label}", rate, *ends))
     blocks: list[Block] = []
     if dots:
-        note = "Intervals are standard errors times Student's quantile; omitted if all verdicts are the same."
-        plot = Dots("win rate in percent", dots, (50.0, "even"))
+        note = (
+            "Diamond: win rate. Bar with caps: 95 % interval, the standard error times Student's quantile; none if all "
+            "verdicts are the same."
+        )
+        plot = Dots("win rate in percent", dots, (50.0, "50 %"), ("loses", "wins"), least=50.0)
         blocks.append(Chart("win-rates", "Win rates with 95 % intervals", plot, note))
-    columns = ["model", "against", "win rate, %", "length-controlled, %", "wins", "losses", "draws", "of"]
+    columns = ["model", "against", "raw win rate, %", "equal-length, %", "wins", "losses", "draws", "of"]
     columns += ["characters", "characters of the other", "judge"]
     blocks.append(
         Table("Win rates, each with its standard error", columns, [_row(one) for one in results], frozenset({1, 10}))
@@ -125,10 +130,13 @@ def _of_differences(results: Sequence[Result]) -> list[Block]:
     ]
     blocks: list[Block] = []
     if dots:
-        note = "Both models against one baseline on the same instructions; the intervals are of paired differences."
-        plot = Dots("difference in percent points", dots, (0.0, "none"))
+        note = (
+            "Diamond: difference of two models against one baseline on the same instructions. Bar with caps: 95 % "
+            "interval of the paired differences."
+        )
+        plot = Dots("difference in percent points", dots, (0.0, "no difference"), least=_LEAST_POINTS)
         blocks.append(Chart("win-rate-differences", "Differences of win rates", plot, note))
-    columns = ["model", "minus", "raw", "length-controlled", "instructions", "characters", "characters of the other"]
+    columns = ["model", "minus", "raw", "equal-length", "instructions", "characters", "characters of the other"]
     rows = [_difference_row(result) for result in results]
     blocks.append(Table("Differences of win rates in percent points, with intervals", columns, rows, frozenset({1})))
     return [*blocks, *_reasons(results, "difference")]
@@ -136,7 +144,7 @@ def _of_differences(results: Sequence[Result]) -> list[Block]:
 
 def _reasons(results: Sequence[Result], what: str) -> list[Block]:
     return [
-        Note(f"{_pair(result)}: no length-controlled {what}, because {reason}")
+        Note(f"{_pair(result)}: no equal-length {what}, because {reason}")
         for result in results
         if (reason := result.fields.text("length_controlled_reason"))
     ]
@@ -162,7 +170,7 @@ def _differences(fields: Fields) -> list[tuple[str, Interval]]:
     found = []
     for name, keys in (
         ("raw", ("difference", "low", "high")),
-        ("length-controlled", ("length_controlled_difference", "length_controlled_low", "length_controlled_high")),
+        ("equal-length", ("length_controlled_difference", "length_controlled_low", "length_controlled_high")),
     ):
         mean, low, high = (fields.number(key) for key in keys)
         if mean is not None and low is not None and high is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from lightning_neft.common.secrets import mask_text
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS
+from lightning_neft.evaluation.choice import Choice
+from lightning_neft.evaluation.pairs import HELD_OUT_LOSS, LOWER_IS_BETTER, METRICS
 from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import ArmResult, ArmState, Comparison, StudyResult
 from lightning_neft.report.content import (
@@ -21,6 +24,7 @@ from lightning_neft.report.content import (
     alpha_name,
     count,
     fixed,
+    seeds_name,
     share,
 )
 from lightning_neft.report.inputs import Inputs
@@ -34,20 +38,21 @@ _LEAD = (
     "If an interval includes 0, there is no evidence of a difference, whatever the mean; this does not prove that "
     "there is none."
 )
+_LEAST_SHARE = 0.02
 _UNFINISHED: tuple[ArmState, ...] = ("failed", "pruned", "waiting")
 
 
 def summary(inputs: Inputs) -> PageSection | None:
     """Return the summary; None if nothing was compared."""
     section = PageSection("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
-    for study in inputs.studies:
-        section.blocks.extend(_of_study(study, inputs.prefix(study, ": ")))
+    for study, choice in zip(inputs.studies, inputs.choices, strict=True):
+        section.blocks.extend(_of_study(study, choice, inputs.prefix(study, ": ")))
     if found := win_rate_findings(inputs):
         section.blocks.append(Findings("Win rates", found))
     return section if section.blocks else None
 
 
-def _of_study(study: StudyResult, of: str) -> list[Block]:
+def _of_study(study: StudyResult, choice: Choice, of: str) -> list[Block]:
     blocks: list[Block] = []
     by_metric: dict[str, list[Comparison]] = {}
     for one in study.comparisons:
@@ -55,23 +60,47 @@ def _of_study(study: StudyResult, of: str) -> list[Block]:
     for metric, comparisons in by_metric.items():
         name = metric_name(metric)
         found = [
-            finding(
-                f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {_seeds(one.n_seeds)}",
-                metric,
-                one.interval,
+            _finding(
+                f"{alpha_name(one.alpha)} against {alpha_name(one.baseline)}, {seeds_name(one.n_seeds)}", one, choice
             )
             for one in comparisons
         ]
         blocks.append(Findings(f"{of}{_headline(name, comparisons, found)}", found))
         rows = [Dot(alpha_name(one.alpha), one.difference, one.low, one.high) for one in comparisons]
         title = f"{of}Difference in {name} to {alpha_name(comparisons[0].baseline)}"
-        plot = Dots(f"difference in {name}", rows, (0.0, "none"))
+        reference = (0.0, "no difference")
+        plot = Dots(f"difference in {name}", rows, reference, _sides(comparisons), _least(study, metric))
         blocks.append(Chart(f"difference-{metric.replace('_', '-')}", title, plot, _basis(comparisons)))
     if not blocks:
         blocks.append(
             Note(f"{of}Nothing was compared: a comparison needs a finished baseline and another finished alpha.")
         )
-    return [*blocks, *_cautions(study, of)]
+    return [*blocks, *_cautions(study, choice, of)]
+
+
+def _finding(subject: str, one: Comparison, choice: Choice) -> Finding:
+    """Return the verdict; on the held-out loss never a more certain one than the page's first sentence."""
+    found = finding(subject, one.metric, one.interval)
+    corrected = choice.intervals.get(one.alpha) if one.metric == HELD_OUT_LOSS else None
+    if found.verdict not in ("better", "worse") or corrected is None or corrected.is_evidence:
+        return found
+    text = f"no evidence of a difference after correction for {choice.compared} alphas; without it {found.sentence}"
+    return Finding(subject, "no evidence", text)
+
+
+def _sides(comparisons: Sequence[Comparison]) -> tuple[str, str] | None:
+    """Return what less and more mean; without enough seeds neither is called better."""
+    if comparisons[0].metric not in LOWER_IS_BETTER:
+        return None
+    return ("lower", "higher") if all(one.interval.has_few_seeds for one in comparisons) else ("better", "worse")
+
+
+def _least(study: StudyResult, metric: str) -> float:
+    """Return the difference that the axis covers at least, a share of the baseline's mean."""
+    if metric not in METRICS:
+        return 0.0
+    values = [value for arm in study.of_alpha(0) for value in METRICS[metric](arm)]
+    return _LEAST_SHARE * abs(fmean(values)) if values else 0.0
 
 
 def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Finding]) -> str:
@@ -93,25 +122,27 @@ def _headline(name: str, comparisons: Sequence[Comparison], found: Sequence[Find
 
 
 def _basis(comparisons: Sequence[Comparison]) -> str:
-    seeds = sorted({one.n_seeds for one in comparisons})
     samples = sorted({one.n_samples for one in comparisons if one.n_samples})
-    text = f"Bootstrap intervals over {' or '.join([*map(str, seeds[:-1]), _seeds(seeds[-1])])}"
+    text = (
+        f"Diamond: mean. Bar with caps: {100 * comparisons[0].level:g} % bootstrap interval over "
+        f"{seeds_name(*(one.n_seeds for one in comparisons))}"
+    )
     return text + (f" and {' or '.join(map(str, samples))} samples." if samples else ".")
 
 
-def _seeds(n_seeds: int) -> str:
-    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
-
-
-def _cautions(study: StudyResult, of: str) -> list[Note]:
+def _cautions(study: StudyResult, choice: Choice, of: str) -> list[Note]:
     notes = []
     comparisons = study.comparisons
     if comparisons and min(one.n_seeds for one in comparisons) < MIN_SEEDS:
         text = f"Fewer than {MIN_SEEDS} seeds give no verdict: the spread between seeds is not known well enough."
         notes.append(Note(of + text, is_warning=True))
-    if len(comparisons) > 1:
-        one_in = round(1 / max(1e-6, 1 - comparisons[0].level))
-        text = f"These are {len(comparisons)} comparisons, not corrected for their number: "
+    if choice.compared > 1 and not all(found.has_few_seeds for found in choice.intervals.values()):
+        text = f"The verdicts on held-out loss are corrected for {choice.compared} alphas (Holm's method)"
+        notes.append(Note(f"{of}{text}; the intervals of the plots are those of single comparisons."))
+    uncorrected = [one for one in comparisons if not (one.metric == HELD_OUT_LOSS and one.alpha in choice.intervals)]
+    if len(uncorrected) > 1:
+        one_in = round(1 / max(1e-6, 1 - uncorrected[0].level))
+        text = f"{len(uncorrected)} comparisons are not corrected for their number: "
         notes.append(Note(f"{of}{text}about one in {one_in} shows a difference by chance alone."))
     compared = {alpha for one in comparisons for alpha in (one.alpha, one.baseline)}
     if compared and (omitted := [alpha_name(alpha) for alpha in study.alphas if alpha not in compared]):
@@ -124,8 +155,8 @@ def _cautions(study: StudyResult, of: str) -> list[Note]:
 
 _ARMS_LEAD = (
     "Arms with the same seed differ only in the noise: same data order, initialisation and dropout. Losses are "
-    "measured without noise and averaged over samples, each with the same weight, as in the differences. The gap is "
-    "held-out loss minus training loss."
+    "measured without noise and are means over samples, each with the same weight, as are the differences in the "
+    "summary. The gap is held-out loss minus training loss."
 )
 _COLUMNS = ("arm", "state", "held-out loss", "training loss", "gap", "words", "repeated 2-grams", "ROUGE-L", "seconds")
 

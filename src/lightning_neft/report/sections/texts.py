@@ -11,11 +11,9 @@ from lightning_neft.report.values import Dot, Dots, Histogram
 
 __all__ = ["memorization", "texts"]
 
-_LEAD = (
-    "Noise tends to make answers longer, and judges prefer long answers: read win rates together with this section. "
-    "Diamonds are means; circles are single seeds."
-)
+_LEAD = "Noise tends to make answers longer, and judges prefer long answers: read win rates together with this section."
 _CAPTION = "Answers: mean lengths, repeated n-grams, diversity (mean over the seeds)"
+_SEEDS = "Diamond: mean over the seeds. Circles: each seed."
 _UNLIKE = (
     "Repetition and diversity cover different numbers of words in these rows (--first-k-tokens). Longer texts repeat "
     "themselves more, so do not compare such rows."
@@ -51,7 +49,8 @@ def texts(inputs: Inputs) -> PageSection | None:
     for key, slug, title, what in _CHARTS:
         rows = [_dot(item, key) for item in found if item.values(key)]
         if rows:
-            blocks.append(Chart(slug, title, Dots(what, rows)))
+            has_seeds = any(len(row.points) > 1 for row in rows)
+            blocks.append(Chart(slug, title, Dots(what, rows), _SEEDS if has_seeds else ""))
     if found:
         blocks.append(_table(_CAPTION, "answers of", found))
     if len({tuple(item.values("first_k_tokens")[:1]) for item in found}) > 1:

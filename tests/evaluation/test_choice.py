@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightning_neft.evaluation.choice import choose_alpha
 from lightning_neft.evaluation.study_result import ArmResult, StudyResult
-from lightning_neft.study.choice import choose_alpha
 
 SAMPLES = 60
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_neft.evaluation.bootstrap import Interval, paired_interval
+from lightning_neft.evaluation.pairs import HELD_OUT_LOSS, paired_differences
 from lightning_neft.evaluation.study_result import StudyResult
-from lightning_neft.study.result import HELD_OUT_LOSS, paired_differences
 
 __all__ = ["Choice", "choose_alpha"]
 
@@ -21,15 +21,23 @@ class Choice:
 
     Attributes:
         alpha: 0 if no other one is better at the level.
-        interval: Its held-out loss minus that of alpha 0, at the level that it had to pass; None for 0.
-        compared: Number of alphas that were compared with 0.
+        intervals: Of the held-out loss of each alpha minus that of alpha 0, each at the level that it had to pass.
         level: Probability that no alpha is chosen if noise changes nothing, at least.
     """
 
     alpha: float
-    interval: Interval | None
-    compared: int
+    intervals: Mapping[float, Interval]
     level: float
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval of the alpha; None for 0."""
+        return self.intervals.get(self.alpha)
+
+    @property
+    def compared(self) -> int:
+        """Number of alphas that were compared with 0."""
+        return len(self.intervals)
 
     @property
     def reason(self) -> str:
@@ -55,22 +63,20 @@ def choose_alpha(study: StudyResult, level: float = 0.95) -> Choice:
         study: Its arms.
         level: See above.
     """
-    rows = paired_differences(study.arms, HELD_OUT_LOSS)
-    better = {alpha: found for alpha, found in _evident(rows, level).items() if found.mean < 0}
-    chosen = min(better, key=lambda alpha: better[alpha].mean, default=0.0)
-    return Choice(chosen, better.get(chosen), len(rows), level)
+    intervals = _corrected(paired_differences(study.arms, HELD_OUT_LOSS), level)
+    better = {alpha: found for alpha, found in intervals.items() if found.is_evidence and found.mean < 0}
+    return Choice(min(better, key=lambda alpha: better[alpha].mean, default=0.0), intervals, level)
 
 
-def _evident(rows: Mapping[float, npt.NDArray[np.float64]], level: float) -> dict[float, Interval]:
-    """Return the intervals that are evidence of a difference, by alpha."""
+def _corrected(rows: Mapping[float, npt.NDArray[np.float64]], level: float) -> dict[float, Interval]:
+    """Return the interval of each alpha at the level of the last step that it took part in."""
     left = dict(rows)
-    evident: dict[float, Interval] = {}
+    found: dict[float, Interval] = {}
     while left:
         corrected = 1 - (1 - level) / len(left)
-        intervals = {alpha: paired_interval(differences, corrected) for alpha, differences in left.items()}
-        found = {alpha: interval for alpha, interval in intervals.items() if interval.is_evidence}
-        if not found:
+        found |= {alpha: paired_interval(differences, corrected) for alpha, differences in left.items()}
+        still = {alpha: differences for alpha, differences in left.items() if not found[alpha].is_evidence}
+        if len(still) == len(left):
             break
-        evident |= found
-        left = {alpha: differences for alpha, differences in left.items() if alpha not in found}
-    return evident
+        left = still
+    return found
