@@ -24,7 +24,7 @@ def test_it_writes_the_page_and_says_where(folder: Path, capsys: pytest.CaptureF
     assert printed.startswith("report.html (")
     assert "11 plots" in printed
     assert "<title>Does noise help?</title>" in (folder / "report.html").read_text(encoding="utf-8")
-    assert len(list(folder.glob("report-*.png"))) == 10
+    assert len(list(folder.glob("report-*.png"))) == 11
 
 
 def test_a_page_of_answers_alone_has_no_plots(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
