@@ -45,9 +45,12 @@ class FineTuner(PretrainedModule):
     """
 
     loss_before_fit: float | None = None
-    """Held-out loss of the base, from the sanity check of a fit; None where that was skipped or cut short."""
+    """Held-out loss of the base, or of the checkpoint of a resumed fit, from its sanity check; None where that was
+    skipped or cut short."""
     last_validation: tuple[int, float] | None = None
     """Optimiser step and held-out loss of the last validation."""
+    last_training_loss: tuple[int, Tensor] | None = None
+    """Optimiser step and `train/loss` of the last logging step, on the CPU."""
     wants_clean_loss = False
     """Set by the `CleanLoss` callback for one training step, which then sets `clean_loss`."""
     clean_loss: Tensor | None = None
@@ -94,7 +97,9 @@ class FineTuner(PretrainedModule):
         if is_logging_step(self.trainer):
             # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait
             # for the device each time.
-            self.log("train/loss", loss.detach().cpu(), prog_bar=True, batch_size=len(batch["input_ids"]))
+            shown = loss.detach().cpu()
+            self.log("train/loss", shown, prog_bar=True, batch_size=len(batch["input_ids"]))
+            self.last_training_loss = (self.trainer.global_step + 1, shown)
         if "step_share" in batch:
             accumulate = self.trainer.accumulate_grad_batches
             loss = loss * share_of_step(batch["step_share"], accumulate, replicas(self.trainer))
