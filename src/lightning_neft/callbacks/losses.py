@@ -69,8 +69,8 @@ class CleanLoss(pl.Callback):
         if loss is None:
             return
         value = loss.item()
-        assert pl_module.last_training_loss is not None  # of the same batch
-        self.last = (trainer.global_step, pl_module.last_training_loss[1].item(), value)
+        if pl_module.last_training_loss is not None:  # of the same batch; a step of the user's own may not set it
+            self.last = (trainer.global_step, pl_module.last_training_loss[1].item(), value)
         # Not pl_module.log, which logs a value again at each later logging step.
         for logger in trainer.loggers:
             logger.log_metrics({"train/clean_loss": value}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)

@@ -108,7 +108,7 @@ def _training(trainer: L.Trainer, model: FineTuner) -> Iterator[tuple[str, str]]
         yield "noise-to-signal", "none, the noise was off"
     elif noise.mean_noise_to_signal is None:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        yield "noise-to-signal", f"not measured: no step was logged (trainer.log_every_n_steps={every})"
+        yield "noise-to-signal", f"not measured, no step was logged (trainer.log_every_n_steps={every})"
     else:
         mean, count = noise.mean_noise_to_signal
         # A resumed fit knows its own steps only.

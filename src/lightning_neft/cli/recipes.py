@@ -146,7 +146,9 @@ def _legend(recipes: Sequence[Recipe]) -> Table:
 
     alphas = {recipe.alpha_source.kind for recipe in recipes}
     statuses = {recipe.status.kind for recipe in recipes}
-    rows = [("alpha from", kind, meaning) for kind, meaning in _ALPHA_FROM.items() if kind in alphas]
+    rows: list[tuple[str, str, str]] = [
+        ("alpha from", kind, meaning) for kind, meaning in _ALPHA_FROM.items() if kind in alphas
+    ]
     rows += [("status", kind, meaning) for kind, meaning in _STATUS.items() if kind in statuses]
     if any(recipe.card.gated for recipe in recipes):
         rows.append(("gated", "yes", _GATED))

@@ -155,11 +155,12 @@ def _steps_of_epoch(trainer: L.Trainer, data: TextData) -> int | None:
 
 def _optimiser(trainer: L.Trainer, model: FineTuner) -> str:
     name = model.optimizer if isinstance(model.optimizer, str) else type(trainer.optimizers[0]).__name__
-    if isinstance(schedule := model.lr_scheduler, str):
-        warmup = f" after {100 * model.warmup_ratio:g} % warm-up" if schedule != "constant" else ""
+    schedule = model.lr_scheduler
+    if not isinstance(schedule, str):
+        shape = type(trainer.lr_scheduler_configs[0].scheduler).__name__
     else:
-        schedule, warmup = type(trainer.lr_scheduler_configs[0].scheduler).__name__, ""
-    return f"{name}, learning rate {model.learning_rate:g}, {schedule}{warmup}"
+        shape = schedule if schedule == "constant" else f"{schedule} after {100 * model.warmup_ratio:g} % warm-up"
+    return f"{name}, learning rate {model.learning_rate:g}, {shape}"
 
 
 def noise_of(trainer: L.Trainer) -> NEFTune | None:
