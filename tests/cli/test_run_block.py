@@ -67,7 +67,7 @@ def test_the_commands_that_a_fit_names_work_on_its_run(
         "run folder": "runs/my run/version_0",
     }
     assert re.fullmatch(r"0\.\d+, in 1 logged step", ratio)
-    assert re.fullmatch(r"\d+\.\d+ with noise \(batch of step 1\)", loss)
+    assert re.fullmatch(r"\d+\.\d+ with noise \(step 1\)", loss)
     assert printed.index("run folder: ") < printed.index("after step 1") < printed.index("noise-to-signal: ")
     found_commands = commands(printed)
     assert [words[:2] for words in found_commands] == [
@@ -90,7 +90,7 @@ def test_the_outcome_is_that_of_the_log(folder: Path, fit: Callable[..., str]) -
     # The pair of the same batch, though later losses were logged.
     assert list(clean) == [3]
     assert list(noisy) == [1, 2, 3, 4]
-    expected = f"{noisy[3]:.4f} with noise, {clean[3]:.4f} without noise and dropout (batch of step 3)"
+    expected = f"{noisy[3]:.4f} with noise, {clean[3]:.4f} without noise and dropout (step 3)"
     assert found["training loss"] == expected
     assert noisy[3] != pytest.approx(clean[3], abs=1e-3)
 
@@ -101,7 +101,7 @@ def test_without_noise_there_is_one_training_loss(folder: Path, fit: Callable[..
     found = block(printed)
     assert (found["noise"], found["noise-to-signal"]) == ("off", "none, the noise was off")
     [*_, last] = logged(folder / "runs/run/version_0", "train/loss").values()
-    assert found["training loss"] == f"{last:.4f} (batch of step 2)"
+    assert found["training loss"] == f"{last:.4f} (step 2)"
     assert "--alphas 0,5,15" in printed
 
 

@@ -45,10 +45,8 @@ def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: tuple[int, ...])
 def test_what_is_neither_a_number_nor_a_list_of_seeds_is_named(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_seeds(text)
-    assert (
-        str(error.value)
-        == f"--seeds {text!r}: give the number of seeds, such as 3, or a list with a comma, such as 3,4"
-    )
+    allowed = "give the number of seeds, such as 3, or a list with a comma, such as 3,4"
+    assert str(error.value) == f"--seeds {text!r}: {allowed}"
 
 
 def test_a_seed_is_given_once() -> None:

@@ -21,6 +21,8 @@ __all__ = ["check_early_values", "simple_types"]
 
 # These are checked with messages of their own.
 _CHECKED_LATER = ("card", "task")
+# Left to the parser, which accepts null for the options of a section that may be null.
+_NULL = ("", "null", "~")
 _TYPES: dict[str, type | None] = {"boolean": bool, "integer": int, "number": float, "string": str, "null": None}
 
 
@@ -45,7 +47,9 @@ def check_early_values(args: Sequence[str], files: Sequence[Path]) -> None:
     problems = [
         f"{where}{problem}"
         for where, key, value in given
-        if key in types and (problem := _problem(key, value, types[key])) is not None
+        if key in types
+        and value.strip().lower() not in _NULL
+        and (problem := _problem(key, value, types[key])) is not None
     ]
     if problems:
         raise ConfigError(" | ".join(problems))
@@ -96,7 +100,7 @@ def _of_mapping(mapping: yaml.MappingNode, section: str) -> Iterator[tuple[str, 
         key = f"{section}{key_node.value}"
         if isinstance(value, yaml.MappingNode):
             yield from _of_mapping(value, f"{key}.")
-        elif isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null"):
+        elif isinstance(value, yaml.ScalarNode):
             yield key, value.value, key_node.start_mark.line + 1
 
 

@@ -118,10 +118,10 @@ def _training(trainer: L.Trainer, model: FineTuner) -> Iterator[tuple[str, str]]
     clean = next((callback.last for callback in callbacks if isinstance(callback, CleanLoss)), None)
     if noise is not None and clean is not None:
         step, noisy, without = clean
-        yield "training loss", f"{noisy:.4f} with noise, {without:.4f} without noise and dropout (batch of step {step})"
+        yield "training loss", f"{noisy:.4f} with noise, {without:.4f} without noise and dropout (step {step})"
     elif model.last_training_loss is not None:
         step, loss = model.last_training_loss
-        yield "training loss", f"{loss.item():.4f}{' with noise' if noise else ''} (batch of step {step})"
+        yield "training loss", f"{loss.item():.4f}{' with noise' if noise else ''} (step {step})"
 
 
 def _first_step(trainer: L.Trainer) -> int | None:
