@@ -378,6 +378,8 @@ def test_logged_values_follow_the_formula():
         assert row["neft/embedding_rms"] == pytest.approx(0.02, rel=0.05)  # as LlamaConfig initialises
         assert row["neft/noise_to_signal"] == pytest.approx(row["neft/noise_rms"] / row["neft/embedding_rms"], rel=1e-4)
         assert row["neft/unchanged"] == 0
+    ratios = [row["neft/noise_to_signal"] for row in logged]
+    assert callback.mean_noise_to_signal == (pytest.approx(sum(ratios) / 2, rel=1e-6), 2)
 
 
 def test_nothing_is_measured_between_logging_steps(monkeypatch):

@@ -131,11 +131,17 @@ class NEFTune(pl.Callback):
         self._lack: str | None = None
         self._has_warned = False
         self._total_steps = math.inf
+        self._ratio_sum, self._ratio_count = 0.0, 0
 
     @property
     def alpha(self) -> float:
         """Alpha before the schedule."""
         return self.noise.alpha
+
+    @property
+    def mean_noise_to_signal(self) -> tuple[float, int] | None:
+        """Mean of the `neft/noise_to_signal` that this rank logged in the last fit, and their number; None without."""
+        return (self._ratio_sum / self._ratio_count, self._ratio_count) if self._ratio_count else None
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -156,6 +162,7 @@ class NEFTune(pl.Callback):
         # Not in `setup`: a model built in configure_model does not exist there yet.
         self.noise.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
         self._is_first_batch = True
+        self._ratio_sum, self._ratio_count = 0.0, 0
         if self.alpha > 0:
             if self.excludes_special:
                 self.noise.exclude = special_ids(pl_module)
@@ -241,6 +248,7 @@ class NEFTune(pl.Callback):
         }
         pl_module.log_dict(values, on_step=True, on_epoch=False)
         ratio = float(strength.noise_to_signal)
+        self._ratio_sum, self._ratio_count = self._ratio_sum + ratio, self._ratio_count + 1
         pl_module.log("neft/noise_to_signal", ratio, prog_bar=True, on_step=True, on_epoch=False)
 
     def _warn_of_rounding(self, strength: Strength) -> None:

@@ -48,14 +48,16 @@ def logged(rows: LoggedRows, name: str) -> dict[int, float]:
     [(1, 1, range(12)), (3, 1, [2, 5, 8, 11]), (3, 2, [3, 7, 11]), (5, 4, [7]), (4, 4, [3, 7, 11])],
 )
 def test_it_is_logged_beside_the_loss_with_noise(base: str, every: int, log_every: int, steps: Any) -> None:
-    rows, module = LoggedRows(), Watched(base, learning_rate=0.01)
-    fit(module, 12, callbacks=[NEFTune(alpha=20), CleanLoss(every)], logger=rows, log_every_n_steps=log_every)
+    rows, module, callback = LoggedRows(), Watched(base, learning_rate=0.01), CleanLoss(every)
+    fit(module, 12, callbacks=[NEFTune(alpha=20), callback], logger=rows, log_every_n_steps=log_every)
     clean, noisy = logged(rows, "train/clean_loss"), logged(rows, "train/loss")
     assert list(clean) == list(steps)
     assert clean.keys() <= noisy.keys()
     for step, loss in clean.items():
         assert loss == pytest.approx(module.expected[step], rel=1e-6)
         assert abs(noisy[step] - loss) > 1e-3
+    # Loggers count steps from 0.
+    assert callback.last == (step + 1, pytest.approx(noisy[step]), pytest.approx(loss))
 
 
 def test_of_accumulated_batches_it_is_that_of_the_last_one(base: str) -> None:

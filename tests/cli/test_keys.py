@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import ArgumentError
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from lightning_neft.cli import keys, program
+from lightning_neft.cli.early_values import check_early_values, simple_types
 from lightning_neft.cli.keys import KnownKeys
+from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.task import MODELS
 from lightning_neft.errors import ConfigError
@@ -54,6 +58,57 @@ def test_a_misspelt_key_is_refused_before_the_imports(command: str, tmp_path: Pa
     )
     assert done.stderr == "lightning_neft: command line: unknown key data.sorce; did you mean data.source?\n"
     assert done.stdout == "2\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("fit --neftune.alpha five", "neftune.alpha: got 'five', expected float"),
+        ("fit --neftune.scope=al", "neftune.scope: got 'al', expected 'all', 'prompt', 'response'"),
+        ("preview --data.batch_size=2.5", "data.batch_size: got '2.5', expected int"),
+        ("doctor --config quickstart --model.dtype x", "model.dtype: got 'x', expected"),
+        ("generate --prompt=a --trainer.max_epochs=x", "trainer.max_epochs: got 'x', expected int or null"),
+        ("study --alphas=0,5 --model.lora.r=x", "model.lora.r: got 'x', expected int"),
+        ("fit --config c.yaml", "c.yaml, line 2: neftune.scope: got 'al', expected 'all', 'prompt', 'response' | "),
+        ("fit --config c.yaml", " | c.yaml, line 4: trainer.max_steps: got 'many', expected int\n"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_the_imports(command: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("neftune:\n  scope: al\n  alpha: 5\ntrainer: {max_steps: many, max_time:}\n")
+    code = (
+        "import sys; from lightning_neft.cli.main import main; code = main(sys.argv[1:]); "
+        "print(code, *sorted({'torch', 'lightning', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == "2\n"
+
+
+def test_early_and_late_refusals_of_a_value_are_the_same() -> None:
+    """Options of the schema are keys of the parser, which accepts and refuses the same values."""
+    types = simple_types()
+    assert set(types) - {"seed_everything"} <= set(keys.listed_keys())
+    assert len(types) > 90
+    values = ("", "x", "1", "2.5", "1e-3", "true", "null", "padded", "-1", "[1]", "{a: 1}", "'1'", "2026-01-01", "1:30")
+    with quiet():
+        parser = Program("fit", []).parser
+    for key in types:
+        for value in values:
+            early = _refuses(lambda key=key, value=value: check_early_values([f"--{key}={value}"], []))
+            late = _refuses(lambda key=key, value=value: parser.parse_args([f"--{key}={value}"]))
+            # The parser knows more, such as the names of classes; what is refused early, it refuses too.
+            assert late or not early, (key, value)
+
+
+def _refuses(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except (ConfigError, ArgumentError):
+        return True
+    return False
 
 
 def test_another_lightning_is_checked_by_its_parser_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
+from lightning_neft.cli import recipes
 from lightning_neft.cli.main import main
-from lightning_neft.recipes.recipe import find_recipe, recipe_names, recipes_folder
+from lightning_neft.recipes.card import AlphaKind, StatusKind
+from lightning_neft.recipes.recipe import find_recipe, load_recipe, recipe_names, recipes_folder
 
 
 def listed(capsys: pytest.CaptureFixture[str], *filters: str) -> list[str]:
@@ -30,9 +35,9 @@ def error(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_all_recipes_are_listed_with_what_decides_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "list", "--json"]) == 0
-    recipes = {recipe["name"]: recipe for recipe in json.loads(capsys.readouterr().out)}
-    assert sorted(recipes) == recipe_names()
-    found = recipes["llama-2-7b/evol-instruct"]
+    found_recipes = {recipe["name"]: recipe for recipe in json.loads(capsys.readouterr().out)}
+    assert sorted(found_recipes) == recipe_names()
+    found = found_recipes["llama-2-7b/evol-instruct"]
     keys = ("model", "base", "dataset", "alpha", "alpha_source", "method", "status", "gated", "task")
     assert [found[key] for key in keys] == [
         *("llama-2-7b", "meta-llama/Llama-2-7b-hf", "evol-instruct-70k", 5, "paper", "full", "smoke", True),
@@ -66,6 +71,26 @@ def test_the_table_has_each_name_whole(capsys: pytest.CaptureFixture[str]) -> No
     assert max(map(len, printed.splitlines())) <= 80
 
 
+def legend(capsys: pytest.CaptureFixture[str], *filters: str) -> list[list[str]]:
+    """What is printed below the table: column, word, meaning, with the column of a group at its first line."""
+    assert main(["recipes", "list", *filters]) == 0
+    _, lines, _ = capsys.readouterr().out.split("\n\n")
+    return [re.split(r" {2,}", line.rstrip()) for line in lines.splitlines()]
+
+
+def test_the_words_of_the_table_are_explained_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = legend(capsys)
+    assert all(len(row) == 3 for row in rows)
+    assert [row[0] for row in rows if row[0]] == ["alpha from", "status", "gated"]
+    assert [row[1] for row in rows] == ["paper", "cited", "default-untested", "executed", "smoke", "yes"]
+    # No word that these recipes do not have.
+    assert [row[1] for row in legend(capsys, "--model=opt-6.7b")] == ["paper", "smoke"]
+
+
+def test_every_kind_of_a_card_has_its_explanation() -> None:
+    assert (tuple(recipes._ALPHA_FROM), tuple(recipes._STATUS)) == (get_args(AlphaKind), get_args(StatusKind))
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -90,7 +115,7 @@ def test_what_is_wrong_is_one_line(
     snapshot(line)
 
 
-def test_show_prints_card_estimate_and_resolved_config(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_card_estimate_and_the_options_of_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "show", "llama-2-70b/evol-instruct"]) == 0
     printed = capsys.readouterr().out
     for part in (
@@ -99,10 +124,22 @@ def test_show_prints_card_estimate_and_resolved_config(capsys: pytest.CaptureFix
         "on each of 16 devices",
         "GB",
         "learning_rate: 2.0e-05",
-        "warmup_ratio: 0.03",
     ):
         assert part in printed
     assert "card:" not in printed
+    options, _, command = printed.partition("options that the recipe sets:\n")[2].partition("\n\nThe others")
+    config = yaml.safe_load(find_recipe("llama-2-70b/evol-instruct").read_text(encoding="utf-8"))
+    del config["card"]
+    assert yaml.safe_load(options) == config
+    assert main(command.partition("lightning_neft ")[2].split()) == 0
+    everything = capsys.readouterr().out.partition("all options:\n")[2]
+    assert {"learning_rate: 2.0e-05", "warmup_ratio: 0.03"} <= {line.strip() for line in everything.splitlines()}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_show_prints_of_a_recipe_fits_80_columns(name: str) -> None:
+    given = {key: value for key, value in load_recipe(name).config.items() if key != "card"}
+    assert max(map(len, yaml.safe_dump(given, sort_keys=False).splitlines())) <= 80
 
 
 def test_show_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,20 @@ def test_it_begins_with_the_answer():
     assert "strength" not in text
 
 
+def test_the_strength_of_the_papers_alphas_stands_beside_it():
+    """Only of the paper's noise: another distribution, scale or length is another noise."""
+    model, paper = built("Llama"), {"distribution": "uniform", "length": "true", "scale": "paper"}
+    for options, is_shown in (({}, True), ({"scale": "relative"}, False), ({"distribution": "gaussian"}, False)):
+        noise = EmbeddingNoise(10, **options)
+        report = examine(subject_of(model), row_of("Llama").batch(), noise, options={"alpha": 10.0, **paper, **options})
+        file = io.StringIO()
+        print_report(report, Console(file=file, width=80))
+        [ratio] = [found.noise_to_signal for found in report.embeddings]
+        row = f"noise-to-signal with alpha 5 to 15   {ratio / 2:.4g} to {ratio * 1.5:.4g}"
+        assert (row in file.getvalue()) == is_shown
+        assert ("reports no noise-to-signal" in file.getvalue()) == is_shown
+
+
 def test_it_ends_with_the_warnings():
     report, text = printed("BERT, masked LM", 200)
     assert text.count("\n! ") == text.count("\n  -> ") == len(report.warnings) > 0

@@ -46,4 +46,6 @@ def in_terminal(place: Path) -> Callable[..., Shown]:
 def fits(in_terminal: Callable[..., Shown]) -> dict[int, Shown]:
     """The screens of two fits, `runs/first` and `runs/second`, by their width."""
     names = {80: "first", 120: "second"}
-    return {columns: in_terminal(f"fit {SHORT} --name={name}", columns) for columns, name in names.items()}
+    return {
+        columns: in_terminal(f"fit {SHORT} --name={name} --clean_loss=1", columns) for columns, name in names.items()
+    }

@@ -178,6 +178,9 @@ def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str])
     multiprocessing.get_context = lambda method=None: forking
     lock = _Standard.lock
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=_as_from_the_server)
+    from lightning_neft.cli import memory
     from lightning_neft.cli.main import main
 
+    # The number of its digits decides where lines break.
+    memory.free_memory = lambda *_: 16e9
     sys.exit(main(args))

@@ -47,15 +47,16 @@ LINES = {
 # What depends on the machine, its load or the last digits of a sum. Digits are masked one by one: columns stay in line.
 MASKS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(Loading weights|Writing model shards): 100%.*", r"\1: 100%"),
-    (r"(GPU|TPU) available: .*", r"\1 available"),
     (r"quickstart \(/[^)]*\)", "quickstart (PATH)"),
-    (r"\d+ s(, held-out loss [\d.]+; 1 of 2 arms left, about )\d+ s\s+for\s+one\s+worker", r"# s\1# s for one worker"),
+    (
+        r"\d+ s(, held-out loss [\d.]+; 1 of 2 arms left, about )\d+\s+s\s+for\s+one\s+worker",
+        r"# s\1# s for one worker",
+    ),
     (r"│(?=.{27}│$) +[\d.]+ +│$", f"│{'#.#':^27}│"),
     (r"done in \d+ s", "done in # s"),
     (r"\d+(:\d\d)+ • [-\d]+(:[-\d]{2})+", "#:##:## • #:##:##"),
     (r"[-\d]+:[-\d]{2}:[-\d]{2}", "#:##:##"),
     (r"[\d.]+ answers/s", "#.# answers/s"),
-    (r"\d+\.\d+ GB free", lambda found: re.sub(r"\d", "#", found[0])),
     (r"\d+\.\d+(e[+-]\d+)?", lambda found: re.sub(r"\d", "#", found[0])),
 )
 

@@ -42,9 +42,12 @@ class CleanLoss(pl.Callback):
         if every_n_steps < 1:
             raise ConfigError(f"every_n_steps={every_n_steps!r}: use 1 or more.")
         self.every_n_steps = every_n_steps
+        self.last: tuple[int, float, float] | None = None
+        """Optimiser step, `train/loss` and `train/clean_loss` of the last measurement of a fit, on this rank."""
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.last = None
         if not isinstance(pl_module, FineTuner):
             raise ConfigError(f"CleanLoss works with the models of this package, got {type(pl_module).__name__}.")
 
@@ -65,11 +68,12 @@ class CleanLoss(pl.Callback):
         loss, pl_module.clean_loss = pl_module.clean_loss, None
         if loss is None:
             return
+        value = loss.item()
+        if pl_module.last_training_loss is not None:  # of the same batch; a step of the user's own may not set it
+            self.last = (trainer.global_step, pl_module.last_training_loss[1].item(), value)
         # Not pl_module.log, which logs a value again at each later logging step.
         for logger in trainer.loggers:
-            logger.log_metrics(
-                {"train/clean_loss": loss.item()}, step=trainer.fit_loop.epoch_loop._batches_that_stepped
-            )
+            logger.log_metrics({"train/clean_loss": value}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
 class FiniteLoss(pl.Callback):

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_neft.callbacks.signals import StoppedBySignal, ctrl_c_raises
 from lightning_neft.cli.model_options import checkpoint_of
+from lightning_neft.cli.outcome import print_fit
 from lightning_neft.cli.process import keep_freed_memory, quiet
 from lightning_neft.cli.program import Program
-from lightning_neft.cli.run_block import print_fit
 from lightning_neft.cli.run_folder import last_checkpoint
 from lightning_neft.errors import ConfigError, NEFTError, NonFiniteError
 from lightning_neft.saving.checkpoints import checkpoint_step

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from lightning_neft.cli.config_files import resolve_configs
+from lightning_neft.cli.early_values import check_early_values
 from lightning_neft.common.config_text import compose_config
 from lightning_neft.common.near_names import did_you_mean, nearest
 from lightning_neft.errors import ConfigError
@@ -143,18 +144,20 @@ def listed_keys() -> list[str]:
 
 
 def check_early(args: Sequence[str]) -> None:
-    """Check the keys of a command line and of its config files without the parser.
+    """Check the keys and plain values of a command line and of its config files without the parser.
 
     Args:
         args: The options of the program, without those of a verb.
 
     Raises:
-        ConfigError: If a config is missing, or a key is unknown; one message lists all problems.
+        ConfigError: If a config is missing, a key is unknown, or a value is wrong; one message lists all unknown keys,
+            or all wrong values.
     """
     if version("lightning") != LISTED_FOR:
         return
     rest, files = resolve_configs([argument for argument in args if argument.partition("=")[0] != "--tiny"])
     check_keys(KnownKeys(listed_keys(), LINKS), rest, files)
+    check_early_values(rest, files)
 
 
 def keys_given(args: Sequence[str]) -> list[str]:

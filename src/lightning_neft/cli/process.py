@@ -80,6 +80,8 @@ _WARNINGS = (
     (r"`is_gradient_checkpointing` is deprecated", r""),
     # The tokens are in memory: workers would only slow the loader down.
     (r"The '\w+_dataloader' does not have many workers", r"lightning\."),
+    # The program prints that there is no validation.
+    (r"Total length of `list` across ranks is zero", r"lightning\."),
     # What is logged at the end of a validation has been computed over all ranks.
     (r"It is recommended to use `self\.log\('(val|test)/[^']*', \.\.\., sync_dist=True\)`", r"lightning\."),
     # Before the first validation there is no loss to rank checkpoints by; `last` is saved anyway.
@@ -90,9 +92,17 @@ _MESSAGES = (
     "💡 Tip:",
     # An inner step of the schedule's computation.
     "Loading `train_dataloader` to estimate",
-    # The program reports this in one line.
+    # The program reports these itself.
     "\nDetected KeyboardInterrupt",
+    "GPU available: ",
+    "TPU available: ",
+    "Seed set to ",
+    "Using 16bit Automatic Mixed Precision",
+    "Using bfloat16 Automatic Mixed Precision",
+    # Followed by what was restored or loaded, from the same path.
+    "Restoring states from ",
 )
+_LOGGERS = ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed")
 
 
 @contextmanager
@@ -100,7 +110,7 @@ def quiet() -> Iterator[None]:
     """Drop the messages above inside the block, and transformers' progress bars outside a terminal."""
     from transformers.utils import logging as transformers_logging
 
-    loggers = [logging.getLogger(f"lightning.{name}.utilities.rank_zero") for name in ("pytorch", "fabric")]
+    loggers = [logging.getLogger(f"lightning.{name}") for name in _LOGGERS]
     has_bar = transformers_logging.is_progress_bar_enabled()
     with warnings.catch_warnings():
         for message, module in _WARNINGS:

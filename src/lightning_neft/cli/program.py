@@ -81,6 +81,8 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     # The sanity check goes over all held-out samples: it gives the loss of the base model, the reference for the run.
     "num_sanity_val_steps": -1,
     "default_root_dir": "runs",
+    # The program prints what is trained; Lightning's table lists the metrics too.
+    "enable_model_summary": False,
 }
 _CHECKPOINT_DEFAULTS = {
     "checkpoint.monitor": "val/loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,12 +132,25 @@ def _model_options(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "lora": None if lora is None else LoraOptions(**lora)}
 
 
-def print_details(recipe: Recipe, details: Details) -> None:
-    """Print the card, the estimate and the config of a recipe."""
+def print_details(recipe: Recipe, details: Details, name: str | None) -> None:
+    """Print the card, the estimate and the options of a recipe.
+
+    Args:
+        recipe: The recipe.
+        details: What is computed from it.
+        name: As the user gave it, for the command that prints all options; None prints them instead of those that the
+            recipe sets.
+    """
     console = Console(soft_wrap=True)
-    for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", "config, with the defaults:"):
+    what = "all options" if name is None else "options that the recipe sets"
+    for line in (*_card_lines(recipe), "", *_estimate_lines(details), "", f"{what}:"):
         console.print(Text(_wrapped(line, console.width) if console.is_terminal else line))
-    console.print(Text(yaml.safe_dump(details.config, sort_keys=False)))
+    given = {key: value for key, value in recipe.config.items() if key != "card"}
+    options = yaml.safe_dump(details.config if name is None else given, sort_keys=False)
+    console.print(Text(options.rstrip()))
+    if name is not None:
+        command = f"lightning_neft recipes show {shlex.quote(name)} --defaults"
+        console.print(Text(f"\nThe others have their defaults, which this prints:\n  {command}"))
 
 
 def _wrapped(line: str, width: int) -> str:

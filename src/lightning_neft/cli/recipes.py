@@ -17,9 +17,11 @@ from lightning_neft.common.files import new_file
 from lightning_neft.common.near_names import did_you_mean, similar
 from lightning_neft.common.paths import user_path
 from lightning_neft.errors import ConfigError
+from lightning_neft.recipes.card import AlphaKind, StatusKind
 from lightning_neft.recipes.recipe import Recipe, find_recipe, load_recipe, load_recipes, with_schema_of_package
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 __all__ = ["run"]
@@ -31,6 +33,18 @@ _FILTERS: dict[str, Callable[[Recipe], tuple[str, ...]]] = {
     "method": lambda recipe: (recipe.method,),
     "status": lambda recipe: (recipe.status.kind,),
 }
+# What the words of the table mean.
+_ALPHA_FROM: dict[AlphaKind, str] = {
+    "paper": "a table of the NEFTune paper, for model and data",
+    "cited": "other work, which the recipe's card cites",
+    "default-untested": "the paper's smallest; not compared with others",
+    "executed": "compared with other values in our own runs",
+}
+_STATUS: dict[StatusKind, str] = {
+    "executed": "run as written; the card has the results",
+    "smoke": "2 steps of a tiny random model; not run as written",
+}
+_GATED = "accept the terms on the hub first"
 
 
 def run(verb: str, args: Sequence[str]) -> None:
@@ -63,7 +77,7 @@ def _list(parser: VerbParser, args: Sequence[str]) -> None:
         return
     from rich.console import Console
 
-    Console().print(_table(recipes))
+    _print_table(recipes, Console())
 
 
 def _chosen(recipes: list[Recipe], options: Namespace) -> list[Recipe]:
@@ -108,7 +122,7 @@ def _to_json(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _table(recipes: Sequence[Recipe]) -> Table:
+def _print_table(recipes: Sequence[Recipe], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -119,12 +133,35 @@ def _table(recipes: Sequence[Recipe]) -> Table:
     for recipe in recipes:
         cells = [recipe.name, f"{recipe.alpha:g}", recipe.alpha_source.kind, recipe.method, recipe.status.kind]
         table.add_row(*map(Text, cells), "yes" if recipe.card.gated else "")
-    table.caption = f"{len(recipes)} recipes; lightning_neft recipes show NAME for more"
-    return table
+    console.print(table)
+    console.print()
+    console.print(_legend(recipes))
+    many = f"{len(recipes)} recipe{'s' * (len(recipes) != 1)}"
+    console.print(Text(f"\n{many}; lightning_neft recipes show NAME for more"), soft_wrap=True)
+
+
+def _legend(recipes: Sequence[Recipe]) -> Table:
+    """Return what the columns of these recipes mean, without words that they do not have."""
+    from rich.table import Table
+
+    alphas = {recipe.alpha_source.kind for recipe in recipes}
+    statuses = {recipe.status.kind for recipe in recipes}
+    rows: list[tuple[str, str, str]] = [
+        ("alpha from", kind, meaning) for kind, meaning in _ALPHA_FROM.items() if kind in alphas
+    ]
+    rows += [("status", kind, meaning) for kind, meaning in _STATUS.items() if kind in statuses]
+    if any(recipe.card.gated for recipe in recipes):
+        rows.append(("gated", "yes", _GATED))
+    legend, before = Table.grid(padding=(0, 2)), ""
+    for column, word, meaning in rows:
+        legend.add_row("" if column == before else column, word, meaning)
+        before = column
+    return legend
 
 
 def _show(parser: VerbParser, args: Sequence[str]) -> None:
     parser.add_argument("name")
+    parser.add_argument("--defaults", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse(args)
     recipe = load_recipe(options.name)
@@ -136,7 +173,7 @@ def _show(parser: VerbParser, args: Sequence[str]) -> None:
     if options.json:
         print(json.dumps({**_to_json(recipe), **details.to_json()}, indent=2, ensure_ascii=False))
     else:
-        print_details(recipe, details)
+        print_details(recipe, details, None if options.defaults else options.name)
 
 
 def _copy(parser: VerbParser, args: Sequence[str]) -> None:

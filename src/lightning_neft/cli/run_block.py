@@ -1,31 +1,24 @@
-"""What a fit prints: before it starts, what it will train; afterwards losses, answers, files and the next commands."""
+"""What a fit prints before it starts: what it will train, on what, and for how long."""
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 from lightning_neft.callback import NEFTune
-from lightning_neft.callbacks.sample_answers import (
-    SampleAnswers,
-    SamplePrompt,
-    answers_table,
-    answers_to,
-    can_generate,
-)
-from lightning_neft.callbacks.step_checkpoint import main_checkpoint
+from lightning_neft.cli.program_options import NoiseOptions
+from lightning_neft.cli.run_folder import of_step
 from lightning_neft.common.trainer import replicas
-from lightning_neft.models.language_models import LanguageModel
 
 if TYPE_CHECKING:
     from lightning_neft.cli.memory import MemoryEstimate
@@ -34,11 +27,10 @@ if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
-__all__ = ["RunBlock", "optimizer_steps", "print_fit"]
+__all__ = ["RunBlock", "noise_of", "optimizer_steps", "print_rows"]
 
-_INDENT = "  "
-# Of the answers that a fit ends with.
-_SAMPLES, _MAX_NEW_TOKENS = 3, 64
+# Strategies whose parameters keep their shapes; with others they cannot be counted.
+_WITH_SHAPES = (SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
 
 
 class RunBlock(L.Callback):
@@ -50,6 +42,9 @@ class RunBlock(L.Callback):
         memory: Estimates the memory.
     """
 
+    first_step: int | None = None
+    """Number of steps that a resumed fit begins with; None where no step was trained."""
+
     def __init__(self, run_folder: RunFolder, precision: Choice | None, memory: MemoryEstimate) -> None:
         self._run_folder = run_folder
         self._precision = precision
@@ -57,34 +52,53 @@ class RunBlock(L.Callback):
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rows = dict(self._rows(trainer, pl_module, data))
-        console = Console()
-        if not console.is_terminal:
-            for name, text in rows.items():
-                print(f"{name}: {text}")
-            return
-        table = Table.grid(padding=(0, 2))
-        table.add_column()
-        table.add_column(overflow="fold")  # a path has no spaces to break it at
-        for name, text in rows.items():
-            table.add_row(name, Text(text))
-        console.print(table)
+        if trainer.is_global_zero:
+            print_rows(self._rows(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.first_step = trainer.global_step
 
     def _rows(self, trainer: L.Trainer, model: Any, data: TextData) -> Iterator[tuple[str, str]]:
-        yield "base", f"{model.base}, {_method(model)}"
+        yield "base", f"{model.base}, {_method(model)}{_parameters(trainer, model)}"
         yield "data", f"{data.options.source}: {_samples(data)}"
         yield "steps", _steps(trainer, data)
+        yield "optimiser", _optimiser(trainer, model)
         yield "noise", _noise(trainer)
+        if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
+            yield "seed", seed
         yield "device", _device(trainer)
         yield "precision", str(self._precision or trainer.precision)
         if self._memory.forecast is not None:
             yield "memory", self._memory.forecast.text
         if trainer.ckpt_path is not None:
-            yield "resumes", str(trainer.ckpt_path)
+            path = str(trainer.ckpt_path)
+            yield "resumes", f"{path}{of_step(path)}"
         yield "run folder", str(self._run_folder.path) if self._run_folder.is_made else "none: nothing is saved"
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and texts: aligned in a terminal, `name: text` elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        for name, text in rows:
+            print(f"{name}: {text}")
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path has no spaces to break it at
+    for name, text in rows:
+        table.add_row(name, Text(text))
+    console.print(table)
+
+
+def _parameters(trainer: L.Trainer, model: FineTuner) -> str:
+    # A weight of 4 bits is half an element.
+    if not isinstance(trainer.strategy, _WITH_SHAPES) or model.quantization is not None:
+        return ""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    total, trained = sum(count for count, _ in counts), sum(count for count, is_trained in counts if is_trained)
+    return f", {trained:,} {'' if trained == total else f'of {total:,} '}parameters"
 
 
 def _method(model: Any) -> str:
@@ -103,14 +117,17 @@ def _samples(data: TextData) -> str:
 
 
 def _steps(trainer: L.Trainer, data: TextData) -> str:
-    count = optimizer_steps(trainer, data)
+    count, of_epoch = optimizer_steps(trainer, data), _steps_of_epoch(trainer, data)
     ranks, batches = replicas(trainer), trainer.accumulate_grad_batches
     rows = f"{data.batch_size * batches * ranks} rows each"
     if ranks * batches > 1:
         rows += f" ({ranks} device{'s' * (ranks > 1)} x {batches} batch{'es' * (batches > 1)} x {data.batch_size})"
-    is_by_epochs = count is not None and count != trainer.max_steps
-    epochs = f" in {trainer.max_epochs} epoch{'s' * (trainer.max_epochs != 1)}" if is_by_epochs else ""
-    return f"{'no limit' if count is None else count}{epochs}, {rows}"
+    if count is None:
+        return f"no limit, {rows}"
+    if not of_epoch:
+        return f"{count}, {rows}"
+    epochs = f"{count / of_epoch:.3g}"
+    return f"{count} in {epochs} epoch{'s' * (epochs != '1')}, {rows}"
 
 
 def optimizer_steps(trainer: L.Trainer, data: TextData) -> int | None:
@@ -121,21 +138,47 @@ def optimizer_steps(trainer: L.Trainer, data: TextData) -> int | None:
         data: The data, after `setup`.
     """
     most = math.inf if trainer.max_steps == -1 else trainer.max_steps
-    if not data.options.streaming:
-        limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
-        order = data.train_order(0, replicas(trainer), trainer.accumulate_grad_batches, limit)
+    if (of_epoch := _steps_of_epoch(trainer, data)) is not None:
         epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
-        most = min(most, epochs * -(-order.used // trainer.accumulate_grad_batches))
+        most = min(most, epochs * of_epoch)
     return int(most) if math.isfinite(most) else None
 
 
-def _noise(trainer: L.Trainer) -> str:
+def _steps_of_epoch(trainer: L.Trainer, data: TextData) -> int | None:
+    """Return the number of optimiser steps of an epoch; None if it is unknown, for streamed data."""
+    if data.options.streaming:
+        return None
+    limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
+    order = data.train_order(0, replicas(trainer), trainer.accumulate_grad_batches, limit)
+    return -(-order.used // trainer.accumulate_grad_batches)
+
+
+def _optimiser(trainer: L.Trainer, model: FineTuner) -> str:
+    name = model.optimizer if isinstance(model.optimizer, str) else type(trainer.optimizers[0]).__name__
+    schedule = model.lr_scheduler
+    if not isinstance(schedule, str):
+        shape = type(trainer.lr_scheduler_configs[0].scheduler).__name__
+    else:
+        shape = schedule if schedule == "constant" else f"{schedule} after {100 * model.warmup_ratio:g} % warm-up"
+    return f"{name}, learning rate {model.learning_rate:g}, {shape}"
+
+
+def noise_of(trainer: L.Trainer) -> NEFTune | None:
+    """Return the callback that adds noise; None without noise, also if its alpha is 0."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = [callback for callback in callbacks if isinstance(callback, NEFTune)]
-    if not found:
+    return next((one for one in callbacks if isinstance(one, NEFTune) and one.alpha > 0), None)
+
+
+def _noise(trainer: L.Trainer) -> str:
+    if (callback := noise_of(trainer)) is None:
         return "off"
-    noise = found[0].noise
-    return f"alpha {noise.alpha:g}, length {noise.length}"
+    noise, defaults = callback.noise, NoiseOptions()
+    found = {name: getattr(noise, name) for name in ("distribution", "scope", "scale", "reference_norm", "antithetic")}
+    found |= {"schedule": callback.schedule.shape, "warmup": callback.schedule.warmup}
+    others = [f"{name} {value}" for name, value in found.items() if value != getattr(defaults, name)]
+    if callback.excludes_special or noise.exclude:
+        others.append(f"exclude {'special' if callback.excludes_special else f'{len(noise.exclude)} token ids'}")
+    return ", ".join([f"alpha {noise.alpha:g}", f"length {noise.length}", *others])
 
 
 def _device(trainer: L.Trainer) -> str:
@@ -143,97 +186,3 @@ def _device(trainer: L.Trainer) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     count = trainer.num_devices * trainer.num_nodes
     return f"{count} x {name}" if count > 1 else name
-
-
-def print_fit(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> None:
-    """Print losses, sample answers, the files of a fit, and commands that use them, on rank 0."""
-    if not trainer.is_global_zero:
-        return
-    console = Console()
-    losses = _losses(trainer, model)
-    if losses.row_count:
-        console.print(losses)
-    if (
-        isinstance(model, LanguageModel)
-        and data.prepared.held_out
-        and can_generate(trainer)
-        and _wants_answers(trainer)
-    ):
-        model.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after the fit
-        prompts = [SamplePrompt(*prompt) for prompt in data.sample_prompts(_SAMPLES)]
-        rows = answers_to(prompts, model, max_new_tokens=_MAX_NEW_TOKENS, stop_ids=data.stop_ids)
-        console.print(answers_table("answers to prompts of the validation set", rows))
-    for name, path in run_folder.files(trainer):
-        console.print(Text(f"{name}: {path}"), soft_wrap=True)
-    if commands := list(_commands(trainer, model, data, run_folder)):
-        console.print("next:")
-    for words in commands:
-        console.print(Text(_command(words, console.width if console.is_terminal else None)), soft_wrap=True)
-
-
-def _wants_answers(trainer: L.Trainer) -> bool:
-    """Return whether the last validation did not show the same answers."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    shown = [callback.shown_at for callback in callbacks if isinstance(callback, SampleAnswers)]
-    return trainer.global_step not in shown
-
-
-def _losses(trainer: L.Trainer, model: FineTuner) -> Table:
-    measured = [name.removeprefix("val/") for name in trainer.callback_metrics if name.startswith("val/")]
-    others = [name for name in measured if name not in ("loss", "perplexity")]
-    is_text = isinstance(model, LanguageModel)
-    table = Table("", "loss", *(["perplexity"] if is_text else []), *others, title="validation set")
-    rows = [] if model.loss_before_fit is None else [("before fine-tuning", model.loss_before_fit, False)]
-    if model.last_validation is not None:
-        step, loss = model.last_validation
-        rows.append((f"after step {step}", loss, True))
-    for name, loss, is_last in rows:
-        # Above 700 the exponential of a float overflows.
-        perplexity = [f"{math.exp(min(loss, 700)):.4g}"] if is_text else []
-        # For the base model only the loss is known.
-        further = [f"{trainer.callback_metrics[f'val/{other}'].item():.4f}" if is_last else "" for other in others]
-        table.add_row(name, f"{loss:.4f}", *perplexity, *further)
-    return table
-
-
-def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: RunFolder) -> Iterator[list[str]]:
-    """Yield the commands that use what a fit saved, each as its verb and its options."""
-    if not run_folder.is_made:
-        return
-    folder = run_folder.path
-    model_folder, config = folder / "model", folder / "config.yaml"
-    if model_folder.is_dir():
-        if isinstance(model, LanguageModel):
-            yield ["generate", f"--model {_quoted(model_folder)}", '--prompt "TEXT"']
-        yield ["export", f"--model {_quoted(folder)}", f"--output {_quoted(folder / 'export')}"]
-    checkpoint = main_checkpoint(trainer)
-    last = "" if checkpoint is None else checkpoint.last_model_path
-    has_samples = data.prepared.held_out is not None and data.prepared.stream is None
-    # evaluate reads no sharded checkpoint.
-    if last and config.is_file() and can_generate(trainer) and has_samples:
-        result = _quoted(folder / "clean_loss.json")
-        of_run = [f"--config {_quoted(config)}", f"--ckpt_path {_quoted(Path(last))}"]
-        yield ["evaluate --clean-loss", *of_run, f"--out {result}"]
-        yield ["report", result, f"--out {_quoted(folder / 'report.html')}"]
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
-
-
-def _command(words: Sequence[str], width: int | None) -> str:
-    r"""Return a command, broken with backslashes where it is wider than the terminal.
-
-    Example:
-        >>> print(_command(["export", "--model run", "--output run/export"], 40))
-          lightning_neft export --model run \
-            --output run/export
-    """
-    lines = [f"{_INDENT}lightning_neft {words[0]}"]
-    for word in words[1:]:
-        if width is not None and len(f"{lines[-1]} {word} \\") >= width:
-            lines[-1] += " \\"
-            lines.append(f"{2 * _INDENT}{word}")
-        else:
-            lines[-1] += f" {word}"
-    return "\n".join(lines)

@@ -32,7 +32,7 @@ from lightning_neft.saving.checkpoints import checkpoint_step
 if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
 
-__all__ = ["RunFolder", "SaveConfig", "check_not_masked", "last_checkpoint"]
+__all__ = ["RunFolder", "SaveConfig", "check_not_masked", "last_checkpoint", "of_step"]
 
 _NUMBER = re.compile(r"version_(\d+)")
 # The section with keys of third-party classes: a logger has the API key of its server.
@@ -151,7 +151,7 @@ class RunFolder:
             best = checkpoint.best_model_path if checkpoint.monitor else ""
             for name, path in (("best checkpoint", best), ("last checkpoint", checkpoint.last_model_path)):
                 if path and Path(path).exists():
-                    yield f"{name}{_of_step(path)}", path
+                    yield f"{name}{of_step(path)}", path
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if isinstance(callback, ModelFolder) and callback.written is not None:
@@ -186,10 +186,11 @@ def last_checkpoint(trainer: L.Trainer) -> str:
     path = "" if checkpoint is None else checkpoint.last_model_path
     if not path or not Path(path).exists():
         return "there is no earlier checkpoint"
-    return f"the last checkpoint is from before{_of_step(path)}: {path}"
+    return f"the last checkpoint is from before{of_step(path)}: {path}"
 
 
-def _of_step(path: str) -> str:
+def of_step(path: str) -> str:
+    """Return the step of a checkpoint in brackets, after a space; nothing if it cannot be read."""
     try:
         return f" (step {checkpoint_step(Path(path))})"
     except ModelError:

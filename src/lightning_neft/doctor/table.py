@@ -33,7 +33,10 @@ def print_report(report: DoctorReport, console: Console | None = None) -> None:
     console.print(Group(Text(), summary))
     measured = [embedding for embedding in report.embeddings if embedding.noise_rms is not None]
     if measured:
-        console.print(Group(Text(), _strengths(measured)))
+        noise = report.noise or {}
+        console.print(Group(Text(), _strengths(measured, noise)))
+        if noise.items() >= _PAPER.items():
+            console.print(Text(f"\nThe paper used alpha {_LEAST} to {_MOST}, and reports no noise-to-signal."))
     for advice in report.warnings:
         console.print(Text(f"\n! {advice.what}.", style="yellow"))
         console.print(Padding(Text(f"-> {advice.do}."), (0, 0, 0, 2)))
@@ -107,6 +110,7 @@ def _long(long: LengthReport, is_one_of_several: bool) -> str:
     )
 
 
+_AT_BLOCK = "noise-to-signal at the first block"
 # Each row: its name, and its value for one embedding.
 _ROWS: list[tuple[str, Callable[[EmbeddingReport], str]]] = [
     ("dtype", lambda embedding: str(embedding.dtype)),
@@ -115,18 +119,25 @@ _ROWS: list[tuple[str, Callable[[EmbeddingReport], str]]] = [
     ("embedding RMS", lambda embedding: _number(embedding.embedding_rms)),
     ("token norm (neftune.reference_norm)", lambda embedding: _number(embedding.token_norm)),
     ("noise-to-signal at the embedding", lambda embedding: _number(embedding.noise_to_signal)),
-    ("noise-to-signal at the first block", lambda embedding: _number(embedding.block_noise_to_signal)),
+    (_AT_BLOCK, lambda embedding: _number(embedding.block_noise_to_signal)),
     ("first block", lambda embedding: embedding.block or "not embedding"),
     ("elements lost to rounding", lambda embedding: f"{embedding.unchanged or 0:.1%}"),
 ]
+# The paper's noise: only that can be compared with its alphas, which were 5, 10 and 15.
+_PAPER = {"distribution": "uniform", "length": "true", "scale": "paper"}
+_LEAST, _MOST = 5, 15
 
 
-def _strengths(embeddings: list[EmbeddingReport]) -> Table:
+def _strengths(embeddings: list[EmbeddingReport], noise: Mapping[str, Any]) -> Table:
     table = Table("strength", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for embedding in embeddings:
         table.add_column(Text(embedding.name), overflow="fold")
     for name, value in _ROWS:
         table.add_row(name, *(Text(value(embedding)) for embedding in embeddings))
+        if name == _AT_BLOCK and noise.items() >= _PAPER.items():
+            per_alpha = [(embedding.noise_to_signal or 0) / noise["alpha"] for embedding in embeddings]
+            ranges = [f"{_number(_LEAST * one)} to {_number(_MOST * one)}" for one in per_alpha]
+            table.add_row(f"noise-to-signal with alpha {_LEAST} to {_MOST}", *map(Text, ranges))
     return table
 
 

@@ -46,9 +46,12 @@ class FineTuner(PretrainedModule):
     """
 
     loss_before_fit: float | None = None
-    """Held-out loss of the base, from the sanity check of a fit; None where that was skipped or cut short."""
+    """Held-out loss of the base, or of the checkpoint of a resumed fit, from its sanity check; None where that was
+    skipped or cut short."""
     last_validation: tuple[int, float] | None = None
     """Optimiser step and held-out loss of the last validation."""
+    last_training_loss: tuple[int, Tensor] | None = None
+    """Optimiser step and `train/loss` of the last logging step, on the CPU."""
     wants_clean_loss = False
     """Set by the `CleanLoss` callback for one training step, which then sets `clean_loss`."""
     _has_pairs = False
@@ -95,17 +98,20 @@ class FineTuner(PretrainedModule):
             self.wants_clean_loss, self.clean_loss = False, self.loss_without_noise(batch)
         predictions = self._predictions(batch)
         loss = mean_loss(predictions)
-        # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait for
-        # the device each time.
-        logged = {"train/loss": loss.detach().cpu()} if is_logging_step(self.trainer) else {}
         has_pairs, self._has_pairs = self._has_pairs, False
+        shown: dict[str, Tensor] = {}
+        if is_logging_step(self.trainer):
+            # On the CPU: Lightning asks after each step for the value of what the progress bar shows, and would wait
+            # for the device each time.
+            shown["train/loss"] = loss.detach().cpu()
+            self.last_training_loss = (self.trainer.global_step + 1, shown["train/loss"])
         # Without noise, as in a warm-up's first step, there are no pairs.
         if self.consistency and has_pairs:
             divergence = pair_divergence(predictions)
             loss = loss + self.consistency * divergence
-            if logged:
-                logged["train/divergence"] = divergence.detach().cpu()
-        for name, value in logged.items():
+            if shown:
+                shown["train/divergence"] = divergence.detach().cpu()
+        for name, value in shown.items():
             self.log(name, value, prog_bar=name == "train/loss", batch_size=len(batch["input_ids"]))
         if "step_share" in batch:
             accumulate = self.trainer.accumulate_grad_batches

@@ -165,7 +165,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         ((0, 1, 2), (3, 4), (3,))
     """
     seeds = text.removesuffix(",").split(",")
-    if not all(one.strip().isdecimal() for one in seeds) or text == "0":
+    if not all(one.strip().isdecimal() for one in seeds) or ("," not in text and int(text) == 0):
         raise ConfigError(f"--seeds {text!r}: give the number of seeds, such as 3, or a list with a comma, such as 3,4")
     numbers = tuple(sorted(int(one) for one in seeds))
     if "," not in text:

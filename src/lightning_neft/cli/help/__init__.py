@@ -39,7 +39,7 @@ _WIDEST, _NARROWEST = 100, 60
 # A name, two spaces or more, and what it is.
 _ENTRY = re.compile(r"  \S.*?\S {2,}(?=\S)")
 _COMMAND = "lightning_neft "
-# Names longer than this do not decide where their text continues.
+# Where the texts of options begin; those of longer names begin on the next line.
 _COLUMN = 27
 
 
@@ -84,8 +84,14 @@ def _wrapped(line: str, width: int) -> str:
         >>> print(_wrapped("  lightning_neft report a.json --out page.html", 34))
           lightning_neft report a.json \
             --out page.html
+        >>> print(_wrapped("  --a.very.long.option NUMBER  what it is", 60))
+          --a.very.long.option NUMBER
+                                   what it is
     """
     entry = _ENTRY.match(line)
+    before = ""
+    if entry is not None and entry.end() > _COLUMN and line.startswith("  -"):
+        before, line = f"{entry[0].rstrip()}\n", " " * _COLUMN + line[entry.end() :]
     is_example = entry is None and line.startswith(f"  {_COMMAND}")
     if entry is not None:
         indent = min(entry.end(), _COLUMN)
@@ -101,7 +107,7 @@ def _wrapped(line: str, width: int) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return (" \\\n" if is_example else "\n").join(lines).replace("\xa0", " ")
+    return before + (" \\\n" if is_example else "\n").join(lines).replace("\xa0", " ")
 
 
 def _glue(found: re.Match[str]) -> str:
