@@ -4,8 +4,8 @@
     ```
 
 gives a section for each class, with the messages in the order of the modules; `…` stands for what the program fills in.
-Messages are literal text, in which nothing is made prettier: what the program prints is what stands there. The page of the
-search gets all of them with their anchors, because a printed message has parts that no index has.
+Messages are literal text, so that quotation marks and `--` stay as the program prints them. The page of the search gets
+all of them with their anchors, because a printed message has parts that no index has.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from lightning_neft.recipes.recipe import recipes_folder
 
-__all__ = ["Option", "OptionTable", "options", "setup"]
+__all__ = ["Option", "OptionTable", "changed", "options", "setup"]
 
 Schema = dict[str, Any]
 SCHEMA = recipes_folder() / "neft.schema.json"
@@ -64,7 +64,7 @@ def options(section: str, schema: Schema | None = None) -> dict[str, Option]:
 
 
 def _section(schema: Schema, node: Schema) -> tuple[bool, Schema]:
-    """The node that has the keys: itself, or what one of its alternatives refers to; and whether it is a list's entry."""
+    """Whether its keys are those of a list's entries, and the node that has them: itself or what it refers to."""
     for one in (node, *node.get("anyOf", ())):
         if reference := one.get("$ref") or one.get("items", {}).get("$ref"):
             return "items" in one, _definition(schema, reference)
@@ -111,6 +111,12 @@ def _meaning(node: Schema) -> str:
     return text if text.endswith((".", ")")) else f"{text}."
 
 
+def changed(found: dict[str, Option], kind: type) -> dict[str, Option]:
+    """Those options whose default is not that of the class with the same parameters."""
+    theirs = inspect.signature(kind).parameters
+    return {key: one for key, one in found.items() if one.value != theirs[key.rpartition(".")[2]].default}
+
+
 class OptionTable(SphinxDirective):
     """The table of one section."""
 
@@ -123,8 +129,7 @@ class OptionTable(SphinxDirective):
         found = options(self.arguments[0] if self.arguments else "")
         if "changed" in self.options:
             module, _, name = self.options["changed"].rpartition(".")
-            theirs = inspect.signature(getattr(import_module(module), name)).parameters
-            found = {key: one for key, one in found.items() if one.value != theirs[key.rpartition(".")[2]].default}
+            found = changed(found, getattr(import_module(module), name))
         rows = [(f"`{key}`", one.type, one.default, one.meaning) for key, one in found.items()]
         group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in HEADS), cols=len(HEADS))
         group += nodes.thead("", _row(HEADS))

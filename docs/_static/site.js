@@ -23,9 +23,11 @@ function filterTables() {
   for (const table of document.querySelectorAll("article table.docutils")) {
     const rows = Array.from(table.tBodies[0]?.rows ?? []);
     if (rows.length < MIN_ROWS) continue;
-    const label = document.createElement("label"), field = document.createElement("input"), count = document.createElement("output");
-    label.className = "table-filter";
-    label.append("Rows with: ", field, count);
+    const place = document.createElement("div"), label = document.createElement("label");
+    const field = document.createElement("input"), count = document.createElement("output");
+    place.className = "table-filter";
+    place.append(label, count);
+    label.append("Rows with: ", field);
     field.type = "search";
     const show = () => {
       const words = field.value.toLowerCase().split(/\s+/);
@@ -34,7 +36,7 @@ function filterTables() {
     };
     field.addEventListener("input", show);
     show();
-    (table.closest(".table-wrapper") ?? table).before(label);
+    (table.closest(".table-wrapper") ?? table).before(place);
   }
 }
 
