@@ -178,6 +178,23 @@ def search(browser: WebDriver, site: Path, words: str) -> None:
     press(browser, words, ENTER)
 
 
+def test_all_sections_of_the_list_of_pages_are_seen_at_once(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    sections = """
+        return Array.from(document.querySelectorAll(".sidebar-tree details"), (one) => [
+          one.querySelector("summary").innerText, one.open, one.querySelector("summary").getBoundingClientRect().bottom]);
+    """
+    for name, section in (("index", "TUTORIALS"), ("evaluate", "THE PROGRAM"), ("reference/errors", "REFERENCE")):
+        open_page(browser, site, name)
+        found = browser.execute_script(sections)
+        assert [caption for caption, is_open, _ in found if is_open] == [section]
+        assert found[-1][0] == "REFERENCE"
+        assert found[-1][2] < 800
+    browser.execute_script("document.querySelector('.sidebar-tree summary').focus()")
+    press(browser, ENTER)
+    assert browser.execute_script(sections)[0][1]
+
+
 @pytest.mark.parametrize(
     ("words", "page"),
     [
