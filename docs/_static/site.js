@@ -16,7 +16,7 @@ function reachScrollers() {
   }
 }
 
-// Long tables get a field that leaves the rows that have all of its words, in any order.
+// Long tables get a field that shows only the rows that have all of its words, in any order.
 const MIN_ROWS = 40;
 
 function filterTables() {
@@ -40,8 +40,8 @@ function filterTables() {
   }
 }
 
-// A message as it is printed has file names, values and line breaks that the index of words has not. So the search page
-// compares it with the texts of all messages, in which "…" stands for what is filled in, and lists the ones that fit best.
+// A message as it is printed has file names, values and line breaks that the index of words lacks. So the search page
+// compares it with the texts of all messages, in which "…" stands for what is filled in, and lists those that fit best.
 const MAX_MESSAGES = 3, MIN_LETTERS = 15;
 
 function plain(text) {

@@ -181,8 +181,8 @@ def search(browser: WebDriver, site: Path, words: str) -> None:
 def test_all_sections_of_the_list_of_pages_are_seen_at_once(browser: WebDriver, site: Path) -> None:
     show(browser, DESK)
     sections = """
-        return Array.from(document.querySelectorAll(".sidebar-tree details"), (one) => [
-          one.querySelector("summary").innerText, one.open, one.querySelector("summary").getBoundingClientRect().bottom]);
+        return Array.from(document.querySelectorAll(".sidebar-tree summary"),
+          (one) => [one.innerText, one.parentElement.open, one.getBoundingClientRect().bottom]);
     """
     for name, section in (("index", "TUTORIALS"), ("evaluate", "THE PROGRAM"), ("reference/errors", "REFERENCE")):
         open_page(browser, site, name)
