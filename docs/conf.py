@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "accessible",
     "error_messages",
+    "option_tables",
     "recipe_pages",
     "site_pages",
     "notebooks",

@@ -72,7 +72,7 @@ def measure(case: Case) -> list[NoiseStrength]:
 
 def page(results: list[Result]) -> str:
     """The page in Markdown."""
-    return "\n".join([*_head(results), *_families(results), ""])
+    return "\n".join([*_head(results), *_checks(results), *_errors(results), *_strengths(results), *_legend(results)])
 
 
 def _head(results: list[Result]) -> Iterator[str]:
@@ -83,18 +83,21 @@ def _head(results: list[Result]) -> Iterator[str]:
     yield "# Architectures"
     yield ""
     yield (
-        "Reference for everyone who asks whether a model is supported. On each of these architectures the noise is "
-        "applied to the token embedding only, has the strength of the paper, and is off outside of training batches; "
-        "or the run stops with an error that gives the reason. The models are tiny and random; nothing is downloaded."
+        "A reference for people who ask whether a model is supported. On each of these architectures noise is applied "
+        "to the token embedding only, has the strength of the paper, and is off outside of training batches; or the "
+        "run stops with an error that gives the reason. The models are tiny and random; nothing is downloaded."
     )
     yield ""
     yield (
         f"{len(results)} rows, {cells.count('ok')} checks passed. {datetime.date.today().isoformat()}, {versions}, "
-        f"Python {platform.python_version()}, CPU. Made by `python scripts/architecture_matrix.py`; the same checks "
-        "are part of the tests."
+        f"Python {platform.python_version()}, CPU. Made by `python scripts/architecture_matrix.py` in the repository; "
+        "the same checks are part of the tests."
     )
     yield ""
-    yield "## Checks"
+
+
+def _legend(results: list[Result]) -> Iterator[str]:
+    yield "## What is checked"
     yield ""
     for heading, check in CHECKS.items():
         yield f"- **{heading}**: {(check.__doc__ or '').strip()}"
@@ -102,11 +105,8 @@ def _head(results: list[Result]) -> Iterator[str]:
     yield (
         f"Strength is measured at alpha {ALPHA:g} over {STEPS} draws of each sequence; {TOLERANCE:g} standard "
         "errors are 3 to 7 %. Sequences have different lengths, and the lengths of an encoder and its decoder differ "
-        "too. A dash is a check that does not apply:"
+        "too."
     )
-    yield ""
-    for reason, mark in _marks(results).items():
-        yield f"- {mark} {reason}"
     yield ""
 
 
@@ -116,40 +116,54 @@ def _marks(results: list[Result]) -> dict[str, str]:
     return {reason: f"-({number})" for number, reason in enumerate(reasons, start=1)}
 
 
-def _families(results: list[Result]) -> Iterator[str]:
+def _checks(results: list[Result]) -> Iterator[str]:
     marks = _marks(results)
-    for family in dict.fromkeys(result.row.family for result in results):
-        members = [result for result in results if result.row.family == family]
-        yield f"## {family}"
-        yield ""
-        yield f"| architecture | {' | '.join(CHECKS)} |"
-        yield f"|---|{'---|' * len(CHECKS)}"
-        for result in members:
-            cells = (marks.get(cell, cell) for cell in result.cells.values())
-            yield f"| {result.row.name} | {' | '.join(cells)} |"
-        yield ""
-        errors = [f"- {result.row.name}: `{result.row.error}`" for result in members if result.row.error is not None]
-        if errors:
-            yield from ("What the errors say:", "", *errors, "")
-        yield from _strengths(members)
+    yield "## Checks"
+    yield ""
+    yield f"[What each column means](#what-is-checked). A check that does not apply: {_reasons(marks)}."
+    yield ""
+    yield f"| architecture | family | {' | '.join(CHECKS)} |"
+    yield "|---" * (len(CHECKS) + 2) + "|"
+    for result in results:
+        cells = (marks.get(cell, cell) for cell in result.cells.values())
+        yield f"| {result.row.name} | {result.row.family} | {' | '.join(cells)} |"
+    yield ""
 
 
-def _strengths(members: list[Result]) -> Iterator[str]:
-    rows = [(result.row.name, strength) for result in members for strength in result.strengths]
-    if not rows:
-        return
+def _reasons(marks: dict[str, str]) -> str:
+    return ", ".join(f"{mark} {reason}" for reason, mark in marks.items())
+
+
+def _errors(results: list[Result]) -> Iterator[str]:
+    yield "## Errors"
+    yield ""
+    yield "| architecture | what the error says |"
+    yield "|---|---|"
+    for result in results:
+        if result.row.error is not None:
+            yield f"| {result.row.name} | `{result.row.error}` |"
+    yield ""
+
+
+def _strengths(results: list[Result]) -> Iterator[str]:
+    yield "## Strength"
+    yield ""
     yield (
         f"Noise-to-signal at alpha {ALPHA:g} on the row's batch. The weights are random and the models tiny: compare "
         "the two columns, not the numbers with a trained model's."
     )
     yield ""
-    yield "| architecture | noise on | at the embedding | at the first block | first block |"
-    yield "|---|---|---|---|---|"
-    for name, strength in rows:
-        ratio = strength.block_noise_to_signal
-        at_block = "not found" if ratio is None else f"{ratio:.2f}"
-        block = "" if strength.block is None else f"`{strength.block}`"
-        yield f"| {name} | `{strength.embedding}` | {strength.noise_to_signal:.2f} | {at_block} | {block} |"
+    yield "| architecture | family | noise on | at the embedding | at the first block | first block |"
+    yield "|---|---|---|---|---|---|"
+    for result in results:
+        for strength in result.strengths:
+            ratio = strength.block_noise_to_signal
+            at_block = "not found" if ratio is None else f"{ratio:.2f}"
+            block = "" if strength.block is None else f"`{strength.block}`"
+            yield (
+                f"| {result.row.name} | {result.row.family} | `{strength.embedding}` | "
+                f"{strength.noise_to_signal:.2f} | {at_block} | {block} |"
+            )
     yield ""
 
 

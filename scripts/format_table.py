@@ -1,4 +1,4 @@
-"""Write the tables of data formats and templates in docs/training.md from the code.
+"""Write the tables of data formats and templates in docs/reference/data.md from the code.
 
     python scripts/format_table.py
 
@@ -17,7 +17,7 @@ from lightning_neft.data.formats.registry import FORMAT_CLASSES
 from lightning_neft.data.templates.bundled import BUNDLED
 from lightning_neft.data.templates.chat_template import ChatTemplate
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "data.md"
 BEGIN, END = "<!-- made by scripts/format_table.py -->", "<!-- end -->"
 
 

@@ -4,13 +4,18 @@
     ```
 
 gives a section for each class, with the messages in the order of the modules; `…` stands for what the program fills in.
+Messages are literal text, so that quotation marks and `--` stay as the program prints them. The page of the search gets
+all of them with their anchors, because a printed message has parts that no index has.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -19,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 import lightning_neft
 from lightning_neft import errors
 
-__all__ = ["ErrorMessages", "messages", "setup"]
+__all__ = ["ErrorMessages", "anchor", "give_messages", "messages", "setup"]
 
 SOURCE = Path(lightning_neft.__file__).parent
 PARTS = {
@@ -104,13 +109,31 @@ class ErrorMessages(SphinxDirective):
         for part in sorted(parts, key=[*PARTS.values(), OTHER].index):
             if len(parts) > 1:
                 section += nodes.rubric(part, part)
-            items = [nodes.list_item("", nodes.paragraph(text, text)) for text in parts[part]]
-            section += nodes.bullet_list("", *items)
+            section += nodes.bullet_list("", *map(_item, parts[part]), classes=["error-messages"])
         self.state.document.note_implicit_target(section, section)
         return section
 
 
+def _item(text: str) -> nodes.list_item:
+    return nodes.list_item("", nodes.paragraph("", "", nodes.literal(text, text)), ids=[anchor(text)])
+
+
+def anchor(text: str) -> str:
+    """The anchor of a message on the page: the same at each build, whatever is added around it."""
+    return f"message-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def give_messages(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give the template of the search the messages by their anchors, as JSON that may stand in a script."""
+    if pagename == "search":
+        texts = {text for parts in messages().values() for one in parts.values() for text in one}
+        context["error_messages"] = json.dumps({anchor(text): text for text in sorted(texts)}).replace("<", "\\u003c")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Tell sphinx of it."""
+    """Register both with sphinx."""
     app.add_directive("error-messages", ErrorMessages)
+    app.connect("html-page-context", give_messages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

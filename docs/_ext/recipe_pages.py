@@ -109,7 +109,7 @@ def _head(text: str) -> tuple[str, list[str]]:
 def _meaning(table: str, word: str) -> str:
     """The meaning of a word by a table of docs/recipes.md."""
     text = (Path(__file__).parent.parent / "recipes.md").read_text(encoding="utf-8")
-    rows = text.partition(f"| {table} | ")[2].partition("\n\n")[0]
+    rows = text.partition(f"\n| {table} | ")[2].partition("\n\n")[0]
     return re.findall(rf"^\| {word} \| (.+) \|$", rows, re.MULTILINE)[0]
 
 

@@ -48,7 +48,7 @@ def test_page_shows_the_file_and_its_commands(recipe: Recipe, page: str) -> None
 
 def test_page_names_estimates_as_such(recipe: Recipe, page: str) -> None:
     (section,) = re.findall(r"^## Memory and time\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
-    assert "[these formulas](/recipes.md#the-estimates), not measured" in section
+    assert "[these formulas](/explanation/estimates.md), not measured" in section
     assert "GB per device, estimated" in section
     assert "Time: estimated at most" in section or "Time: not estimated" in section
 

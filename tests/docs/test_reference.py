@@ -9,10 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import lightning as L
 import pytest
 
 import lightning_neft
 from lightning_neft import NEFTune, errors
+from lightning_neft.cli.keys import listed_keys
 from lightning_neft.data.sources.source import open_source
 from lightning_neft.recipes.recipe import load_recipe
 from pages import DOCS, extension
@@ -115,6 +117,42 @@ def test_every_error_says_causes_and_ways_out(name: str) -> None:
     text = inspect.getdoc(getattr(errors, name))
     assert re.search(r"^Causes: .{20}", text, re.MULTILINE)
     assert re.search(r"^Ways out: .{10}", text, re.MULTILINE)
+
+
+OPTIONS = DOCS / "reference" / "options.md"
+
+
+def test_the_option_tables_have_every_key_but_those_of_the_trainer_and_the_card() -> None:
+    sections = re.findall(r"^```\{option-table\} ?(\S*)$", OPTIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(sections) > 6
+    tables = extension("option_tables")
+    shown = {key for section in sections for key in tables.options(section) if not key.startswith("trainer.")}
+    assert shown == {key for key in listed_keys() if not re.match(r"(trainer|card)\.|config$", key)}
+
+
+def test_an_option_has_its_type_default_and_meaning() -> None:
+    data = extension("option_tables").options("data")
+    assert data["data.batch_size"] == ("integer", "`16`", "Rows in a batch of one device.", 16)
+    assert data["data.val_size"].type == "number"
+    assert data["data.columns"].type == "mapping"
+    assert data["data.sources"].type == "list of section"
+    assert data["data.batching"].type == "`random` `length_grouped` `packed` `flat`"
+    assert extension("option_tables").options("data.sources")["data.sources[].source"].default == "required"
+    # The descriptions of Lightning say their default and examples again.
+    checkpoint = extension("option_tables").options("checkpoint")
+    assert checkpoint["checkpoint.verbose"].meaning == "verbosity mode."
+    assert checkpoint["checkpoint.dirpath"].meaning == "Directory to save the model file."
+
+
+def test_the_options_of_the_trainer_are_those_with_another_default() -> None:
+    tables = extension("option_tables")
+    assert {key: one.value for key, one in tables.changed(tables.options("trainer"), L.Trainer).items()} == {
+        "trainer.max_epochs": 3,
+        "trainer.num_sanity_val_steps": -1,
+        "trainer.log_every_n_steps": 10,
+        "trainer.gradient_clip_val": 1.0,
+        "trainer.default_root_dir": "runs",
+    }
 
 
 def test_types_on_the_page_have_the_choices_of_the_code() -> None:

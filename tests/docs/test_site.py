@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ import axe_core_python
 import pytest
 
 from browsing import needs_browser, press, show, start_browser, until
+from lightning_neft import __version__
+from lightning_neft.cli.main import main
+from pages import extension
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -168,6 +172,30 @@ def test_what_is_scrolled_is_reached_by_keyboard(browser: WebDriver, site: Path)
     assert browser.execute_script(stops) == 0
 
 
+def search(browser: WebDriver, site: Path, words: str) -> None:
+    show(browser, DESK)
+    open_page(browser, site, "index")
+    browser.execute_script("document.querySelector('.sidebar-search').focus()")
+    press(browser, words, ENTER)
+
+
+def test_all_sections_of_the_list_of_pages_are_seen_at_once(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    sections = """
+        return Array.from(document.querySelectorAll(".sidebar-tree summary"),
+          (one) => [one.innerText, one.parentElement.open, one.getBoundingClientRect().bottom]);
+    """
+    for name, section in (("index", "TUTORIALS"), ("evaluate", "THE PROGRAM"), ("reference/errors", "REFERENCE")):
+        open_page(browser, site, name)
+        found = browser.execute_script(sections)
+        assert [caption for caption, is_open, _ in found if is_open] == [section]
+        assert found[-1][0] == "REFERENCE"
+        assert found[-1][2] < 800
+    browser.execute_script("document.querySelector('.sidebar-tree summary').focus()")
+    press(browser, ENTER)
+    assert browser.execute_script(sections)[0][1]
+
+
 @pytest.mark.parametrize(
     ("words", "page"),
     [
@@ -177,14 +205,12 @@ def test_what_is_scrolled_is_reached_by_keyboard(browser: WebDriver, site: Path)
     ],
 )
 def test_the_search_works_from_disk(browser: WebDriver, site: Path, words: str, page: str) -> None:
-    show(browser, DESK)
-    open_page(browser, site, "index")
-    browser.execute_script("document.querySelector('.sidebar-search').focus()")
-    press(browser, words, ENTER)
+    search(browser, site, words)
     first = "return document.querySelector('.search li a')?.getAttribute('href').split('?')[0]"
     assert until(lambda: browser.execute_script(first)) == page
 
 
+<<<<<<< HEAD
 # Everyday words of a question, and the page that answers it.
 QUERIES = {
     "which alpha": "choosing-alpha",
@@ -238,3 +264,101 @@ def test_everyday_words_find_the_page_that_answers(browser: WebDriver, site: Pat
         for words, page in QUERIES.items()
         if page not in list(dict.fromkeys(found[words]))[:3]
     }
+=======
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["recipes", "show", "no-such-recipe"],
+        ["preview", "--data.source", "no-such-file.json"],
+        ["fit", "--config", "quickstart", "--neftune.alpha=-1"],
+        ["fit", "--config", "quickstart", "--ckpt_path", "last"],
+    ],
+    ids=["recipe", "data", "alpha", "checkpoint"],
+)
+def test_a_printed_message_finds_its_entry(
+    browser: WebDriver,
+    site: Path,
+    args: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    printed = capsys.readouterr().err.splitlines()[-1]
+    search(browser, site, printed)
+    link = "return document.querySelector('#found-messages a')?.href"
+    browser.get(until(lambda: browser.execute_script(link)))
+    target = browser.execute_script("return document.querySelector(':target')?.textContent")
+    assert target in {
+        text for parts in extension("error_messages").messages().values() for one in parts.values() for text in one
+    }
+    assert re.fullmatch(re.escape(target).replace("…", ".*"), printed.removeprefix("lightning_neft: "))
+
+
+def test_a_part_of_a_message_and_a_wrapped_one_find_it_too(browser: WebDriver, site: Path) -> None:
+    found = "return Array.from(document.querySelectorAll('#found-messages a'), (one) => one.textContent)"
+    for words in (
+        "use a finite number >= 0; the paper uses 5",
+        "alpha=-1.0: use a finite number >= 0; the paperuses 5, 10 and 15",
+    ):
+        search(browser, site, words)
+        assert "the paper uses 5, 10 and 15" in until(lambda: browser.execute_script(found))[0]
+    search(browser, site, "gradient checkpointing")
+    until(lambda: browser.execute_script("return document.querySelector('.search li a')"))
+    assert browser.execute_script(found) == []
+
+
+def test_messages_stand_as_they_are_printed(browser: WebDriver, site: Path) -> None:
+    open_page(browser, site, "reference/errors")
+    texts = browser.execute_script(
+        "return Array.from(document.querySelectorAll('.error-messages li'), (one) => one.textContent)"
+    )
+    assert len(texts) > 300
+    assert sum("--" in text for text in texts) > 20
+    assert not [text for text in texts if re.search(r"[\u2013\u2014\u2018\u2019\u201c\u201d]", text)]
+
+
+ROWS = """
+const table = document.querySelector('.table-filter').nextElementSibling;
+return Array.from(table.querySelectorAll('tbody tr')).filter((row) => row.checkVisibility())
+  .map((row) => row.cells[0].textContent);
+"""
+
+
+def test_the_table_of_architectures_is_filtered_by_keyboard(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    open_page(browser, site, "architectures")
+    everything = browser.execute_script(ROWS)
+    assert len(everything) > 90
+    browser.execute_script("document.querySelector('.table-filter input').focus()")
+    press(browser, "gemma TEXT")
+    assert browser.execute_script(ROWS) == [name for name in everything if "Gemma" in name and "text" in name]
+    assert browser.execute_script(ROWS)
+    count = "return document.querySelector('.table-filter output').textContent"
+    assert browser.execute_script(count) == f"{len(browser.execute_script(ROWS))} of {len(everything)}"
+    assert violations(browser) == []
+    press(browser, *["\ue003"] * len("gemma TEXT"))
+    assert browser.execute_script(ROWS) == everything
+
+
+def test_without_javascript_all_rows_show(browser: WebDriver, site: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        open_page(browser, site, "architectures")
+        rows = browser.find_elements("css selector", "table tbody tr")
+        assert len(rows) > 180
+        assert all(row.is_displayed() for row in rows[:20])
+        assert not browser.find_elements("css selector", ".table-filter")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_each_page_ends_with_version_and_citation(browser: WebDriver, site: Path) -> None:
+    for name in ("index", "reference/options", "recipes/quickstart", "search"):
+        open_page(browser, site, name)
+        footer = browser.find_element("css selector", ".site-footer")
+        assert __version__ in footer.text
+        browser.get(footer.find_element("css selector", "a").get_attribute("href"))
+        assert browser.find_element("css selector", "h1").text.startswith("Citation")
+>>>>>>> docs

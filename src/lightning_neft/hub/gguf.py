@@ -1,7 +1,7 @@
 """Base models in GGUF files: checked, and expanded once into a model folder in the cache.
 
 A GGUF file of llama.cpp holds config, tokenizer and weights, the weights mostly in 2 to 8 bits. Nothing is trained in
-these formats: the weights are expanded to float32, and every verb reads the folder. See docs/training.md.
+these formats: the weights are expanded to float32, and every verb reads the folder. See docs/reference/models.md.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Format(ABC):
     """Makes samples of records.
 
     A custom format is a subclass with `columns` and `sample`; `data.format` takes its import path. The table in
-    docs/training.md contains the first paragraph of the docstring of each bundled format.
+    docs/reference/data.md contains the first paragraph of the docstring of each bundled format.
 
     Args:
         mapping: The data's column for some of the format's own: `{"output": "answer"}`. It replaces the name and the

@@ -35,7 +35,7 @@ class Bundled:
 
     Attributes:
         name: What the user calls it.
-        about: What it renders, for the table in docs/training.md.
+        about: What it renders, for the table in docs/reference/data.md.
         special_tokens: See `Template`.
         is_raw: See `Template`. Such a template also takes texts without a user message, and is never exported.
         context_lead: Stands between a message and its context.
