@@ -210,61 +210,6 @@ def test_the_search_works_from_disk(browser: WebDriver, site: Path, words: str, 
     assert until(lambda: browser.execute_script(first)) == page
 
 
-<<<<<<< HEAD
-# Everyday words of a question, and the page that answers it.
-QUERIES = {
-    "which alpha": "choosing-alpha",
-    "tune alpha": "choosing-alpha",
-    "loss higher": "faq",
-    "same loss": "faq",
-    "is it on": "faq",
-    "cost": "faq",
-    "speed": "benchmarks",
-    "own model": "how-to/custom-embedding",
-    "custom embedding": "how-to/custom-embedding",
-    "hf trainer": "how-to/hf-trainer",
-    "sfttrainer": "how-to/hf-trainer",
-    "trl": "tutorials/from-trl",
-    "fabric": "how-to/hf-trainer",
-    "hydra": "how-to/hydra",
-    "multi-node": "tutorials/several-gpus",
-    "slurm": "tutorials/several-gpus",
-    "several machines": "tutorials/several-gpus",
-    "how to cite": "faq",
-    "bibtex": "faq",
-    "vram": "faq",
-    "out of memory": "training",
-    "early stopping": "how-to/trainer",
-    "checkpoint every n steps": "how-to/trainer",
-    "wandb": "how-to/trainer",
-    "logger": "how-to/trainer",
-    "learning rate finder": "how-to/trainer",
-    "colab": "how-to/notebook",
-    "jupyter": "how-to/notebook",
-    "serving": "how-to/serving",
-    "vllm": "how-to/serving",
-    "does it help": "tutorials/does-it-help",
-    "resume": "explanation/randomness",
-    "longer answers": "faq",
-    "own data": "tutorials/own-data",
-}
-
-
-def test_everyday_words_find_the_page_that_answers(browser: WebDriver, site: Path) -> None:
-    show(browser, DESK)
-    found = {}
-    links = "return Array.from(document.querySelectorAll('.search li a')).map((one) => one.getAttribute('href'))"
-    done = "return /^Search finished|did not match/.test(document.querySelector('.search-summary')?.textContent ?? '')"
-    for words in QUERIES:
-        browser.get(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
-        until(lambda: browser.execute_script(done))
-        found[words] = [link.partition("?")[0].partition(".html")[0] for link in browser.execute_script(links)]
-    assert not {
-        words: list(dict.fromkeys(found[words]))[:6]
-        for words, page in QUERIES.items()
-        if page not in list(dict.fromkeys(found[words]))[:3]
-    }
-=======
 @pytest.mark.parametrize(
     "args",
     [
@@ -361,4 +306,58 @@ def test_each_page_ends_with_version_and_citation(browser: WebDriver, site: Path
         assert __version__ in footer.text
         browser.get(footer.find_element("css selector", "a").get_attribute("href"))
         assert browser.find_element("css selector", "h1").text.startswith("Citation")
->>>>>>> docs
+
+
+# Everyday words of a question, and the page that answers it.
+QUERIES = {
+    "which alpha": "choosing-alpha",
+    "tune alpha": "choosing-alpha",
+    "loss higher": "faq",
+    "same loss": "faq",
+    "is it on": "faq",
+    "cost": "faq",
+    "speed": "benchmarks",
+    "own model": "how-to/custom-embedding",
+    "custom embedding": "how-to/custom-embedding",
+    "hf trainer": "how-to/hf-trainer",
+    "sfttrainer": "how-to/hf-trainer",
+    "trl": "tutorials/from-trl",
+    "fabric": "how-to/hf-trainer",
+    "hydra": "how-to/hydra",
+    "multi-node": "tutorials/several-gpus",
+    "slurm": "tutorials/several-gpus",
+    "several machines": "tutorials/several-gpus",
+    "how to cite": "faq",
+    "bibtex": "faq",
+    "vram": "faq",
+    "out of memory": "training",
+    "early stopping": "how-to/trainer",
+    "checkpoint every n steps": "how-to/trainer",
+    "wandb": "how-to/trainer",
+    "logger": "how-to/trainer",
+    "learning rate finder": "how-to/trainer",
+    "colab": "how-to/notebook",
+    "jupyter": "how-to/notebook",
+    "serving": "how-to/serving",
+    "vllm": "how-to/serving",
+    "does it help": "tutorials/does-it-help",
+    "resume": "explanation/randomness",
+    "longer answers": "faq",
+    "own data": "tutorials/own-data",
+}
+
+
+def test_everyday_words_find_the_page_that_answers(browser: WebDriver, site: Path) -> None:
+    show(browser, DESK)
+    found = {}
+    links = "return Array.from(document.querySelectorAll('.search li a')).map((one) => one.getAttribute('href'))"
+    done = "return /^Search finished|did not match/.test(document.querySelector('.search-summary')?.textContent ?? '')"
+    for words in QUERIES:
+        browser.get(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
+        until(lambda: browser.execute_script(done))
+        found[words] = [link.partition("?")[0].partition(".html")[0] for link in browser.execute_script(links)]
+    assert not {
+        words: list(dict.fromkeys(found[words]))[:6]
+        for words, page in QUERIES.items()
+        if page not in list(dict.fromkeys(found[words]))[:3]
+    }
