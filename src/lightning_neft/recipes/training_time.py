@@ -1,4 +1,4 @@
-"""Estimated time of a recipe on A100s, by a formula that `docs/explanation/estimates.md` explains; nothing here was measured."""
+"""Estimated time of a recipe on A100s, not measured; `docs/explanation/estimates.md` explains the formula."""
 
 from __future__ import annotations
 
