@@ -105,6 +105,7 @@ html_static_path = ["_static"]
 html_extra_path = ["_static_root", "../recipes/neft.schema.json"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 templates_path = ["_templates"]
 # One package: a list of its modules says nothing.
 html_domain_indices = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,22 +100,26 @@ class ErrorMessages(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
-        return [self._section(name, parts) for name, parts in messages().items()]
+        anchored: set[str] = set()
+        return [self._section(name, parts, anchored) for name, parts in messages().items()]
 
-    def _section(self, name: str, parts: dict[str, list[str]]) -> nodes.section:
+    def _section(self, name: str, parts: dict[str, list[str]], anchored: set[str]) -> nodes.section:
         title = f"{name} says"
         section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
         section += nodes.title(title, title)
         for part in sorted(parts, key=[*PARTS.values(), OTHER].index):
             if len(parts) > 1:
                 section += nodes.rubric(part, part)
-            section += nodes.bullet_list("", *map(_item, parts[part]), classes=["error-messages"])
+            # A message of several parts of the package has its anchor once.
+            items = (_item(text, () if text in anchored else (anchor(text),)) for text in parts[part])
+            section += nodes.bullet_list("", *items, classes=["error-messages"])
+            anchored.update(parts[part])
         self.state.document.note_implicit_target(section, section)
         return section
 
 
-def _item(text: str) -> nodes.list_item:
-    return nodes.list_item("", nodes.paragraph("", "", nodes.literal(text, text)), ids=[anchor(text)])
+def _item(text: str, ids: Sequence[str]) -> nodes.list_item:
+    return nodes.list_item("", nodes.paragraph("", "", nodes.literal(text, text)), ids=list(ids))
 
 
 def anchor(text: str) -> str:

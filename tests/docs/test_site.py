@@ -245,7 +245,7 @@ def test_a_part_of_a_message_and_a_wrapped_one_find_it_too(browser: WebDriver, s
     found = "return Array.from(document.querySelectorAll('#found-messages a'), (one) => one.textContent)"
     for words in (
         "use a finite number >= 0; the paper uses 5",
-        "alpha=-1.0: use a finite number >= 0; the paperuses 5, 10 and 15",
+        "alpha=-1.0: use a finite number >= 0; the paperuses 5, 10 and 15, and 0 is off.",
     ):
         search(browser, site, words)
         assert "the paper uses 5, 10 and 15" in until(lambda: browser.execute_script(found))[0]
