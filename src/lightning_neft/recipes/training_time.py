@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Estimated time of a recipe on A100s, by a formula that `docs/explanation/estimates.md` explains; not measured."""
-=======
 """Estimated time of a recipe on A100s, not measured; `docs/explanation/estimates.md` explains the formula."""
->>>>>>> docs
 
 from __future__ import annotations
 
