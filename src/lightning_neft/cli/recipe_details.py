@@ -197,14 +197,7 @@ def _estimate_lines(details: Details) -> Iterator[str]:
         f"for {batch.rows} rows of {batch.length} tokens at a time"
     )
     if details.hours is not None:
-<<<<<<< HEAD
-        yield (
-            f"          at most {hours_text(details.hours)} hours on A100s; the documentation has the formulas, on its "
-            "page Estimates"
-        )
-=======
         yield f"          at most {hours_text(details.hours)} hours on A100s; the documentation has the formulas"
->>>>>>> docs
 
 
 def hours_text(hours: float) -> str:
