@@ -23,7 +23,7 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS, LINES, KEPT = 80, 200, 26
+COLUMNS, LINES, KEPT = 80, 200, 25
 FIT = "lightning_neft fit --config quickstart"
 FIGURE = Path(__file__).with_name("terminal.svg")
 # The font that the figure would fetch from the network, and the class that names it.
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = shown(FIT, Path(folder))
     console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
-    console.print(Text(f"$ {FIT}", "bold"), Text("...", "dim"), *lines[-KEPT:], sep="\n", highlight=False)
+    console.print(Text(f"$ {FIT}", "bold"), Text("...", "dim"), *lines[-KEPT:], "", sep="\n", highlight=False)
     drawn = console.export_svg(title="lightning_neft", unique_id="terminal")
     FIGURE.write_text(_FONT.sub("", drawn), encoding="utf-8")
 

@@ -122,7 +122,7 @@ def test_every_error_says_causes_and_ways_out(name: str) -> None:
 OPTIONS = DOCS / "reference" / "options.md"
 
 
-def test_the_option_tables_have_every_key_but_those_of_the_trainer_and_the_card() -> None:
+def test_the_option_tables_have_every_key_of_this_package() -> None:
     sections = re.findall(r"^```\{option-table\} ?(\S*)$", OPTIONS.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(sections) > 6
     tables = extension("option_tables")
@@ -144,9 +144,10 @@ def test_an_option_has_its_type_default_and_meaning() -> None:
     assert checkpoint["checkpoint.dirpath"].meaning == "Directory to save the model file."
 
 
-def test_the_options_of_the_trainer_are_those_with_another_default() -> None:
+def test_options_of_the_trainer_have_another_default() -> None:
     tables = extension("option_tables")
     assert {key: one.value for key, one in tables.changed(tables.options("trainer"), L.Trainer).items()} == {
+        "trainer.enable_model_summary": False,
         "trainer.max_epochs": 3,
         "trainer.num_sanity_val_steps": -1,
         "trainer.log_every_n_steps": 10,
