@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lightning_neft.evaluation.bootstrap import Interval
@@ -9,11 +11,11 @@ from lightning_neft.evaluation.result import Fields
 from lightning_neft.evaluation.study_result import StudyResult
 from lightning_neft.report.content import Chart, Finding, Findings, Note
 from lightning_neft.report.figure import LIGHT
-from lightning_neft.report.inputs import Inputs, Result
+from lightning_neft.report.inputs import Inputs, Result, read_inputs
 from lightning_neft.report.sections.scores import finding
 from lightning_neft.report.sections.study import summary
 from lightning_neft.report.values import Dots
-from report.example import study, win_rate
+from report.example import study, win_rate, write
 
 
 def inputs_of(*results: dict) -> Inputs:
@@ -197,3 +199,29 @@ def test_few_pairs_make_a_win_rate_less_certain() -> None:
     assert [item.verdict for item in findings(few)] == ["different", "no evidence"]
     # Student's quantile with 3 degrees of freedom is 3.18: 45 +- 6.4.
     assert [item.verdict for item in findings(few | {"n_total": 4})] == ["no evidence", "no evidence"]
+
+
+SAME = {"model": "m", "data": "d", "data_digest": "0f", "steps": 12}
+
+
+def test_equal_alphas_of_two_studies_are_paired() -> None:
+    one = study(label="plain", alphas=(0, 5), intervals=((-0.2, -0.21, -0.19),), settings=SAME)
+    other = study(label="other", alphas=(0, 5, 9), intervals=((-0.5, -0.53, -0.47), (0.1, 0.0, 0.2)), settings=SAME)
+    (block,) = (block for block in blocks_of(Findings, one, other) if "against plain" in block.headline)
+    assert block.headline == "Held-out loss: other against plain"
+    (found,) = block.findings
+    assert (found.subject, found.verdict) == ("alpha 5, 3 seeds", "better")
+    assert found.sentence.startswith("lower by 0.3 (")
+
+
+@pytest.mark.parametrize("changed", [{"data_digest": "1e"}, {"model": "n"}, {"steps": 13}, {"data_digest": ""}])
+def test_other_data_models_and_steps_are_not_paired(changed: dict) -> None:
+    results = (study(label="plain", settings=SAME), study(label="other", settings=SAME | changed))
+    assert not [block for block in blocks_of(Findings, *results) if "against plain" in block.headline]
+
+
+def test_studies_of_one_label_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "study.json", study(label="run", settings=SAME))
+    inputs = read_inputs([tmp_path / name / "study.json" for name in ("a", "b")])
+    assert [one.label for one in inputs.studies] == ["run (a/study.json)", "run (b/study.json)"]

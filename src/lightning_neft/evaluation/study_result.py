@@ -121,6 +121,7 @@ class StudyResult:
         comparisons: Each alpha compared with the baseline, one for each metric.
         model: The base model; empty where the settings of the result do not name it, as is true of `data`.
         data: The source of its data.
+        data_digest: Checksum of the prepared data.
         steps: Planned optimizer steps of each arm; None where the settings do not say.
     """
 
@@ -130,6 +131,7 @@ class StudyResult:
     comparisons: Sequence[Comparison]
     model: str = ""
     data: str = ""
+    data_digest: str = ""
     steps: int | None = None
 
     @property
@@ -164,7 +166,7 @@ class StudyResult:
         names = {key: text for key in ("label", "recipe") if (text := found.text(key))}
         source = found.child("provenance")
         settings = (source.child("settings") if source else None) or Fields({}, found.where)
-        names |= {key: text for key in ("model", "data") if (text := settings.text(key))}
+        names |= {key: text for key in ("model", "data", "data_digest") if (text := settings.text(key))}
         return cls(arms=arms, comparisons=comparisons, steps=_whole(settings, "steps"), **names)
 
     def metrics(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -135,9 +135,13 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
                 kind, label = fields.text("kind") or "", fields.text("label") or ""
                 source = fields.child("provenance") or Fields({}, str(path))
                 results.append(Result(name, sha256, kind, label, fields, source))
-    return Inputs(
-        results, _labelled(files), [StudyResult.read(result.fields) for result in results if result.kind == "study"]
-    )
+    studies = [(result.name, StudyResult.read(result.fields)) for result in results if result.kind == "study"]
+    labels = [study.label for _, study in studies]
+    unique = [
+        study if labels.count(study.label) == 1 else replace(study, label=f"{study.label} ({name})")
+        for name, study in studies
+    ]
+    return Inputs(results, _labelled(files), unique)
 
 
 def _read(path: Path) -> bytes:

@@ -29,6 +29,7 @@ from lightning_neft.report.content import (
 )
 from lightning_neft.report.inputs import Inputs
 from lightning_neft.report.sections.scores import finding, metric_name, win_rate_findings
+from lightning_neft.report.sections.studies import between_studies
 from lightning_neft.report.values import Dot, Dots
 
 __all__ = ["arm_table", "summary"]
@@ -47,6 +48,9 @@ def summary(inputs: Inputs) -> PageSection | None:
     section = PageSection("summary", "Summary", (_PAIRED if inputs.studies else "") + _LEAD)
     for study, choice in zip(inputs.studies, inputs.choices, strict=True):
         section.blocks.extend(_of_study(study, choice, inputs.prefix(study, ": ")))
+    for other in inputs.studies[1:]:
+        if (between := between_studies(inputs.studies[0], other)) and between.findings:
+            section.blocks.append(between)
     if found := win_rate_findings(inputs):
         section.blocks.append(Findings("Win rates", found))
     return section if section.blocks else None
