@@ -255,6 +255,7 @@ def test_the_table_is_printed_without_json(capsys):
         "labels",
         "noise-to-signal",
         "noise-to-signal",
+        "noise-to-signal",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import shlex
 from collections.abc import Callable
@@ -184,11 +185,15 @@ def test_lightnings_own_messages_are_left_to_those_who_ask(
     short: list[str],
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     given: list[str],
     is_shown: bool,
 ) -> None:
     options = [option for option in short if "enable_model_summary" not in option]
-    caplog.set_level("INFO")
+    # Lightning decides at its import whether its messages go on to the handlers of the root.
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    caplog.set_level("INFO", logger="lightning.pytorch")
     assert main(["fit", *options, "--samples=0", "--trainer.max_steps=1", *given]) == 0
     printed = "\n".join([capsys.readouterr().out, *caplog.messages])
     assert ("held_out_loss" in printed and "Trainable params" in printed) == is_shown

@@ -314,7 +314,7 @@ QUERIES = {
     "tune alpha": "choosing-alpha",
     "loss higher": "faq",
     "same loss": "faq",
-    "is it on": "faq",
+    "noise on": "faq",
     "cost": "faq",
     "speed": "benchmarks",
     "own model": "how-to/custom-embedding",

@@ -137,7 +137,7 @@ def _load_folder(verb: str, options: Namespace) -> _Source:
 
     given = user_path(options.model, "--model")
     # In the folder of a run, the folder `model` has its best checkpoint.
-    is_run = (given / "config.yaml").is_file() and (given / "checkpoints").is_dir()
+    is_run = (given / "config.yaml").is_file() and any((given / name).is_dir() for name in ("checkpoints", "model"))
     if is_run and not (given / "model").is_dir():
         last = given / "checkpoints" / "last.ckpt"
         if not last.exists():

@@ -28,7 +28,7 @@ from lightning_neft.data.sample_stream import EncodedRecords, SampleStream
 from lightning_neft.data.sources.records import Record, Records
 from lightning_neft.data.templates.template import Template
 from lightning_neft.data.token_store import Stored, TokenStore, fingerprint, open_or_build
-from lightning_neft.data.tokenization import Encoding, encode, label_names
+from lightning_neft.data.tokenization import Encoding, encode, label_names, nothing_to_train
 from lightning_neft.errors import DataError
 from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer
 
@@ -288,11 +288,8 @@ class _Work:
             encoded += len(samples)
             yield stored
         if not kept:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items())
-            raise DataError(
-                f"none of the {encoded} {name} samples of {options.source!r} has a token to train on within "
-                f"data.max_length={options.max_length} ({reasons}); raise it, or look at the data with preview"
-            )
+            which = f"none of the {encoded} {name} samples" if encoded > 1 else f"the only {name} sample"
+            raise DataError(nothing_to_train(f"{which} of {options.source!r} has", dropped, options.max_length))
 
     def _encode(
         self,

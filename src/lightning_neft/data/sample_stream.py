@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_neft.data.formats.format import Parsed
 from lightning_neft.data.sources.records import Record, Records
-from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding, check_prompt_loss
+from lightning_neft.data.tokenization import IGNORED, EncodedSample, Encoding, check_prompt_loss, nothing_to_train
 from lightning_neft.errors import DataError
 
 __all__ = ["EncodedRecords", "FirstSamples", "SampleStream", "StreamedSample", "token_counts"]
@@ -154,11 +154,7 @@ class SampleStream:
         return encoded
 
     def _nothing(self, dropped: dict[str, int]) -> DataError:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no records are left"
-        return DataError(
-            f"no training sample of {self.records.name!r} has a token to train on within data.max_length="
-            f"{self.max_length} ({reasons}); raise it, or look at the data with preview"
-        )
+        return DataError(nothing_to_train(f"no training sample of {self.records.name!r} has", dropped, self.max_length))
 
 
 def token_counts(samples: Sequence[EncodedSample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -53,6 +53,24 @@ TOKEN_READ = "contain {name!r}: it is read as the control token, and not added a
 _BATCH = 1000
 
 S = TypeVar("S")
+
+
+def nothing_to_train(what: str, dropped: Mapping[str, int], max_length: int) -> str:
+    """Return the message where all samples were dropped.
+
+    Args:
+        what: The samples, with a verb, such as "no sample has".
+        dropped: Their number by reason.
+        max_length: Length to which samples are truncated.
+
+    Example:
+        >>> nothing_to_train("no sample has", {"empty answer": 2}, 512)
+        'no sample has a token to train on (empty answer: 2); give them an answer, or look at the data with preview'
+    """
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no records are left"
+    ways = {PROMPT_FILLS: f"raise data.max_length={max_length}", EMPTY_ANSWER: "give them an answer"}
+    way = next((f"{ways[reason]}, or " for reason in ways if reason in dropped), "")
+    return f"{what} a token to train on ({reasons}); {way}look at the data with preview"
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class _TrainOrderIterator(Iterator[BatchPlan]):
         if state["fingerprint"] != self._order.fingerprint:
             raise DataError(
                 "the checkpoint has another order of the training data, so its run cannot be resumed; give the same "
-                "data.* options and devices as in its config.yaml"
+                "data.* options and devices as in its config.yaml, or the path of another checkpoint"
             )
         self._epoch, self._position = state["epoch"], state["position"]
         if self._position >= self._order.used:
