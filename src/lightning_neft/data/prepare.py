@@ -288,8 +288,9 @@ class _Work:
             encoded += len(samples)
             yield stored
         if not kept:
-            which = f"none of the {encoded} {name} samples" if encoded > 1 else f"the only {name} sample"
-            raise DataError(nothing_to_train(f"{which} of {options.source!r} has", dropped, options.max_length))
+            of = f"of {options.source!r}"
+            what = f"the only {name} sample {of} has no" if encoded == 1 else f"no {name} sample {of} has a"
+            raise DataError(nothing_to_train(what, dropped, options.max_length))
 
     def _encode(
         self,

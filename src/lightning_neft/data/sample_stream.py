@@ -154,7 +154,9 @@ class SampleStream:
         return encoded
 
     def _nothing(self, dropped: dict[str, int]) -> DataError:
-        return DataError(nothing_to_train(f"no training sample of {self.records.name!r} has", dropped, self.max_length))
+        return DataError(
+            nothing_to_train(f"no training sample of {self.records.name!r} has a", dropped, self.max_length)
+        )
 
 
 def token_counts(samples: Sequence[EncodedSample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

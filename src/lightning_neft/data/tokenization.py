@@ -59,18 +59,18 @@ def nothing_to_train(what: str, dropped: Mapping[str, int], max_length: int) -> 
     """Return the message where all samples were dropped.
 
     Args:
-        what: The samples, with a verb, such as "no sample has".
+        what: The samples, with a verb, such as "no sample has a".
         dropped: Their number by reason.
         max_length: Length to which samples are truncated.
 
     Example:
-        >>> nothing_to_train("no sample has", {"empty answer": 2}, 512)
+        >>> nothing_to_train("no sample has a", {"empty answer": 2}, 512)
         'no sample has a token to train on (empty answer: 2); give them an answer, or look at the data with preview'
     """
     reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no records are left"
     ways = {PROMPT_FILLS: f"raise data.max_length={max_length}", EMPTY_ANSWER: "give them an answer"}
     way = next((f"{ways[reason]}, or " for reason in ways if reason in dropped), "")
-    return f"{what} a token to train on ({reasons}); {way}look at the data with preview"
+    return f"{what} token to train on ({reasons}); {way}look at the data with preview"
 
 
 @dataclass(frozen=True)
