@@ -376,6 +376,15 @@ def test_the_model_of_a_run_is_not_replaced_by_its_export(
     assert sorted(run.rglob("*")) == there
 
 
+def test_a_resumed_run_with_nothing_left_is_exported(short: list[str], folder: Path) -> None:
+    assert main(["fit", *short, "--name=r", "--samples=0"]) == 0
+    assert main(["fit", *short, "--name=r", "--samples=0", "--ckpt_path=last"]) == 0
+    run = Path("runs/r/version_1")
+    assert not (run / "checkpoints").exists()
+    assert main(["export", f"--model={run}", "--output=out"]) == 0
+    assert (folder / "out" / "model.safetensors").is_file()
+
+
 def test_an_export_does_not_replace_a_file_of_the_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = ["export", "--model=tiny", "--output=out", "--overwrite"]
     assert main(export) == 0
