@@ -191,9 +191,9 @@ def test_lightnings_own_messages_are_left_to_those_who_ask(
 ) -> None:
     options = [option for option in short if "enable_model_summary" not in option]
     # Lightning decides at its import whether its messages go on to the handlers of the root.
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
-    caplog.set_level("INFO", logger="lightning.pytorch")
+        caplog.set_level("INFO", logger=name)
     assert main(["fit", *options, "--samples=0", "--trainer.max_steps=1", *given]) == 0
     printed = "\n".join([capsys.readouterr().out, *caplog.messages])
     assert ("held_out_loss" in printed and "Trainable params" in printed) == is_shown

@@ -102,7 +102,8 @@ _MESSAGES = (
     # Followed by what was restored or loaded, from the same path.
     "Restoring states from ",
 )
-_LOGGERS = ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed")
+# Of `lightning`, and of the packages of its parts: the last one that is imported logs for all.
+_PACKAGES = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 
 
 @contextmanager
@@ -110,7 +111,9 @@ def quiet() -> Iterator[None]:
     """Drop the messages above inside the block, and transformers' progress bars outside a terminal."""
     from transformers.utils import logging as transformers_logging
 
-    loggers = [logging.getLogger(f"lightning.{name}") for name in _LOGGERS]
+    loggers = [
+        logging.getLogger(f"{package}.utilities.{module}") for package in _PACKAGES for module in ("rank_zero", "seed")
+    ]
     has_bar = transformers_logging.is_progress_bar_enabled()
     with warnings.catch_warnings():
         for message, module in _WARNINGS:
