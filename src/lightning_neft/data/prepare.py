@@ -289,7 +289,8 @@ class _Work:
             yield stored
         if not kept:
             of = f"of {options.source!r}"
-            what = f"the only {name} sample {of} has no" if encoded == 1 else f"no {name} sample {of} has a"
+            one, more = f"the only {name} sample {of} has no", f"none of the {encoded} {name} samples {of} has a"
+            what = one if encoded == 1 else more
             raise DataError(nothing_to_train(what, dropped, options.max_length))
 
     def _encode(
