@@ -6,8 +6,9 @@ const LAST = /^(benchmarks-details|reference\/(api|changelog|cli|errors)|recipes
 
 // The numbers are those of Sphinx; `title` is what a whole query in a title counts.
 var Scorer = {
-  score: ([page, , , , score, , kind]) =>
-    score * (kind === "title" ? 3 : 1) + (GUIDES.test(page) ? 4 : LAST.test(page) ? -4 : 0),
+  // The messages of an error come after the error itself.
+  score: ([page, title, , , score, , kind]) =>
+    score * (kind === "title" && !title.endsWith(" says") ? 2 : 1) + (GUIDES.test(page) ? 4 : LAST.test(page) ? -4 : 0),
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },

@@ -185,7 +185,7 @@ def test_all_sections_of_the_list_of_pages_are_seen_at_once(browser: WebDriver, 
         return Array.from(document.querySelectorAll(".sidebar-tree summary"),
           (one) => [one.innerText, one.parentElement.open, one.getBoundingClientRect().bottom]);
     """
-    for name, section in (("index", "TUTORIALS"), ("evaluate", "THE PROGRAM"), ("reference/errors", "REFERENCE")):
+    for name, section in (("index", "START"), ("evaluate", "THE PROGRAM"), ("reference/errors", "REFERENCE")):
         open_page(browser, site, name)
         found = browser.execute_script(sections)
         assert [caption for caption, is_open, _ in found if is_open] == [section]
