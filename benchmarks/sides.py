@@ -48,6 +48,7 @@ OURS: dict[str, dict[str, Any]] = {
     "ours_default": {"trainer": {"precision": None}},
     "ours_selective": {"trainer": {"precision": None}, "model": {"gradient_checkpointing": "selective"}},
     "ours_checkpointed": {"trainer": {"precision": None}, "model": {"gradient_checkpointing": True}},
+    "ours_compiled": {"trainer": {"precision": None}, "model": {"compile": True}},
 }
 
 

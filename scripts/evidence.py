@@ -231,6 +231,7 @@ class Run:
             *("--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed"),
             # The gradients are the same bit by bit, in half the memory.
             *(f"--trainer.max_epochs={self.setting.epochs}", "--model.gradient_checkpointing=selective"),
+            "--model.optimizer=adamw_torch",  # as the first seeds had it
             *("--checkpoint.save_top_k=0", "--samples=0", *self.setting.options),
         ]
         ended = threading.Event()

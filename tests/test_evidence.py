@@ -6,7 +6,9 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lightning_neft.evaluation.records import Output
@@ -80,3 +82,80 @@ def test_seeds_of_other_data_are_refused(evidence: ModuleType, tmp_path: Path) -
     gathered(evidence, tmp_path, 0, loss=2.0)
     with pytest.raises(SystemExit, match="data_sha256 differ"):
         gathered(evidence, tmp_path, 1, loss=2.0, data="2")
+
+
+LOSSES = {0.0: [2.0, 3.0, 2.5, 2.2], 5.0: [1.5, 2.4, 2.1, 1.6], 15.0: [2.1, 2.9, 2.4, 2.4]}
+
+
+def kept(evidence: ModuleType, seeds: int = 3) -> None:
+    """Keep the result of a setting: alpha 5 is better on all samples, 15 on half of them."""
+    arms: list[dict[str, Any]] = [
+        {
+            "alpha": alpha,
+            "seed": seed,
+            "noise_to_signal": alpha / 10 or None,
+            "train_clean_loss": 1 + alpha + seed,
+            "token_accuracy_curve": [[9, 0.25], [19, 0.5]],
+            "per_sample": {
+                "held_out_loss": [loss + seed / 8 for loss in losses],
+                # A word has no 2-grams.
+                "repetition_2": [None if alpha else 0.5, 0.25, 0.25, 0.75 if alpha else 0.25],
+            },
+        }
+        for alpha, losses in LOSSES.items()
+        for seed in range(seeds)
+    ]
+    setting = {"base": "base", "data": "data", "alphas": "0,5,15", "samples": 8, "epochs": 2}
+    setting |= {"learning_rate": 1e-4, "held_out": 4}
+    evidence.RESULTS.mkdir(exist_ok=True)
+    (evidence.RESULTS / "dolly.json").write_text(json.dumps({"setting": setting, "arms": arms}))
+
+
+@pytest.fixture
+def evidence_page(evidence: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = importlib.import_module("evidence_page")
+    monkeypatch.setattr(module, "RESULTS", evidence.RESULTS)
+    return module
+
+
+def test_the_table_has_paired_differences(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence)
+    (result,) = evidence_page.complete_results()
+    assert result.differences["held_out_loss", 5.0] == pytest.approx(np.array([[-0.5, -0.6, -0.4, -0.6]] * 3))
+    # The first sample lacks it in the arms with noise.
+    assert result.differences["repetition_2", 5.0] == pytest.approx(np.array([[0, 0, 0.5]] * 3))
+    assert ("held_out_loss", 5.0) in result.evidence
+    assert ("held_out_loss", 15.0) not in result.evidence
+    lines = list(evidence_page.tables([result]))
+    assert "| | alpha 0 | alpha 5 | alpha 15 |" in lines
+    assert "| noise-to-signal | | 0.50 | 1.50 |" in lines
+    (losses,) = [line for line in lines if line.startswith("| held-out loss |")]
+    interval = result.intervals["held_out_loss", 5.0]
+    assert losses.startswith(f"| held-out loss | 2.550 | **-0.525 ({interval.low:+.3f} to {interval.high:+.3f})** | ")
+    assert "| training loss | 2.000 | +5.000" in "\n".join(lines)
+    assert "- `dolly-overfit`: 0 of 12 arms" in lines
+
+
+def test_the_figure_marks_what_is_evidence(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence)
+    evidence_page.DRAWN = ("held_out_loss", "repetition_2")
+    (losses, _) = evidence_page.draw(evidence_page.complete_results()).axes
+    marks = [line for line in losses.get_lines() if line.get_marker() == "o"]
+    assert [round(float(line.get_xdata()[0]), 6) for line in marks] == [-0.525, 0.025]
+    assert [line.get_markerfacecolor() != "none" for line in marks] == [True, False]
+    assert [tick.get_text() for tick in losses.get_yticklabels()] == ["alpha 5", "alpha 15"]
+
+
+def test_settings_with_too_few_seeds_are_not_shown(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence, seeds=2)
+    assert evidence_page.complete_results() == []
+    assert "- `dolly`: 6 of 12 arms" in list(evidence_page.tables([]))
+
+
+def test_only_the_text_between_the_marks_changes(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence)
+    text = evidence_page.page(f"before {evidence_page.BEGIN} old {evidence_page.END} after")
+    assert text.startswith("before <!--")
+    assert text.endswith("--> after")
+    assert "old" not in text
+    assert evidence_page.page(text) == text

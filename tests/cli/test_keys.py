@@ -87,8 +87,8 @@ def test_a_wrong_value_is_refused_before_the_imports(command: str, line: str, tm
     assert done.stdout == "2\n"
 
 
-def test_early_and_late_refusals_of_a_value_are_the_same() -> None:
-    """Options of the schema are keys of the parser, which accepts and refuses the same values."""
+def test_what_is_refused_early_the_parser_of_a_run_refuses_too() -> None:
+    """The parser knows more, such as the names of classes, and is slow: it is asked about early refusals alone."""
     types = simple_types()
     assert set(types) - {"seed_everything"} <= set(keys.listed_keys())
     assert len(types) > 90
@@ -97,10 +97,9 @@ def test_early_and_late_refusals_of_a_value_are_the_same() -> None:
         parser = Program("fit", []).parser
     for key in types:
         for value in values:
-            early = _refuses(lambda key=key, value=value: check_early_values([f"--{key}={value}"], []))
-            late = _refuses(lambda key=key, value=value: parser.parse_args([f"--{key}={value}"]))
-            # The parser knows more, such as the names of classes; what is refused early, it refuses too.
-            assert late or not early, (key, value)
+            if _refuses(lambda key=key, value=value: check_early_values([f"--{key}={value}"], [])):
+                late = _refuses(lambda key=key, value=value: parser.parse_args([f"--{key}={value}"]))
+                assert late, (key, value)
 
 
 def _refuses(call: Callable[[], object]) -> bool:

@@ -19,26 +19,31 @@ def row(printed: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("free", "choice", "name"), [(3.5e9, False, "off"), (2.5e9, "selective", "selective"), (1e9, True, "on")]
+    ("free", "choice", "says"),
+    [
+        (3.5e9, False, ""),
+        (2.5e9, "selective", "; gradient checkpointing selective (auto)"),
+        (1e9, True, "; gradient checkpointing on (auto)"),
+    ],
 )
-def test_auto_is_decided_printed_and_saved(
+def test_auto_is_the_default_and_decided_printed_and_saved(
     folder: Path,
     short: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     free: float,
     choice: bool | str,
-    name: str,
+    says: str,
 ) -> None:
     def estimate(model: Any, *_: object) -> Estimate:
         return Estimate(0, 0, 0, {False: 3e9, "selective": 2e9, True: 1e9}[model.gradient_checkpointing])
 
     monkeypatch.setattr(memory, "free_memory", lambda device, processes: free)
     monkeypatch.setattr(memory, "estimate", estimate)
-    args = ["fit", *short, "--name=run", "--samples=0", "--trainer.max_steps=1"]
-    assert main([*args, "--model.gradient_checkpointing=auto"]) == 0
+    assert main(["fit", *short, "--name=run", "--samples=0", "--trainer.max_steps=1"]) == 0
     printed = row(capsys.readouterr().out)
-    assert f"gradient checkpointing {name} (auto)" in printed
+    assert printed.endswith(says)
+    assert ("(auto)" in printed) is bool(says)
     assert ("it does not fit: try" in printed) is (free == 1e9)  # less than 1.1 times the tensors
     saved = yaml.safe_load((folder / "runs/run/version_0/config.yaml").read_text())
     assert saved["model"]["gradient_checkpointing"] == choice
@@ -75,7 +80,5 @@ def test_a_model_that_cannot_be_traced_is_trained_all_the_same(
         raise RuntimeError("no such operation\nin detail")
 
     monkeypatch.setattr(memory, "estimate", fail)
-    args = ["fit", *short, "--samples=0", "--trainer.max_steps=1", "--model.gradient_checkpointing=auto"]
-    assert main(args) == 0
-    expected = "memory: not estimated (no such operation); gradient checkpointing off (auto)"
-    assert row(capsys.readouterr().out) == expected
+    assert main(["fit", *short, "--samples=0", "--trainer.max_steps=1"]) == 0
+    assert row(capsys.readouterr().out) == "memory: not estimated (no such operation)"

@@ -60,7 +60,7 @@ def test_the_commands_that_a_fit_names_work_on_its_run(
         "base": "tiny, LoRA r=4, 40,960 of 1,025,152 parameters",
         "data": "data.json: 4 training samples, 2 for validation",
         "steps": "1 in 1 epoch, 4 rows each (1 device x 2 batches x 2)",
-        "optimiser": "adamw_torch, learning rate 0.001, cosine after 3 % warm-up",
+        "optimiser": "adamw_torch_fused, learning rate 0.001, cosine after 3 % warm-up",
         "noise": "alpha 5, length true",
         "seed": "0",
         "device": "cpu",

@@ -197,7 +197,6 @@ class Unusual(nn.Module):
     """A model of a head alone; `kind` says what is unusual about it."""
 
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
-    _compiled_call_impl = None
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -207,14 +207,14 @@ def test_processes_share_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("found", "options", "expected"),
+    ("found", "kind", "expected"),
     [
-        (Estimate(1, 1, 2, 16), {}, ["gradient_checkpointing auto", "--data.batch_size 2", "--data.max_length"]),
-        (Estimate(1, 1, 2, 16), {"gradient_checkpointing": True}, ["--data.batch_size 2", "--data.max_length"]),
-        (Estimate(9, 9, 18, 2), {}, ["gradient_checkpointing auto", "--model.lora.r 16", "--data.max_length"]),
+        (Estimate(1, 1, 2, 16), False, ["gradient_checkpointing auto", "--data.batch_size 2", "--data.max_length"]),
+        (Estimate(1, 1, 2, 16), True, ["--data.batch_size 2", "--data.max_length"]),
+        (Estimate(9, 9, 18, 2), False, ["gradient_checkpointing auto", "--model.lora.r 16", "--data.max_length"]),
     ],
 )
-def test_what_to_change_where_it_does_not_fit(found: Estimate, options: dict[str, Any], expected: list[str]) -> None:
-    ways = ways_to_fit(found, Run(Batch(8, 8, 8)), CausalLM("any", **options), 10.0).split(" or ")
+def test_what_to_change_where_it_does_not_fit(found: Estimate, kind: bool, expected: list[str]) -> None:
+    ways = ways_to_fit(found, Run(Batch(8, 8, 8)), CausalLM("any", gradient_checkpointing=kind), 10.0).split(" or ")
     assert len(ways) == len(expected)
     assert all(part in way for part, way in zip(expected, ways, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -95,6 +97,27 @@ def fit(base: str, source: str, folder: Path, ckpt_path: Path | None = None, **o
 
 def differing(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
     return [name for name, value in first.items() if not torch.equal(value, second[name])]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch_fused", partial(AdamW, fused=True)], ids=["name", "class"])
+def test_fused_gradients_are_clipped_in_mixed_precision(base: str, source: str, optimizer: Any) -> None:
+    weights = []
+    for clipped in (1e-3, None):
+        L.seed_everything(1)
+        model = CausalLM(base, learning_rate=0.01, optimizer=optimizer)
+        off = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            precision="bf16-mixed",
+            gradient_clip_val=clipped,
+            max_steps=2,
+            callbacks=[StepSeed()],
+            **off,
+        )
+        trainer.fit(model, TextData(source, base, batch_size=2, val_size=1))
+        assert trainer.optimizers[0].defaults["fused"]
+        weights.append(model.state_dict())
+    assert differing(*weights)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
@@ -271,8 +294,13 @@ def test_the_estimate_counts_the_states(name: str, layers: int) -> None:
     config = LlamaConfig(num_hidden_layers=layers, **CONFIG)
     module = CausalLM("any", optimizer=optimizer)
     found = estimate(module, config, Run(Batch(2, 16, 8)))
-    # The step of the optimiser is no part of the step of the model.
-    assert found.activations == estimate(CausalLM("any"), config, Run(Batch(2, 16, 8))).activations
+    # The step of the optimiser is no part of the step of the model; AdamW's needs two tensors more unless it is fused.
+    plain = estimate(CausalLM("any", optimizer="adamw_torch"), config, Run(Batch(2, 16, 8)))
+    assert (
+        found.activations < plain.activations
+        if name == "adamw_torch_fused"
+        else found == replace(plain, states=found.states)
+    )
     module.adopt(LlamaForCausalLM(config))
     made = module.make_optimizer()
     for parameter in module.parameters():

@@ -169,11 +169,16 @@ def test_a_frozen_embedding_and_checkpointing_train_the_rest(base: str) -> None:
     assert all(gradient.any() for gradient in gradients.values())
 
 
+# The compiler looks at the gradient of a block's input.
+of_compiler = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+@of_compiler
 @pytest.mark.slow
 def test_a_compiled_model_trains_as_an_eager_one(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, compile_ = [], nn.Module.compile
     # Without the compiler of C++ behind it, which takes a minute.
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compile_(self, backend="aot_eager"))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile_(self, backend="aot_eager", **options))
     for is_compiled in (False, True):
         torch._dynamo.reset()
         # Dropout draws other numbers in compiled code.
@@ -186,6 +191,33 @@ def test_a_compiled_model_trains_as_an_eager_one(base: str, monkeypatch: pytest.
     assert plain.keys() == compiled.keys()
     for name, value in plain.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+@of_compiler
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_equal_blocks_of_all_lengths_share_their_code(base: str, checkpointing: bool, monkeypatch: Any) -> None:
+    graphs, compile_ = 0, nn.Module.compile
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile_(self, backend=backend, **options))
+    torch._dynamo.reset()
+    module, plain = built(base, compile=True, gradient_checkpointing=checkpointing), built(base)
+    assert sum(part._compiled_call_impl is not None for part in module.modules()) == 2
+    for part in [*module.modules(), *plain.modules()]:
+        if hasattr(part, "attention_dropout"):  # draws other numbers in compiled code
+            part.attention_dropout = 0.0
+    for lengths in ([9, 5], [7, 7], [30, 12, 3], [4, 2]):
+        given = batch(lengths)
+        loss, expected = (mean_loss(one.predictions(given)) for one in (module, plain))
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+        loss.backward()
+    torch._dynamo.reset()
+    # One graph with padding, which a mask hides, and one without; not one for each block or length.
+    assert graphs <= 2
 
 
 def test_a_compiled_model_generates_without_recompiling(base: str) -> None:

@@ -38,6 +38,12 @@ def logged(run: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
 
 
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("quickstart")])
+def test_a_quick_start_runs_as_it_is_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", name, "--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--samples=0"]) == 0
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_trains_resumes_and_answers(
     name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

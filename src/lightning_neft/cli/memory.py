@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryEstimate", "MemoryForecast", "forecast", "forecast_of_fit", "largest_batch"]
 
 
-_NAMES: dict[Any, str] = {False: "off", "selective": "selective", True: "on"}
+_NAMES: dict[Any, str] = {"selective": "selective", True: "on"}
 PARTS = ("weights", "gradients", "states", "activations", "total")
 
 
@@ -130,7 +130,7 @@ def forecast(
         text = _text(found, run, device, free)
         if fits is False:
             text += f"; it does not fit: try {ways_to_fit(found, run, model, free or 0)}"
-    if chooses:
+    if chooses and model.gradient_checkpointing:
         text += f"; gradient checkpointing {_NAMES[model.gradient_checkpointing]} (auto)"
     return MemoryForecast(text, found, free, fits)
 

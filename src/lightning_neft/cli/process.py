@@ -73,6 +73,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
 _WARNINGS = (
     # jsonargparse has deprecated a method that Lightning calls.
     (r"[\s\S]*(JsonargparseDeprecationWarning|instantiate_classes)", r""),
+    # The compiler of a block looks at the gradient of its input, which has none.
+    (r"The \.grad attribute of a Tensor that is not a leaf", r"torch\._dynamo\."),
     # Deprecated calls of torchdata and Lightning to PyTorch, which still work.
     (r"'set_vital' is deprecated", r"torchdata\."),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"lightning\."),

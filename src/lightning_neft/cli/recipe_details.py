@@ -100,7 +100,7 @@ def recipe_details(recipe: Recipe) -> Details:
                 run.batch.length,
                 devices=devices,
                 is_frozen=model.lora is not None,
-                is_checkpointed=bool(model.gradient_checkpointing),
+                is_checkpointed=model.gradient_checkpointing not in (False, "auto"),
             )
             / 3600
         )

@@ -193,7 +193,7 @@ def _format(source: str, options: Namespace) -> str:
             f"{_FLAG} writes a few samples in the format of the data, and that of {source!r} is not known without "
             "reading it; give data.format"
         )
-    records = open_source(source, split=options.split)
+    records = open_source(source, split=options.split, columns=(options.columns or {}).values())
     return choose_format(records.head, None, options.columns, source=source).name
 
 

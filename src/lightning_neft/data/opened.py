@@ -112,5 +112,10 @@ class _FirstRecords(Records):
 
 def _open(options: DataOptions, split: str | None) -> Records:
     return open_source(
-        options.source, split=split, subset=options.subset, revision=options.revision, streaming=options.streaming
+        options.source,
+        split=split,
+        subset=options.subset,
+        revision=options.revision,
+        streaming=options.streaming,
+        columns=options.columns.values(),
     )

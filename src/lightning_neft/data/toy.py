@@ -49,17 +49,20 @@ class ToyRecords(Records):
 
     Args:
         split: "train" or "held_out".
+        has_kind: Whether the records have the column `kind`, which a classifier learns. Otherwise it would be reported
+            as ignored.
     """
 
-    def __init__(self, split: Split = "train") -> None:
+    def __init__(self, split: Split = "train", has_kind: bool = False) -> None:
         super().__init__(TOY if split == "train" else f"{TOY} ({split})")
         self._split = split
+        self._has_kind = has_kind
 
     @override
     def __iter__(self) -> Iterator[tuple[Record, str]]:
         for number, record in enumerate(self._records, start=1):
-            # Without the kind, which is for studies of the data; as a column it would be reported as ignored.
-            yield {key: value for key, value in record.items() if key != "kind"}, f"{self.name}, record {number}"
+            kept = {key: value for key, value in record.items() if self._has_kind or key != "kind"}
+            yield kept, f"{self.name}, record {number}"
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from lightning_neft.evaluation.bootstrap import Interval, paired_interval
 from lightning_neft.evaluation.pairs import HELD_OUT_LOSS, paired_differences
 from lightning_neft.evaluation.study_result import StudyResult
 
-__all__ = ["Choice", "choose_alpha"]
+__all__ = ["Choice", "choose_alpha", "corrected_intervals"]
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,27 @@ def choose_alpha(study: StudyResult, level: float = 0.95) -> Choice:
         study: Its arms.
         level: See above.
     """
-    intervals = _corrected(paired_differences(study.arms, HELD_OUT_LOSS), level)
+    intervals = corrected_intervals(paired_differences(study.arms, HELD_OUT_LOSS), level)
     better = {alpha: found for alpha, found in intervals.items() if found.is_evidence and found.mean < 0}
     return Choice(min(better, key=lambda alpha: better[alpha].mean, default=0.0), intervals, level)
 
 
-def _corrected(rows: Mapping[float, npt.NDArray[np.float64]], level: float) -> dict[float, Interval]:
-    """Return the interval of each alpha at the level of the last step that it took part in."""
+def corrected_intervals(rows: Mapping[Key, npt.NDArray[np.float64]], level: float = 0.95) -> dict[Key, Interval]:
+    """Return the interval of each comparison, corrected by Holm's step-down method for how many they are.
+
+    Args:
+        rows: Paired differences of each comparison, float64 (n_seeds, n_samples).
+        level: Probability that none is evidence if no difference is real, at least.
+
+    Returns:
+        The interval of each at the level of the last step that it took part in.
+    """
     left = dict(rows)
-    found: dict[float, Interval] = {}
+    found: dict[Key, Interval] = {}
     while left:
         corrected = 1 - (1 - level) / len(left)
-        found |= {alpha: paired_interval(differences, corrected) for alpha, differences in left.items()}
-        still = {alpha: differences for alpha, differences in left.items() if not found[alpha].is_evidence}
+        found |= {key: paired_interval(differences, corrected) for key, differences in left.items()}
+        still = {key: differences for key, differences in left.items() if not found[key].is_evidence}
         if len(still) == len(left):
             break
         left = still

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from typing_extensions import Self, override
 
-__all__ = ["eager", "evaluating", "fast_attention", "native_bfloat16", "same_attention"]
+__all__ = ["compile_blocks", "eager", "evaluating", "fast_attention", "native_bfloat16", "same_attention"]
 
 # NVIDIA's first tensor cores for bfloat16 are those of Ampere.
 _FIRST_CUDA_CAPABILITY = (8, 0)
@@ -32,8 +32,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def eager(model: nn.Module) -> AbstractContextManager[object]:
     """Run a model that is compiled without its compiled code: for calls whose shapes would all be compiled anew."""
+    is_compiled = any(module._compiled_call_impl is not None for module in model.modules())
     # The setting imports the compiler, which takes seconds.
-    return torch.compiler.set_stance("force_eager") if model._compiled_call_impl is not None else nullcontext()
+    return torch.compiler.set_stance("force_eager") if is_compiled else nullcontext()
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block of a model by itself; a model without blocks as a whole.
+
+    Equal blocks share their code, so that the time to compile does not grow with their number. All sizes are symbols
+    from the start: batches of other lengths need no code of their own.
+
+    Args:
+        model: A model of transformers, bare or inside peft.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for module in blocks or [model]:
+        module.compile(dynamic=True)
 
 
 def fast_attention(model: Any) -> AbstractContextManager[object]:

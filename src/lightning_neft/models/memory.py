@@ -106,13 +106,13 @@ def estimate(module: FineTuner, config: PretrainedConfig, run: Run) -> Estimate:
         weights=weights / run.shards,
         gradients=gradients,
         states=states / run.shards,
-        activations=_peak(trace, run, gradients) - gradients,
+        activations=_peak(trace, run, gradients, module.optimizer == "adamw_torch_fused") - gradients,
         parameters=trace.parameters,
         assumes_adamw=trace.states is None,
     )
 
 
-def _peak(trace: StepTrace, run: Run, gradients: float) -> float:
+def _peak(trace: StepTrace, run: Run, gradients: float, is_fused: bool) -> float:
     """Return the most bytes of a step beside weights and states."""
     step = max(trace.forward, *trace.backward)
     if run.accumulates:
@@ -120,8 +120,10 @@ def _peak(trace: StepTrace, run: Run, gradients: float) -> float:
     elif run.shards > 1:
         # They are formed whole, block by block, and kept in shards.
         step = max(trace.forward, trace.backward[0], gradients)
-    # On a CPU AdamW goes over the tensors one by one and holds two results; elsewhere one of each.
+    # On a CPU AdamW goes over the tensors one by one and holds two results; elsewhere one of each. Fused it holds none.
     optimizer = 2 * trace.largest_gradient if run.device == "cpu" else gradients
+    if is_fused:
+        optimizer = 0
     return max(step, gradients + optimizer)
 
 
@@ -192,7 +194,7 @@ def ways_to_fit(found: Estimate, run: Run, module: FineTuner, free: float) -> st
         free: Bytes that are free.
     """
     ways = []
-    if module.gradient_checkpointing is not True and not module.keep_eval:
+    if module.gradient_checkpointing in (False, "selective") and not module.keep_eval:
         ways.append("--model.gradient_checkpointing auto")
     rest = replace(found, activations=0)
     rows = run.batch.rows

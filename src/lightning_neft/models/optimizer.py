@@ -143,6 +143,10 @@ def build_optimizer(
         raise ConfigError(f"model.weight_decay={weight_decay:g}: {type(made).__name__} has no weight decay; omit it")
     if type(made).__module__.startswith("bitsandbytes."):
         _keep_embeddings_in_32_bits(model)
+    # Fused optimisers could divide by the scale of float16 gradients themselves. Lightning would leave that to them,
+    # and therefore refuses to clip gradients in any mixed precision.
+    if getattr(made, "_step_supports_amp_scaling", False):
+        made._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return made
 
 

@@ -18,6 +18,7 @@ from lightning_neft.hub.names import resolve_base
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models.checkpoint import DESCRIPTION, check_description, check_weights, keep_trained
 from lightning_neft.models.description import AUTO_CLASSES, installed_versions, training_description
+from lightning_neft.models.execution import compile_blocks
 from lightning_neft.models.finite import check_trained_weights
 from lightning_neft.models.optimizer import OptimizerFactory, OptimizerName
 from lightning_neft.models.recomputation import Recomputation, recompute_blocks
@@ -58,7 +59,7 @@ class PretrainedModule(L.LightningModule):
         gradient_checkpointing: Whether the backward pass recomputes the activations of the blocks: less memory, slower
             steps. selective keeps the results of matrix products and attention, so that steps are hardly slower. With
             auto `lightning_neft fit` takes the fastest of false, selective and true that fits into the free memory.
-        compile: Whether the model is compiled.
+        compile: Whether the blocks of the model are compiled: the first step takes long, the others are faster.
         keep_eval: Whether the model stays in eval mode, as transformers loads it, so that its dropout is off.
         consistency: Weight of the divergence between the predictions of the two noises of an antithetic pair, which is
             added to the loss (R-Drop); needs antithetic noise.
@@ -81,14 +82,14 @@ class PretrainedModule(L.LightningModule):
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
-        optimizer: OptimizerName | OptimizerFactory = "adamw_torch",
+        optimizer: OptimizerName | OptimizerFactory = "adamw_torch_fused",
         lr_scheduler: LRSchedulerName | LRSchedulerCallable = "cosine",
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         dtype: DType | None = None,
         quantization: Quantization | None = None,
         freeze: list[str] | None = None,
-        gradient_checkpointing: Recomputation | Literal["auto"] = False,
+        gradient_checkpointing: Recomputation | Literal["auto"] = "auto",
         compile: bool = False,
         keep_eval: bool = False,
         consistency: float = 0.0,
@@ -225,7 +226,7 @@ class PretrainedModule(L.LightningModule):
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh)
         if self.is_compiled:
-            self.model.compile()
+            compile_blocks(self.model)
 
     def _grow(self, model: Any) -> list[int]:
         """Add rows for all tokens of the tokenizer, and return the ids that the base knows nothing of."""

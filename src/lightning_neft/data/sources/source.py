@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +30,7 @@ def open_source(
     subset: str | None = None,
     revision: str | None = None,
     streaming: bool = False,
+    columns: Collection[str] = (),
 ) -> Records:
     """Open a source and read its first record, so that errors occur before any work.
 
@@ -39,6 +41,7 @@ def open_source(
         subset: Configuration of a dataset on the hub.
         revision: Branch, tag or commit of a dataset on the hub.
         streaming: Whether to stream a dataset of the hub, and never to count. Files are always read piece by piece.
+        columns: Columns that are asked for by name. `toy` has its column `kind` only then.
 
     Raises:
         DataError: If there is no such source, or its first record cannot be read.
@@ -48,7 +51,7 @@ def open_source(
         >>> records.columns, records.size
         (('instruction', 'input', 'output'), 240)
     """
-    records = _open(source, split, subset, revision, streaming)
+    records = _open(source, split, subset, revision, streaming, columns)
     _ = records.first
     return records
 
@@ -63,7 +66,14 @@ def local_files(source: str) -> list[Path]:
     return matching_files(str(path)) if is_pattern(source) else []
 
 
-def _open(source: str, split: str | None, subset: str | None, revision: str | None, streaming: bool) -> Records:
+def _open(
+    source: str,
+    split: str | None,
+    subset: str | None,
+    revision: str | None,
+    streaming: bool,
+    columns: Collection[str],
+) -> Records:
     if entry := find_entry(source):
         return _open_entry(entry, split, subset, revision, streaming)
     path = user_path(source, "data.source")
@@ -76,7 +86,7 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
         if value is not None:
             raise DataError(f"{source} has no {name}; only datasets of the hub have one, so omit data.{name}")
     if source == TOY:
-        return _open_toy(split)
+        return _open_toy(split, columns)
     if path.is_dir():
         if is_saved_dataset(path):
             return open_saved(path, split)
@@ -90,11 +100,11 @@ def _open(source: str, split: str | None, subset: str | None, revision: str | No
     return FileRecords([path], source, streaming)
 
 
-def _open_toy(split: str | None) -> ToyRecords:
+def _open_toy(split: str | None, columns: Collection[str]) -> ToyRecords:
     splits = get_args(Split)
     if split is not None and split not in splits:
         raise unknown_split(TOY, split, list(splits))
-    return ToyRecords("held_out" if split == "held_out" else "train")
+    return ToyRecords("held_out" if split == "held_out" else "train", has_kind="kind" in columns)
 
 
 def _open_entry(
