@@ -10,13 +10,12 @@ The profiler makes small operators slower than they are.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
 
 from harness import RESULTS, Record, run_side, write_results
-from real_model import PACKAGES
+from real_model import PACKAGES, parser_of_workload
 
 SIDES = ("hand_bf16", "ours_default")
 # The first kind whose words are in the name of an operator; the rest is "other".
@@ -32,14 +31,7 @@ KINDS = {
 
 def main() -> None:
     """Profile all sides, or one of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a folder of scripts/real_bases.py")
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="instructions, JSON Lines or JSON")
-    parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--longest", type=int, default=512, help="longer samples are dropped; in tokens")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser_of_workload(__doc__).parse_args()
     if args.side:
         print(json.dumps(_profiled(args.side, args.folder)), flush=True)
         return

@@ -33,16 +33,10 @@ ROWS = 2048
 
 def main() -> None:
     """Run the benchmark, or one side of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a folder of scripts/real_bases.py")
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="instructions, JSON Lines or JSON")
-    parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--longest", type=int, default=512, help="longer samples are dropped; in tokens")
+    parser = parser_of_workload(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="+", metavar="SIDE", default=SIDES, help="those of sides.py that take part")
     parser.add_argument("--out", type=Path, help="by default results/real_model/MODEL.json")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         print(json.dumps(_in_this_process(args)), flush=True)
@@ -74,6 +68,18 @@ def main() -> None:
     for side, row in report["sides"].items():
         shares = ", ".join(f"{row[f'share_{name}']:.0%} of the {name} products" for name in ("bf16", "float32"))
         print(f"{side}: {shares}")
+
+
+def parser_of_workload(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what is trained, and of the side that a process of its own runs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a folder of scripts/real_bases.py")
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="instructions, JSON Lines or JSON")
+    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--longest", type=int, default=512, help="longer samples are dropped; in tokens")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser
 
 
 def _rounds_so_far(out: Path, workload: Record) -> list[dict[str, Record]]:

@@ -8,6 +8,7 @@ replaces docs/figures/evidence.svg and the text between the two marks of the pag
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -204,10 +205,15 @@ def page(text: str) -> str:
 
 def main() -> None:
     """Write the page and the figure."""
-    write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+    results, text = complete_results(), PAGE.read_text(encoding="utf-8")
+    if not results:
+        sys.exit(f"no setting in {RESULTS} has {MIN_SEEDS} seeds yet: nothing was written")
+    if not (BEGIN in text and END in text):
+        sys.exit(f"{PAGE} lacks the marks {BEGIN} and {END}: nothing was written")
+    write_text(PAGE, page(text))
     # The same file from the same code: no random ids, no date.
     with matplotlib.rc_context({"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.size": 9}):
-        draw(complete_results()).savefig(FIGURE, metadata={"Date": None}, transparent=True)
+        draw(results).savefig(FIGURE, metadata={"Date": None}, transparent=True)
 
 
 if __name__ == "__main__":

@@ -159,3 +159,18 @@ def test_only_the_text_between_the_marks_changes(evidence: ModuleType, evidence_
     assert text.endswith("--> after")
     assert "old" not in text
     assert evidence_page.page(text) == text
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_what_cannot_be_written_leaves_the_page_alone(
+    evidence: ModuleType, evidence_page: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: int
+) -> None:
+    kept(evidence, seeds)
+    page, figure = tmp_path / "page.md", tmp_path / "figure.svg"
+    page.write_text("no marks")
+    monkeypatch.setattr(evidence_page, "PAGE", page)
+    monkeypatch.setattr(evidence_page, "FIGURE", figure)
+    with pytest.raises(SystemExit, match="lacks the marks" if seeds == 3 else "has 3 seeds yet"):
+        evidence_page.main()
+    assert page.read_text() == "no marks"
+    assert not figure.exists()

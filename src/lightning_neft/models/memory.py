@@ -121,9 +121,7 @@ def _peak(trace: StepTrace, run: Run, gradients: float, is_fused: bool) -> float
         # They are formed whole, block by block, and kept in shards.
         step = max(trace.forward, trace.backward[0], gradients)
     # On a CPU AdamW goes over the tensors one by one and holds two results; elsewhere one of each. Fused it holds none.
-    optimizer = 2 * trace.largest_gradient if run.device == "cpu" else gradients
-    if is_fused:
-        optimizer = 0
+    optimizer = 0 if is_fused else 2 * trace.largest_gradient if run.device == "cpu" else gradients
     return max(step, gradients + optimizer)
 
 
