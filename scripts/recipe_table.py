@@ -1,20 +1,25 @@
-"""Write the table of docs/recipes.md from the cards of the recipes and the formulas of the estimates.
+"""Write the tables of docs/recipes.md and README.md from the cards of the recipes, estimates and measured runs.
 
     python scripts/recipe_table.py
 
-replaces the text between the two marks of the page; the rest is written by hand.
+replaces the text between the two marks of each page; the rest is written by hand. The measured runs are those of
+`benchmarks/recipe_runs.py`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.common.files import write_text
 from lightning_neft.recipes.recipe import load_recipes
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipes.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, README = ROOT / "docs" / "recipes.md", ROOT / "README.md"
+RUNS = ROOT / "benchmarks" / "results" / "recipes"
 BEGIN, END = "<!-- made by scripts/recipe_table.py -->", "<!-- end -->"
 
 
@@ -47,17 +52,61 @@ def table() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def page(text: str) -> str:
-    """The page with a new table in place of the one between the marks."""
+def measured_runs() -> dict[str, dict[str, Any]]:
+    """The results of `benchmarks/recipe_runs.py` by the name of the recipe."""
+    found = (json.loads(file.read_text(encoding="utf-8")) for file in sorted(RUNS.rglob("*.json")))
+    return {result["recipe"]: result for result in found}
+
+
+def results() -> Iterator[str]:
+    """The table of the measured runs in Markdown, line by line."""
+    runs = measured_runs()
+    date = max(run["date"] for run in runs.values())
+    yield (
+        f"Two CPU threads, one run each, {date}; losses without noise, on held-out samples. One pair of runs cannot show "
+        "an effect of the noise."
+    )
+    yield ""
+    yield "| recipe | method | minutes | peak memory | tokens/s | loss before | after, with noise | after, without |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for recipe in load_recipes():
+        if recipe.name not in runs:
+            continue
+        noisy, plain = (runs[recipe.name]["runs"][name] for name in ("with_noise", "without_noise"))
+        cells = [
+            f"`{recipe.name}`",
+            recipe.method,
+            f"{noisy['seconds'] / 60:.1f}",
+            f"{noisy['peak_memory_gb']:.1f} GB",
+            f"{noisy['tokens_per_second']}",
+            f"{noisy['held_out_loss_before']:.3f}",
+            f"{noisy['held_out_loss']:.3f}",
+            f"{plain['held_out_loss']:.3f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def replaced(text: str, lines: Iterator[str]) -> str:
+    """The page with new lines in place of those between the marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    lines = "\n".join(table())
-    return f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}"
+    new = "\n".join(lines)
+    return f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """What the pages are to contain."""
+    of_page = (line for part in (results(), iter([""]), table()) for line in part)
+    return {
+        path: replaced(path.read_text(encoding="utf-8"), lines)
+        for path, lines in ((PAGE, of_page), (README, results()))
+    }
 
 
 def main() -> None:
-    """Write the page."""
-    write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+    """Write the pages."""
+    for path, text in pages().items():
+        write_text(path, text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lightning_neft.data.templates.registry import TEMPLATES
 
 NAMES = [
     "alpaca", "alpaca-cleaned", "alpaca-gpt4", "alpaca-1k-longest", "evol-instruct-70k", "sharegpt", "open-platypus",
-    "openassistant-guanaco", "dolly-15k", "lima", "imdb",
+    "openassistant-guanaco", "dolly-15k", "dolly-3k", "lima", "imdb",
 ]  # fmt: skip
 # The first record of each, its texts cut, as their publishers show them.
 FIRST: dict[str, dict[str, Any]] = {
@@ -31,6 +31,7 @@ FIRST: dict[str, dict[str, Any]] = {
     "open-platypus": {"input": "", "output": "To find", "instruction": "A board game", "data_source": "MATH/PRM-800K"},
     "openassistant-guanaco": {"text": '### Human: Can you write### Assistant: "Monopsony" refers'},
     "dolly-15k": {"instruction": "When did", "context": "Virgin", "response": "Virgin", "category": "closed_qa"},
+    "dolly-3k": {"instruction": "How do I", "category": "general_qa", "input": "", "output": "Make sure"},
     "lima": {"conversations": ["Can brain cells move?", "The question is"], "source": "stackexchange"},
     "imdb": {"text": "I rented I AM CURIOUS-YELLOW", "label": 0},
 }

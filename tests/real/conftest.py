@@ -39,6 +39,15 @@ def gemma3() -> Path:
     return real("gemma3-270m")
 
 
+@pytest.fixture(scope="session")
+def dolly_3k() -> Path:
+    """The file of the dataset dolly-3k, which no package registry has."""
+    file = REAL / "dolly_3k.json"
+    if not file.is_file():
+        pytest.skip(f"needs the file of the dataset dolly-3k (data/catalogue.yaml) as {file}")
+    return file
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of the test."""

@@ -1,6 +1,8 @@
-"""docs/recipes.md is of these recipes: its table is the one that the script would write now."""
+"""docs/recipes.md and README.md are of these recipes: their tables are those that the script would write now."""
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import pytest
 
@@ -9,18 +11,38 @@ from lightning_neft.recipes.recipe import load_recipes
 from pages import DOCS, ROOT, script
 
 PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
+COLUMNS = 9
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return script(ROOT / "scripts" / "recipe_table.py")
 
 
 @pytest.mark.xdist_group("estimates")
-def test_the_table_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = script(ROOT / "scripts" / "recipe_table.py")
-    monkeypatch.setattr(table, "recipe_details", known_details)
-    assert table.page(PAGE) == PAGE, "run python scripts/recipe_table.py"
+def test_the_tables_are_current(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "recipe_details", known_details)
+    for path, text in tables.pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run python scripts/recipe_table.py"
 
 
 def test_each_recipe_has_its_row() -> None:
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith("| `")]
-    assert [(row[0], row[2], row[3], row[4], row[6]) for row in rows] == [
+    lines = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [(row[0], row[2], row[3], row[4], row[6]) for row in rows if len(row) == COLUMNS] == [
         (f"`{one.name}`", one.dataset, f"{one.alpha:g}", one.alpha_source.kind, one.status.kind)
         for one in load_recipes()
     ]
+
+
+def test_an_executed_card_has_the_measured_results(tables: ModuleType) -> None:
+    executed = {one.name: one.status for one in load_recipes() if one.status.kind == "executed" and "/" in one.name}
+    runs = tables.measured_runs()
+    assert executed.keys() == runs.keys()
+    for name, status in executed.items():
+        found = runs[name]
+        noisy, plain = found["runs"]["with_noise"], found["runs"]["without_noise"]
+        sums = {f"{key}_sha256": value for key, value in found["sha256"].items()}
+        assert status.results == {**noisy, "held_out_loss_without_noise": plain["held_out_loss"], **sums}
+        assert str(status.date) == found["date"]
+        assert status.versions.items() <= found["machine"]["versions"].items()

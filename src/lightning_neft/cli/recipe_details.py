@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -17,6 +19,7 @@ from typing_extensions import override
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.task import MODELS
+from lightning_neft.data.batching.global_batch import rows_of_device
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.hub.base_models import find_base_model, size_config
 from lightning_neft.models.memory import Estimate, Run, estimate
@@ -86,25 +89,41 @@ def recipe_details(recipe: Recipe) -> Details:
     # The program fills in the name of the run.
     config["name"] = recipe.config.get("name")
     run, devices = _run(config)
-    base = size_config(recipe.card.model)
-    if base.get_text_config().pad_token_id is None:
-        base.get_text_config().pad_token_id = 0  # a classifier finds the last token of a text by it
-    model = MODELS[config["task"]](**_model_options(config["model"]))
     entry, hours = find_entry(recipe.dataset), None
     # It is not known into how many pieces conversations are cut.
     if entry is not None and not entry.cut_conversations:
+        samples, steps = entry.samples * config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
+        if steps > 0 and config["global_batch_size"] is not None:
+            samples = min(samples, steps * config["global_batch_size"])
         hours = (
             training_seconds(
                 find_base_model(recipe.card.model),
-                entry.samples * config["trainer"]["max_epochs"] * run.batch.length,
+                samples * run.batch.length,
                 run.batch.length,
                 devices=devices,
-                is_frozen=model.lora is not None,
-                is_checkpointed=model.gradient_checkpointing not in (False, "auto"),
+                is_frozen=config["model"]["lora"] is not None,
+                is_checkpointed=config["model"]["gradient_checkpointing"] not in (False, "auto"),
             )
             / 3600
         )
-    return Details(config, run, devices, estimate(model, base, run), hours)
+    memory = _estimate(recipe.card.model, config["task"], json.dumps(config["model"], sort_keys=True), run)
+    return Details(config, run, devices, memory, hours)
+
+
+@cache
+def _estimate(base_model: str, task: str, options: str, run: Run) -> Estimate:
+    """Estimate a run. Recipes that differ in their data alone share the result: a trace takes seconds.
+
+    Args:
+        base_model: Name of the base model.
+        task: The task.
+        options: Those of the model, as JSON.
+        run: What else determines the memory.
+    """
+    base = size_config(base_model)
+    if base.get_text_config().pad_token_id is None:
+        base.get_text_config().pad_token_id = 0  # a classifier finds the last token of a text by it
+    return estimate(MODELS[task](**_model_options(json.loads(options))), base, run)
 
 
 def _run(config: dict[str, Any]) -> tuple[Run, int]:
@@ -118,9 +137,8 @@ def _run(config: dict[str, Any]) -> tuple[Run, int]:
     devices *= trainer["num_nodes"]
     is_sharded = isinstance(trainer["strategy"], dict)
     shards = trainer["strategy"]["init_args"].get("data_parallel_size", 1) if is_sharded else 1
-    rows, length, of_step = data["batch_size"], data["max_length"], config["global_batch_size"]
-    if of_step is not None:
-        rows = min(rows, max(1, of_step // devices))
+    length, of_step = data["max_length"], config["global_batch_size"]
+    rows = rows_of_device(of_step, trainer["devices"], trainer["num_nodes"], data["batch_size"])
     trained = rows * (data["max_target_length"] or length if config["task"] == "seq2seq_lm" else length)
     accumulates = trainer["accumulate_grad_batches"] > 1 or (of_step is not None and of_step > rows * devices)
     batch = Batch(rows, length, trained, is_packed=data["batching"] in ("packed", "flat"))
