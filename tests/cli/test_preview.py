@@ -118,3 +118,8 @@ def test_a_sample_does_not_steer_the_terminal(folder: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert r"a\x1b[2Jb" in shown
     assert "\x1b[2J" not in shown
+
+
+def test_the_batch_is_no_larger_than_a_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "--config=quickstart", "--global_batch_size=2", "--samples=0"]) == 0
+    assert "batch of 2 x " in capsys.readouterr().out

@@ -64,9 +64,9 @@ def test_table_links_to_the_pages_only_on_the_site() -> None:
     assert "](recipes/" not in text[0]
     link_table = extension("recipe_pages").link_table
     link_table(None, "recipes", text)
-    assert re.findall(r"^\| \[`([^`]+)`\]\(recipes/(.+)\.md\) \|", text[0], re.MULTILINE) == [
-        (name, name) for name in recipe_names()
-    ]
+    linked = re.findall(r"^\| \[`([^`]+)`\]\(recipes/(.+)\.md\) \|", text[0], re.MULTILINE)
+    # The table of measured runs has some of them too.
+    assert set(linked) == {(name, name) for name in recipe_names()}
     other = ["| `quickstart` |"]
     link_table(None, "index", other)
     assert other == ["| `quickstart` |"]

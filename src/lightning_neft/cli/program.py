@@ -46,7 +46,7 @@ from lightning_neft.cli.tiny import say_what_is_tiny, with_tiny, without_flag
 from lightning_neft.common.near_names import similar
 from lightning_neft.common.paths import file_in_the_way, user_path
 from lightning_neft.common.secrets import mask_addresses
-from lightning_neft.data.batching.global_batch import GlobalBatch, rows_of_device
+from lightning_neft.data.batching.global_batch import GlobalBatch
 from lightning_neft.data.module import TextData
 from lightning_neft.data.options import Source
 from lightning_neft.data.sources.source import local_files
@@ -248,10 +248,9 @@ class Program(LightningCLI):
                 f"{self.datamodule.prompt_loss:g} trains on them; omit one of the two"
             )
         check_pairs(self.model.consistency, noise is not None and noise.antithetic)
-        if self._is_without_training:
-            # Looks at the batches that a fit would have.
-            of_step, trainer, data = self.config.global_batch_size, self.config.trainer, self.datamodule
-            data.batch_size = rows_of_device(of_step, trainer.devices, trainer.num_nodes, data.batch_size)
+        if self._is_without_training and self.config.global_batch_size is not None:
+            # The batches are those that a fit has on one device.
+            self.datamodule.batch_size = min(self.datamodule.batch_size, self.config.global_batch_size)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

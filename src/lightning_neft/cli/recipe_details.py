@@ -19,7 +19,6 @@ from typing_extensions import override
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.task import MODELS
-from lightning_neft.data.batching.global_batch import rows_of_device
 from lightning_neft.data.catalogue import find_entry
 from lightning_neft.hub.base_models import find_base_model, size_config
 from lightning_neft.models.memory import Estimate, Run, estimate
@@ -137,8 +136,9 @@ def _run(config: dict[str, Any]) -> tuple[Run, int]:
     devices *= trainer["num_nodes"]
     is_sharded = isinstance(trainer["strategy"], dict)
     shards = trainer["strategy"]["init_args"].get("data_parallel_size", 1) if is_sharded else 1
-    length, of_step = data["max_length"], config["global_batch_size"]
-    rows = rows_of_device(of_step, trainer["devices"], trainer["num_nodes"], data["batch_size"])
+    rows, length, of_step = data["batch_size"], data["max_length"], config["global_batch_size"]
+    if of_step is not None:
+        rows = min(rows, max(1, of_step // devices))
     trained = rows * (data["max_target_length"] or length if config["task"] == "seq2seq_lm" else length)
     accumulates = trainer["accumulate_grad_batches"] > 1 or (of_step is not None and of_step > rows * devices)
     batch = Batch(rows, length, trained, is_packed=data["batching"] in ("packed", "flat"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
@@ -11,7 +9,7 @@ from typing_extensions import override
 from lightning_neft.common.trainer import replicas
 from lightning_neft.errors import ConfigError
 
-__all__ = ["GlobalBatch", "rows_of_device", "split_batch"]
+__all__ = ["GlobalBatch", "split_batch"]
 
 
 def split_batch(global_batch_size: int, ranks: int, most_rows: int) -> tuple[int, int]:
@@ -42,25 +40,6 @@ def split_batch(global_batch_size: int, ranks: int, most_rows: int) -> tuple[int
         )
     rows = next(rows for rows in range(min(most_rows, each), 0, -1) if each % rows == 0)
     return rows, each // rows
-
-
-def rows_of_device(global_batch_size: int | None, devices: Any, nodes: int, most_rows: int) -> int:
-    """Return the rows of a micro-batch, or slightly more, before a Trainer knows its ranks.
-
-    Args:
-        global_batch_size: Rows of an optimiser step; None if it is not set.
-        devices: `trainer.devices`; one device is assumed where it is not a number.
-        nodes: `trainer.num_nodes`.
-        most_rows: Maximum rows of a micro-batch.
-
-    Example:
-        >>> rows_of_device(8, "auto", 1, most_rows=16), rows_of_device(128, 4, 1, most_rows=16)
-        (8, 16)
-    """
-    if global_batch_size is None:
-        return most_rows
-    ranks = nodes * (devices if isinstance(devices, int) and devices > 0 else 1)
-    return min(most_rows, max(1, global_batch_size // ranks))
 
 
 class GlobalBatch(pl.Callback):
