@@ -1,7 +1,7 @@
 """One fit against TRL's SFTTrainer and against a hand-written loop: trained tokens per second and peak memory.
 
     python benchmarks/throughput.py                      # on the CPU: a tiny Llama, 1,000 samples, 5 rounds
-    python benchmarks/throughput.py --gpu                # a random Llama of the shape of Llama-3.2-1B, in bf16
+    python benchmarks/throughput.py --gpu                # random weights in the shape of SmolLM2-135M, in bf16
     python benchmarks/throughput.py --sides trl ours     # some sides only
 
 Needs the extra `bench`. Every side of every round is a process of its own, one at a time with all cores, and the sides
@@ -71,7 +71,7 @@ def _in_this_process(args: argparse.Namespace) -> Record:
     import workload
 
     if args.side == "prepare":
-        return workload.prepare(args.folder, args.samples, workload.ONE_BILLION if args.gpu else workload.TINY)
+        return workload.prepare(args.folder, args.samples, workload.SMOLLM2 if args.gpu else workload.TINY)
     return sides.run_side(args.side, args.folder, args.gpu)
 
 

@@ -31,15 +31,14 @@ TINY: dict[str, Any] = {
     "num_attention_heads": 8,
     "tie_word_embeddings": False,
 }
-# The shape of Llama-3.2-1B.
-ONE_BILLION: dict[str, Any] = {
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
+# The shape of SmolLM2-135M, whose weights do not matter to the speed.
+SMOLLM2: dict[str, Any] = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
     "tie_word_embeddings": True,
 }
 
