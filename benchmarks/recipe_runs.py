@@ -5,7 +5,7 @@ r"""A recipe as written, with and without noise: loss before and after, tokens/s
 Without the hub, folders and files with the same content take the place of the recipe's names:
 
     python scripts/real_bases.py --into .real
-    python benchmarks/recipe_runs.py smollm2-135m-instruct/dolly-3k \\
+    python benchmarks/recipe_runs.py smollm2-135m-instruct/dolly-3k \
         --base .real/smollm2-135m-instruct --data dolly_3k.json
 
 Writes `results/recipes/RECIPE.json`, from which `scripts/recipe_table.py` takes its numbers. Figures need a machine

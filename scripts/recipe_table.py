@@ -63,8 +63,8 @@ def results() -> Iterator[str]:
     runs = measured_runs()
     date = max(run["date"] for run in runs.values())
     yield (
-        f"Two CPU threads, one run each, {date}; losses without noise, on held-out samples. One pair of runs cannot show "
-        "an effect of the noise."
+        f"Two CPU threads, one run each, {date}; losses without noise, on held-out samples. One pair of runs cannot "
+        "show an effect of the noise."
     )
     yield ""
     yield "| recipe | method | minutes | peak memory | tokens/s | loss before | after, with noise | after, without |"
