@@ -20,6 +20,7 @@ from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program
 from lightning_neft.cli.task import MODELS
 from lightning_neft.data.catalogue import find_entry
+from lightning_neft.data.tokenization import Task
 from lightning_neft.hub.base_models import find_base_model, size_config
 from lightning_neft.models.memory import Estimate, Run, estimate
 from lightning_neft.models.step_trace import Batch
@@ -110,7 +111,7 @@ def recipe_details(recipe: Recipe) -> Details:
 
 
 @cache
-def _estimate(base_model: str, task: str, options: str, run: Run) -> Estimate:
+def _estimate(base_model: str, task: Task, options: str, run: Run) -> Estimate:
     """Estimate a run. Recipes that differ in their data alone share the result: a trace takes seconds.
 
     Args:
