@@ -140,6 +140,7 @@ def test_each_tutorial_has_a_test() -> None:
         "from-trl.md",
         "litgpt.md",
         "own-data.md",
+        "real-model.md",  # tests/real
         "recipe.md",
         "several-gpus.md",
     }
