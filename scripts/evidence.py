@@ -7,8 +7,8 @@ DATA has dolly_3k.json and alpaca_1k.json, lists of objects with instruction, in
 sharegpt_toolcall_300.json, conversations with tools; a held-out conversation ends with its first call. A seed of a
 setting takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed
 0 alone, by held-out loss, before an arm with noise runs. At the end the arms are added to
-`benchmarks/results/evidence/SETTING.json`, which keeps those of the other seeds: the seeds may run on different days
-and machines. `--gather` adds the arms that have ended so far.
+`benchmarks/results/evidence/SETTING.json`. An arm that is there is not trained again: the arms may run on different
+days and machines. `--gather` adds the arms that have ended so far.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from lightning_neft.evaluation.memorization import rouge_l
 from lightning_neft.evaluation.result import Fields, read_result
 from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.evaluation.text_statistics import diversity
+from lightning_neft.study.arm import read_record, write_record
+from lightning_neft.study.plan import Arm
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "evidence"
 # Longer samples would be cut at max_length.
@@ -149,6 +151,11 @@ class Run:
             kept = self.study / "arms" / arm.parent.name / arm.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(arm, kept)
+        for arm in self._before().get("arms", ()):
+            folder = self.study / "arms" / Arm(arm["alpha"], arm["seed"]).name
+            if arm["seed"] == self.seed and read_record(folder) is None:
+                # It ended on another machine: the study skips an arm that has been stopped.
+                write_record(folder, {"state": "pruned"})
         self._study(self.study, picked["learning_rate"], self.setting.alphas, self.seed)
 
     def keep(self) -> None:
@@ -165,12 +172,17 @@ class Run:
         }
         arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in study.in_state("complete")}
         file = self._result_file(self.name)
-        if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
+        if before := self._before():
             if changed := [key for key, value in result.items() if before[key] != value]:
                 sys.exit(f"{file}: its {', '.join(changed)} differ from those of this run; remove it to start anew")
             arms = {(arm["alpha"], arm["seed"]): arm for arm in before["arms"]} | arms
         write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
+
+    def _before(self, name: str | None = None) -> dict[str, Any]:
+        """Return the result of a setting so far; empty before its first arm."""
+        file = self._result_file(name or self.name)
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return found
 
     @staticmethod
     def _result_file(name: str) -> Path:
@@ -193,9 +205,8 @@ class Run:
     def _picked(self) -> dict[str, Any]:
         """Return the learning rate, and the held-out loss of each candidate; train them if that has not been done."""
         for name in {self.name, self.setting.baseline or self.name}:
-            if (file := self._result_file(name)).exists():
-                kept = json.loads(file.read_text(encoding="utf-8"))["setting"]
-                return {key: kept[key] for key in ("learning_rate", "candidates")}
+            if before := self._before(name):
+                return {key: before["setting"][key] for key in ("learning_rate", "candidates")}
         if self.setting.baseline is not None:
             sys.exit(f"run the setting {self.setting.baseline} first, which picks the learning rate")
         rates = self.setting.learning_rates
