@@ -19,6 +19,8 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from evidence import RESULTS, SETTINGS
+from marked_text import replaced
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_neft.common.files import write_text
@@ -27,7 +29,7 @@ from lightning_neft.evaluation.choice import corrected_intervals
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURE = DOCS / "evidence.md", DOCS / "figures" / "evidence.svg"
-BEGIN, END = "<!-- made by scripts/evidence_page.py -->", "<!-- end -->"
+SCRIPT = "scripts/evidence_page.py"
 
 # Title and decimals of each measure, in the order of the tables.
 MEASURES = {
@@ -42,8 +44,9 @@ MEASURES = {
     "is_valid_call": ("valid calls of an offered tool", 2),
     "is_expected_tool": ("calls of the expected tool", 2),
 }
-DRAWN = ("held_out_loss", "words", "repetition_2", "rouge_l_to_reference")
-COLOUR = "#1f5fa8"
+DRAWN = ("held_out_loss", "words", "rouge_l_to_reference")
+# From the baseline to the strongest noise.
+COLOURS = ("#777777", "#7fb3e0", "#1f6fb4", "#0b2f5c")
 
 Values = npt.NDArray[np.float64]
 
@@ -115,6 +118,33 @@ class Result:
         """The differences that are evidence after Holm's correction for all comparisons of the setting's table."""
         return {key for key, interval in corrected_intervals(self.differences).items() if interval.is_evidence}
 
+    @cached_property
+    def best_alpha(self) -> float:
+        """The alpha with the lowest held-out loss at the end, of all seeds: known only afterwards."""
+        return min(self.alphas, key=lambda alpha: float(self.values("held_out_loss", alpha).mean()))
+
+    @cached_property
+    def probed(self) -> list[float]:
+        """Of each seed the alpha that had the lowest held-out loss after the first epoch."""
+        first = {key: arm["held_out_curve"][0][1] for key, arm in self.arms.items()}
+        return [min(self.alphas, key=lambda alpha: first[alpha, seed]) for seed in self.seeds]
+
+    def regrets(self, alphas: Sequence[float]) -> Values:
+        """How much higher the held-out loss is at the end than with the best alpha.
+
+        Args:
+            alphas: What is chosen after a look at each seed. It is judged by the other seeds alone.
+
+        Returns:
+            (n_seeds, n_samples), a row for each choice.
+        """
+        best = self.values("held_out_loss", self.best_alpha)
+        rows = []
+        for number, alpha in enumerate(alphas):
+            others = np.delete(self.values("held_out_loss", alpha) - best, number, axis=0)
+            rows.append(others.mean(axis=0))
+        return np.array(rows)
+
     def noise_to_signal(self, alpha: float) -> float:
         """Return the mean over the seeds."""
         return float(np.mean([self.arms[alpha, seed]["noise_to_signal"] for seed in self.seeds]))
@@ -161,6 +191,30 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
             yield f"- `{name}`: {ended} of {MIN_SEEDS * alphas} arms"
 
 
+def probe_table(results: Sequence[Result]) -> Iterator[str]:
+    """The table in Markdown of what the held-out loss after one epoch would have chosen, line by line."""
+    yield ""
+    yield "### The alpha after one epoch"
+    yield ""
+    heads = ["setting", "best at the end", "lowest after one epoch, by seed", "its regret", "of always 0"]
+    heads += ["of always 5", "its regret minus that of always 5"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    for result in results:
+        probe, zero, five = (
+            result.regrets(alphas) for alphas in (result.probed, *([alpha] * len(result.seeds) for alpha in (0.0, 5.0)))
+        )
+        against = paired_interval(probe - five)
+        cells = [
+            f"`{result.name}`",
+            f"{result.best_alpha:g}",
+            ", ".join(f"{alpha:g}" for alpha in result.probed),
+            *(f"{regrets.mean():.3f}" for regrets in (probe, zero, five)),
+            f"{against.mean:+.3f} ({against.low:+.3f} to {against.high:+.3f})",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
 def _cell(result: Result, measure: str, alpha: float, decimals: int) -> str:
     interval = result.intervals[measure, alpha]
     ends = f"{interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}"
@@ -169,38 +223,54 @@ def _cell(result: Result, measure: str, alpha: float, decimals: int) -> str:
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """The figure: a row of panels for each setting, a panel for each measure, a mark for each alpha."""
-    figure = Figure(figsize=(8.6, 0.6 + 1.35 * len(results)), layout="constrained")
-    panels = figure.subplots(len(results), len(DRAWN), squeeze=False, sharex="col")
+    """The figure: a row of panels for each setting, with its losses and a panel for each measure."""
+    figure = Figure(figsize=(9.2, 0.7 + 1.6 * len(results)), layout="constrained")
+    panels = figure.subplots(len(results), 1 + len(DRAWN), squeeze=False)
     for row, result in zip(panels, results, strict=True):
-        noisy = [alpha for alpha in result.alphas if alpha]
-        for panel, measure in zip(row, DRAWN, strict=True):
-            panel.axvline(0, color="#666666", linewidth=0.8)
-            for place, alpha in enumerate(noisy):
-                interval = result.intervals[measure, alpha]
-                panel.errorbar(
-                    interval.mean,
-                    place,
-                    xerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
-                    color=COLOUR,
-                    marker="o",
-                    markerfacecolor=COLOUR if (measure, alpha) in result.evidence else "none",
-                    capsize=3,
-                )
-            panel.set_ylim(len(noisy) - 0.5, -0.5)
-            panel.set_yticks(range(len(noisy)), [f"alpha {alpha:g}" for alpha in noisy] if panel is row[0] else [])
-        row[0].set_title(result.name, loc="left", fontweight="bold")
-    for panel, measure in zip(panels[-1], DRAWN, strict=True):
-        panel.set_xlabel(f"{MEASURES[measure][0]},\nwith noise minus without")
+        curves, *measures = row
+        curves.set_title(result.name, loc="left", fontweight="bold")
+        _draw_losses(curves, result)
+        for panel, measure in zip(measures, DRAWN, strict=True):
+            _draw_differences(panel, result, measure)
+            panel.set_yticks([])
+        noisy = result.alphas[1:]
+        measures[0].set_yticks(range(len(noisy)), [f"alpha {alpha:g}" for alpha in noisy])
+    titles = ["held-out loss by epoch\n(grey: alpha 0)"]
+    titles += [f"{MEASURES[measure][0]},\nwith noise minus without" for measure in DRAWN]
+    for panel, title in zip(panels[-1], titles, strict=True):
+        panel.set_xlabel(title)
     return figure
+
+
+def _draw_losses(panel: Axes, result: Result) -> None:
+    """Mean over the seeds after each epoch."""
+    for alpha, colour in zip(result.alphas, COLOURS, strict=False):
+        losses = np.mean([[loss for _, loss in result.arms[alpha, seed]["held_out_curve"]] for seed in result.seeds], 0)
+        panel.plot(np.arange(1, len(losses) + 1), losses, color=colour, marker=".")
+    panel.set_xticks(range(1, int(result.setting["epochs"]) + 1))
+
+
+def _draw_differences(panel: Axes, result: Result, measure: str) -> None:
+    """A mark with its interval for each alpha, filled where it is evidence."""
+    panel.axvline(0, color=COLOURS[0], linewidth=0.8)
+    for place, (alpha, colour) in enumerate(zip(result.alphas[1:], COLOURS[1:], strict=False)):
+        interval = result.intervals[measure, alpha]
+        panel.errorbar(
+            interval.mean,
+            place,
+            xerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
+            color=colour,
+            marker="o",
+            markerfacecolor=colour if (measure, alpha) in result.evidence else "none",
+            capsize=3,
+        )
+    panel.set_ylim(len(result.alphas) - 1.5, -0.5)
 
 
 def page(text: str) -> str:
     """The page with new tables in place of those between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    lines = "\n".join(tables(complete_results()))
-    return f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}"
+    results = complete_results()
+    return replaced(text, SCRIPT, (line for part in (tables(results), probe_table(results)) for line in part))
 
 
 def main() -> None:
@@ -208,9 +278,10 @@ def main() -> None:
     results, text = complete_results(), PAGE.read_text(encoding="utf-8")
     if not results:
         sys.exit(f"no setting in {RESULTS} has {MIN_SEEDS} seeds yet: nothing was written")
-    if not (BEGIN in text and END in text):
-        sys.exit(f"{PAGE} lacks the marks {BEGIN} and {END}: nothing was written")
-    write_text(PAGE, page(text))
+    try:
+        write_text(PAGE, page(text))
+    except ValueError as error:
+        sys.exit(f"{PAGE}: {error}; nothing was written")
     # The same file from the same code: no random ids, no date.
     with matplotlib.rc_context({"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.size": 9}):
         draw(results).savefig(FIGURE, metadata={"Date": None}, transparent=True)

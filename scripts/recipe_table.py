@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from marked_text import replaced
+
 from lightning_neft.cli.recipe_details import hours_text, recipe_details
 from lightning_neft.common.files import write_text
 from lightning_neft.recipes.recipe import load_recipes
@@ -20,7 +22,7 @@ from lightning_neft.recipes.recipe import load_recipes
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, README = ROOT / "docs" / "recipes.md", ROOT / "README.md"
 RUNS = ROOT / "benchmarks" / "results" / "recipes"
-BEGIN, END = "<!-- made by scripts/recipe_table.py -->", "<!-- end -->"
+SCRIPT = "scripts/recipe_table.py"
 
 
 def table() -> Iterator[str]:
@@ -86,19 +88,11 @@ def results() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def replaced(text: str, lines: Iterator[str]) -> str:
-    """The page with new lines in place of those between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    new = "\n".join(lines)
-    return f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
-
-
 def pages() -> dict[Path, str]:
     """What the pages are to contain."""
     of_page = (line for part in (results(), iter([""]), table()) for line in part)
     return {
-        path: replaced(path.read_text(encoding="utf-8"), lines)
+        path: replaced(path.read_text(encoding="utf-8"), SCRIPT, lines)
         for path, lines in ((PAGE, of_page), (README, results()))
     }
 

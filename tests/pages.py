@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -60,12 +61,16 @@ def commands(block: Block) -> list[list[str]]:
 
 
 def script(path: Path) -> ModuleType:
-    """The module of a file that is in no package."""
+    """The module of a file that is in no package; it may import those beside it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

@@ -78,6 +78,21 @@ def test_seeds_are_added_to_the_result(evidence: ModuleType, tmp_path: Path) -> 
     assert result["arms"][0]["per_sample"]["rouge_l_to_reference"] == [0.8]
 
 
+def test_an_arm_of_another_machine_is_not_trained_again(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered(evidence, tmp_path, 0, loss=2.0)
+    run = evidence.Run("dolly", 0, tmp_path, tmp_path, tmp_path / "elsewhere", 1)
+    monkeypatch.setattr(run, "_write_samples", lambda: None)
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(run, "_study", lambda *args: asked.append(args))
+    run.train()
+    skipped = {file.parent.name: json.loads(file.read_text()) for file in run.study.glob("arms/*/arm.json")}
+    assert skipped == {name: {"state": "pruned"} for name in ("alpha-0-seed-0", "alpha-5-seed-0")}
+    # The learning rate is that of the result: no candidate is trained.
+    assert asked == [(run.study, 1e-4, "0,5,15,45", 0)]
+
+
 def test_seeds_of_other_data_are_refused(evidence: ModuleType, tmp_path: Path) -> None:
     gathered(evidence, tmp_path, 0, loss=2.0)
     with pytest.raises(SystemExit, match="data_sha256 differ"):
@@ -96,13 +111,15 @@ def kept(evidence: ModuleType, seeds: int = 3) -> None:
             "noise_to_signal": alpha / 10 or None,
             "train_clean_loss": 1 + alpha + seed,
             "token_accuracy_curve": [[9, 0.25], [19, 0.5]],
+            # After the first epoch seed 0 has its lowest loss with alpha 0, seed 1 with 5, seed 2 with 15.
+            "held_out_curve": [[9, 1.0 + (seed != place)], [19, 3.0 + place]],
             "per_sample": {
                 "held_out_loss": [loss + seed / 8 for loss in losses],
                 # A word has no 2-grams.
                 "repetition_2": [None if alpha else 0.5, 0.25, 0.25, 0.75 if alpha else 0.25],
             },
         }
-        for alpha, losses in LOSSES.items()
+        for place, (alpha, losses) in enumerate(LOSSES.items())
         for seed in range(seeds)
     ]
     setting = {"base": "base", "data": "data", "alphas": "0,5,15", "samples": 8, "epochs": 2}
@@ -139,11 +156,28 @@ def test_the_table_has_paired_differences(evidence: ModuleType, evidence_page: M
 def test_the_figure_marks_what_is_evidence(evidence: ModuleType, evidence_page: ModuleType) -> None:
     kept(evidence)
     evidence_page.DRAWN = ("held_out_loss", "repetition_2")
-    (losses, _) = evidence_page.draw(evidence_page.complete_results()).axes
+    (curves, losses, _) = evidence_page.draw(evidence_page.complete_results()).axes
+    assert [line.get_ydata().tolist() for line in curves.get_lines()] == [
+        pytest.approx([5 / 3, last]) for last in (3, 4, 5)
+    ]
     marks = [line for line in losses.get_lines() if line.get_marker() == "o"]
     assert [round(float(line.get_xdata()[0]), 6) for line in marks] == [-0.525, 0.025]
     assert [line.get_markerfacecolor() != "none" for line in marks] == [True, False]
     assert [tick.get_text() for tick in losses.get_yticklabels()] == ["alpha 5", "alpha 15"]
+
+
+def test_a_choice_is_judged_by_the_other_seeds(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence)
+    (result,) = evidence_page.complete_results()
+    assert result.best_alpha == 5
+    assert result.probed == [0, 5, 15]
+    result.arms[0.0, 0]["per_sample"]["held_out_loss"] = [9.0] * 4
+    assert result.regrets(result.probed) == pytest.approx(
+        np.array([[0.5, 0.6, 0.4, 0.6], [0] * 4, [0.6, 0.5, 0.3, 0.8]])
+    )
+    (line,) = [line for line in evidence_page.probe_table([result]) if "dolly" in line]
+    assert line.startswith("| `dolly` | 5 | 0, 5, 15 | 0.358 | ")
+    assert " | 0.000 | +0.358 (" in line
 
 
 def test_settings_with_too_few_seeds_are_not_shown(evidence: ModuleType, evidence_page: ModuleType) -> None:
@@ -153,8 +187,10 @@ def test_settings_with_too_few_seeds_are_not_shown(evidence: ModuleType, evidenc
 
 
 def test_only_the_text_between_the_marks_changes(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    from marked_text import END, mark
+
     kept(evidence)
-    text = evidence_page.page(f"before {evidence_page.BEGIN} old {evidence_page.END} after")
+    text = evidence_page.page(f"before {mark(evidence_page.SCRIPT)} old {END} after")
     assert text.startswith("before <!--")
     assert text.endswith("--> after")
     assert "old" not in text

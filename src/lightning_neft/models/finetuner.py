@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from typing import Any
 
@@ -33,7 +34,7 @@ from lightning_neft.models.schedule import schedule_config
 __all__ = ["FineTuner"]
 
 
-class FineTuner(PretrainedModule):
+class FineTuner(PretrainedModule, ABC):
     """Fine-tunes a model of transformers; subclasses say which one, and what it predicts of a batch.
 
     The defaults are those of the paper: AdamW without weight decay, cosine schedule after 3 % of warm-up. The training
@@ -59,9 +60,9 @@ class FineTuner(PretrainedModule):
     clean_loss: Tensor | None = None
     """Loss without noise of the last batch for which it was wanted."""
 
+    @abstractmethod
     def predictions(self, batch: dict[str, Any]) -> Predictions:
         """Run the model on a batch and return what it says where there is a target."""
-        raise NotImplementedError
 
     @override
     def on_model_built(self) -> None:
