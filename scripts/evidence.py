@@ -37,6 +37,7 @@ from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.evaluation.text_statistics import diversity
 from lightning_neft.study.arm import read_record, write_record
 from lightning_neft.study.plan import Arm
+from lightning_neft.study.result import unpaired
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "evidence"
 # Longer samples would be cut at max_length.
@@ -170,11 +171,15 @@ class Run:
             "data_sha256": _sha256(self.data),
             "versions": read_result(self.study / "study.json")["provenance"]["versions"],
         }
-        arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in study.in_state("complete")}
+        complete = study.in_state("complete")
+        arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in complete}
         file = self._result_file(self.name)
         if before := self._before():
             if changed := [key for key, value in result.items() if before[key] != value]:
                 sys.exit(f"{file}: its {', '.join(changed)} differ from those of this run; remove it to start anew")
+            others = [_paired_with(arm) for arm in before["arms"] if "digests" in arm]
+            if problems := [problem for arm in complete if (problem := unpaired(arm, others)) is not None]:
+                sys.exit(f"{file}: {problems[0]}")
             arms = {(arm["alpha"], arm["seed"]): arm for arm in before["arms"]} | arms
         write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
 
@@ -289,6 +294,7 @@ class Run:
             "seed": arm.seed,
             "seconds": arm.seconds,
             "steps": arm.steps,
+            "digests": arm.digests,
             "noise_to_signal": _mean([value for _, value in arm.curves.get("neft/noise_to_signal", ())]),
             "train_clean_loss": arm.train_clean_loss,
             "held_out_curve": arm.curves.get("val/loss", []),
@@ -328,6 +334,10 @@ def _until_first_call(record: dict[str, Any]) -> dict[str, Any] | None:
 
 def _begins(record: dict[str, Any], turns: list[Any]) -> bool:
     return bool(record["conversations"][: len(turns)] == turns)
+
+
+def _paired_with(arm: dict[str, Any]) -> ArmResult:
+    return ArmResult(arm["alpha"], arm["seed"], "complete", digests=arm["digests"])
 
 
 def _read(folder: Path) -> StudyResult:

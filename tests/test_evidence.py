@@ -51,7 +51,7 @@ def test_a_held_out_conversation_ends_with_its_first_call(evidence: ModuleType) 
     assert evidence._until_first_call({"conversations": turns[:1]}) is None
 
 
-def gathered(evidence: ModuleType, tmp_path: Path, seed: int, loss: float, data: str = "1") -> None:
+def gathered(evidence: ModuleType, tmp_path: Path, seed: int, loss: float, data: str = "1", weights: str = "a") -> None:
     """Keep a seed of a study of two samples."""
     (tmp_path / evidence.SMOL).mkdir(exist_ok=True)
     (tmp_path / evidence.SMOL / "model.safetensors").write_text("weights")
@@ -59,7 +59,14 @@ def gathered(evidence: ModuleType, tmp_path: Path, seed: int, loss: float, data:
     run = evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1)
     answers = [Output(instruction="x", output="a b c", reference="a b")]
     arms = [
-        ArmResult(alpha, seed, "complete", held_out_per_sample=[loss + alpha, loss], answers=answers)
+        ArmResult(
+            alpha,
+            seed,
+            "complete",
+            held_out_per_sample=[loss + alpha, loss],
+            answers=answers,
+            digests={"weights": weights},
+        )
         for alpha in (5.0, 0.0)
     ]
     metrics = StudyResult(arms=arms, comparisons=[]).metrics()
@@ -97,6 +104,12 @@ def test_seeds_of_other_data_are_refused(evidence: ModuleType, tmp_path: Path) -
     gathered(evidence, tmp_path, 0, loss=2.0)
     with pytest.raises(SystemExit, match="data_sha256 differ"):
         gathered(evidence, tmp_path, 1, loss=2.0, data="2")
+
+
+def test_arms_that_are_not_pairs_are_refused(evidence: ModuleType, tmp_path: Path) -> None:
+    gathered(evidence, tmp_path, 0, loss=2.0)
+    with pytest.raises(SystemExit, match="its weights at the start differ"):
+        gathered(evidence, tmp_path, 0, loss=2.0, weights="b")
 
 
 LOSSES = {0.0: [2.0, 3.0, 2.5, 2.2], 5.0: [1.5, 2.4, 2.1, 1.6], 15.0: [2.1, 2.9, 2.4, 2.4]}
