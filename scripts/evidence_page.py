@@ -7,6 +7,7 @@ replaces docs/figures/evidence.svg and the text between the two marks of the pag
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -267,6 +268,12 @@ def _draw_differences(panel: Axes, result: Result, measure: str) -> None:
     panel.set_ylim(len(result.alphas) - 1.5, -0.5)
 
 
+def results_digest() -> str:
+    """Return the SHA-256 of all results: the figure keeps those that it was drawn from."""
+    files = sorted(RESULTS.glob("*.json"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def page(text: str) -> str:
     """The page with new tables in place of those between the marks."""
     results = complete_results()
@@ -284,7 +291,8 @@ def main() -> None:
         sys.exit(f"{PAGE}: {error}; nothing was written")
     # The same file from the same code: no random ids, no date.
     with matplotlib.rc_context({"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.size": 9}):
-        draw(results).savefig(FIGURE, metadata={"Date": None}, transparent=True)
+        metadata = {"Date": None, "Description": results_digest()}
+        draw(results).savefig(FIGURE, metadata=metadata, transparent=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """Make the tiny base model of the quick start: train its tokenizer, pretrain it on toy prose, write it as a folder.
 
     python scripts/pretrain_tiny.py
-    python scripts/pretrain_tiny.py --width 64 --steps 1000 --documents 30000 --out FOLDER    # another, smaller one
 
-The first writes src/lightning_neft/hub/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed
-is fixed.
-It took 14 minutes on two CPU cores that others used as well.
+writes src/lightning_neft/hub/tiny_llama/, which `AutoModelForCausalLM.from_pretrained` reads. Every seed is fixed. It
+took 14 minutes on two CPU cores that others used as well.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import tempfile
@@ -32,6 +29,8 @@ SEED = 5
 TRAIN_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 1, 2, 3
 BLOCK = 128
 MAX_LENGTH = 1024
+VOCABULARY, WIDTH, DOCUMENTS = 1024, 128, 115_000
+STEPS, BATCH_SIZE, LEARNING_RATE = 2000, 32, 3e-3
 FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 # Only the tokenizer sees this text. The base itself must not know the format: fine-tuning is to teach that.
@@ -155,19 +154,9 @@ def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, home: Pat
 
 def main() -> None:
     """Run the whole of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--documents", type=int, default=115_000)
-    parser.add_argument("--vocabulary", type=int, default=1024)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--out", type=Path, default=HOME)
-    arguments = parser.parse_args()
-
     torch.manual_seed(SEED)
-    tokenizer = train_tokenizer(arguments.vocabulary)
-    train = packed_blocks(tokenizer, TRAIN_SEED, arguments.documents)
+    tokenizer = train_tokenizer(VOCABULARY)
+    train = packed_blocks(tokenizer, TRAIN_SEED, DOCUMENTS)
     held_out = packed_blocks(tokenizer, HELD_OUT_SEED, 1000)
     special = {
         "bos_token_id": tokenizer.bos_token_id,
@@ -177,8 +166,8 @@ def main() -> None:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=arguments.width,
-            intermediate_size=3 * arguments.width,
+            hidden_size=WIDTH,
+            intermediate_size=3 * WIDTH,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=4,
@@ -191,12 +180,12 @@ def main() -> None:
     count = sum(p.numel() for p in model.parameters())
     print(f"{count:,} parameters, {train.numel():,} tokens of prose, log(vocabulary) {math.log(len(tokenizer)):.2f}")
     model.train()
-    pretrain(model, train, held_out, arguments.steps, arguments.batch_size, arguments.lr)
+    pretrain(model, train, held_out, STEPS, BATCH_SIZE, LEARNING_RATE)
     # Rounded to bfloat16 but stored as float32: it loads ready for a CPU, and an archive of it is half as large.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).float()
     print(f"final train loss {loss_on(model, train[:500]):.4f}, held-out loss {loss_on(model, held_out):.4f}")
-    write(model, tokenizer, arguments.out)
+    write(model, tokenizer, HOME)
 
 
 if __name__ == "__main__":

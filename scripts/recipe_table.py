@@ -65,12 +65,14 @@ def results() -> Iterator[str]:
     runs = measured_runs()
     date = max(run["date"] for run in runs.values())
     yield (
-        f"Two CPU threads, one run each, {date}; losses without noise, on held-out samples. One pair of runs cannot "
-        "show an effect of the noise."
+        f"On CPUs, one run each, {date}; losses without noise, on held-out samples. One pair of runs cannot show an "
+        "effect of the noise."
     )
     yield ""
-    yield "| recipe | method | minutes | peak memory | tokens/s | loss before | after, with noise | after, without |"
-    yield "|---|---|---|---|---|---|---|---|"
+    heads = ["recipe", "method", "minutes", "peak memory", "tokens/s", "on", "loss before", "after, with noise"]
+    heads += ["after, without"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for recipe in load_recipes():
         if recipe.name not in runs:
             continue
@@ -81,6 +83,7 @@ def results() -> Iterator[str]:
             f"{noisy['seconds'] / 60:.1f}",
             f"{noisy['peak_memory_gb']:.1f} GB",
             f"{noisy['tokens_per_second']}",
+            recipe.status.hardware,
             f"{noisy['held_out_loss_before']:.3f}",
             f"{noisy['held_out_loss']:.3f}",
             f"{plain['held_out_loss']:.3f}",

@@ -62,10 +62,10 @@ def commands(block: Block) -> list[list[str]]:
 
 def script(path: Path) -> ModuleType:
     """The module of a file that is in no package; it may import those beside it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)

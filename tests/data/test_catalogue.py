@@ -13,14 +13,15 @@ from lightning_neft.data.formats.registry import choose_format, format_named
 from lightning_neft.data.templates.registry import TEMPLATES
 
 NAMES = [
-    "alpaca", "alpaca-cleaned", "alpaca-gpt4", "alpaca-1k-longest", "evol-instruct-70k", "sharegpt", "open-platypus",
-    "openassistant-guanaco", "dolly-15k", "dolly-3k", "lima", "imdb",
+    "alpaca", "alpaca-cleaned", "alpaca-gpt4", "alpaca-en-demo", "alpaca-1k-longest", "evol-instruct-70k", "sharegpt",
+    "open-platypus", "openassistant-guanaco", "dolly-15k", "dolly-3k", "glaive-toolcall-en-demo", "lima", "imdb",
 ]  # fmt: skip
 # The first record of each, its texts cut, as their publishers show them.
 FIRST: dict[str, dict[str, Any]] = {
     "alpaca": {"instruction": "Give three tips", "input": "", "output": "1.Eat", "text": "Below is an instruction"},
     "alpaca-cleaned": {"output": "1. Eat", "input": "", "instruction": "Give three tips"},
     "alpaca-gpt4": {"instruction": "Give three tips", "input": "", "output": "1. Eat", "text": "Below is"},
+    "alpaca-en-demo": {"instruction": "Describe a process", "input": "", "output": "Making crepes"},
     "alpaca-1k-longest": {
         "id": "identity_7",
         "conversations": [{"from": "human", "value": "Below is"}, {"from": "gpt", "value": "John was"}],
@@ -32,6 +33,10 @@ FIRST: dict[str, dict[str, Any]] = {
     "openassistant-guanaco": {"text": '### Human: Can you write### Assistant: "Monopsony" refers'},
     "dolly-15k": {"instruction": "When did", "context": "Virgin", "response": "Virgin", "category": "closed_qa"},
     "dolly-3k": {"instruction": "How do I", "category": "general_qa", "input": "", "output": "Make sure"},
+    "glaive-toolcall-en-demo": {
+        "conversations": [{"from": "human", "value": "Hi, I have"}, {"from": "gpt", "value": "Of course"}],
+        "tools": '[{"name": "search_recipes"}]',
+    },
     "lima": {"conversations": ["Can brain cells move?", "The question is"], "source": "stackexchange"},
     "imdb": {"text": "I rented I AM CURIOUS-YELLOW", "label": 0},
 }

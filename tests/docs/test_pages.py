@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_neft import EmbeddingNoise
-from pages import DOCS, blocks, script
+from pages import DOCS, ROOT, blocks, script
 
 
 def test_the_example_of_an_exact_resume_prints_its_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,18 +37,8 @@ def test_the_figure_shows_the_strengths_of_the_formula() -> None:
     assert documents[4:16].mean().item() == pytest.approx(5 / (3 * 12 * 64) ** 0.5, rel=0.02)
 
 
-def test_the_evidence_figure_shows_the_numbers_of_its_page() -> None:
-    figure = script(DOCS / "figures" / "evidence.py")
-    found = figure.differences()
-    table = (DOCS / "evidence.md").read_text(encoding="utf-8")
-    assert len(found) == 12
-    for one in found:
-        text = f"{one.difference:.3f} ({one.low:.3f} to {one.high:.3f})"
-        assert (f"**{text}**" if one.leaves_out_zero else f"| {text} |") in table
-    shown = {
-        (panel.get_title(loc="left"), round(float(line.get_xdata()[0]), 6), line.get_markerfacecolor() != "none")
-        for panel in figure.draw().axes
-        for line in panel.get_lines()
-        if len(line.get_xdata()) == 1 and line.get_marker() in ("o", "s")
-    }
-    assert shown == {(f"300 {one.source}", round(one.difference, 6), one.leaves_out_zero) for one in found}
+def test_the_evidence_is_current() -> None:
+    evidence = script(ROOT / "scripts" / "evidence_page.py")
+    text = evidence.PAGE.read_text(encoding="utf-8")
+    assert evidence.page(text) == text, "run python scripts/evidence_page.py"
+    assert evidence.results_digest() in evidence.FIGURE.read_text(encoding="utf-8")
