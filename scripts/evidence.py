@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ class Run:
             if arm["seed"] == self.seed and read_record(folder) is None:
                 # It ended on another machine: the study skips an arm that has been stopped.
                 write_record(folder, {"state": "pruned"})
-        self._study(self.study, picked["learning_rate"], self.setting.alphas, self.seed)
+        self._study(self.study, picked["learning_rate"], self.setting.alphas, self.seed, self.workers)
 
     def keep(self) -> None:
         """Add the arms that have ended to the result of the setting."""
@@ -217,11 +218,12 @@ class Run:
         rates = self.setting.learning_rates
         if len(rates) == 1:
             return {"learning_rate": rates[0], "candidates": {}}
+        # Each is a study of one arm: as many of them at the same time as elsewhere arms of a study.
+        with ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(lambda rate: self._study(self._pick_folder(rate), rate, "0", seed=0, workers=1), rates))
         losses: dict[float, float] = {}
         for rate in rates:
-            folder = self._pick_folder(rate)
-            self._study(folder, rate, "0", seed=0)
-            (arm,) = _read(folder).in_state("complete")
+            (arm,) = _read(self._pick_folder(rate)).in_state("complete")
             assert arm.held_out_loss is not None
             losses[rate] = arm.held_out_loss
         return {
@@ -232,7 +234,7 @@ class Run:
     def _pick_folder(self, rate: float) -> Path:
         return self.folder / f"rate-{rate:g}"
 
-    def _study(self, folder: Path, rate: float, alphas: str, seed: int) -> None:
+    def _study(self, folder: Path, rate: float, alphas: str, seed: int, workers: int) -> None:
         if (folder / "report.html").exists():  # written when the last arm has ended
             return
         held_out = self.setting.held_out
@@ -255,8 +257,8 @@ class Run:
         sweeper.start()
         environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.workers))}
         try:
-            workers = [subprocess.Popen(command, env=environment) for _ in range(self.workers)]
-            codes = [worker.wait() for worker in workers]
+            processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+            codes = [process.wait() for process in processes]
             if any(codes):
                 sys.exit(f"{folder}: an arm did not end; repeat the command to continue")
         finally:

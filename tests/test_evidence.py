@@ -97,7 +97,25 @@ def test_an_arm_of_another_machine_is_not_trained_again(
     skipped = {file.parent.name: json.loads(file.read_text()) for file in run.study.glob("arms/*/arm.json")}
     assert skipped == {name: {"state": "pruned"} for name in ("alpha-0-seed-0", "alpha-5-seed-0")}
     # The learning rate is that of the result: no candidate is trained.
-    assert asked == [(run.study, 1e-4, "0,5,15,45", 0)]
+    assert asked == [(run.study, 1e-4, "0,5,15,45", 0, 1)]
+
+
+def test_the_learning_rate_is_picked_without_noise(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = {2e-5: 2.5, 5e-5: 2.25, 1e-4: 2.75}
+    run = evidence.Run("dolly", 1, tmp_path, tmp_path, tmp_path / "out", 2)
+
+    def study(folder: Path, rate: float, alphas: str, seed: int, workers: int) -> None:
+        assert (alphas, seed, workers) == ("0", 0, 1)
+        metrics = StudyResult(
+            arms=[ArmResult(0.0, 0, "complete", held_out_loss=losses[rate])], comparisons=[]
+        ).metrics()
+        write_result(folder / "study.json", make_result("study", "study", metrics, {}))
+
+    monkeypatch.setattr(run, "_study", study)
+    candidates = {"2e-05": 2.5, "5e-05": 2.25, "0.0001": 2.75}
+    assert run._picked() == {"learning_rate": 5e-5, "candidates": candidates}
 
 
 def test_seeds_of_other_data_are_refused(evidence: ModuleType, tmp_path: Path) -> None:
