@@ -84,6 +84,7 @@ from lightning_neft.saving import *
 nitpicky = True
 # Names of other packages, one by one: their pages are on the network, and the build uses none.
 nitpick_ignore = [
+    ("py:class", "abc.ABC"),
     ("py:class", "collections.abc.Callable"),
     ("py:class", "collections.abc.Iterator"),
     ("py:class", "collections.abc.Sequence"),
