@@ -245,7 +245,7 @@ def draw(results: Sequence[Result]) -> Figure:
 
 def _draw_losses(panel: Axes, result: Result) -> None:
     """Mean over the seeds after each epoch."""
-    for alpha, colour in zip(result.alphas, COLOURS, strict=False):
+    for alpha, colour in zip(result.alphas, COLOURS[: len(result.alphas)], strict=True):
         losses = np.mean([[loss for _, loss in result.arms[alpha, seed]["held_out_curve"]] for seed in result.seeds], 0)
         panel.plot(np.arange(1, len(losses) + 1), losses, color=colour, marker=".")
     panel.set_xticks(range(1, int(result.setting["epochs"]) + 1))
@@ -254,7 +254,7 @@ def _draw_losses(panel: Axes, result: Result) -> None:
 def _draw_differences(panel: Axes, result: Result, measure: str) -> None:
     """A mark with its interval for each alpha, filled where it is evidence."""
     panel.axvline(0, color=COLOURS[0], linewidth=0.8)
-    for place, (alpha, colour) in enumerate(zip(result.alphas[1:], COLOURS[1:], strict=False)):
+    for place, (alpha, colour) in enumerate(zip(result.alphas[1:], COLOURS[1 : len(result.alphas)], strict=True)):
         interval = result.intervals[measure, alpha]
         panel.errorbar(
             interval.mean,

@@ -31,10 +31,10 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def refused(
+def assert_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], snapshot: Callable[[str], None]
 ) -> Callable[[Case], None]:
-    """Checks a case of a table, and its line with the snapshot of the test."""
+    """Asserts that a case of a table is refused (see `check`), and that its line is that of the test's snapshot."""
 
     def checked(case: Case) -> None:
         line = check(case, folder, capsys)

@@ -118,8 +118,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_nothing_runs_and_it_is_refused_in_one_line(case: Case, refused: Callable[[Case], None]) -> None:
-    refused(case)
+def test_nothing_runs_and_it_is_refused_in_one_line(case: Case, assert_refused: Callable[[Case], None]) -> None:
+    assert_refused(case)
 
 
 def test_a_tokenizers_code_does_not_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -394,5 +394,5 @@ CASES = [*TEXTS, *KEYS, *CARDS, *VALUES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_is_refused_in_one_line(case: Case, refused: Callable[[Case], None]) -> None:
-    refused(case)
+def test_is_refused_in_one_line(case: Case, assert_refused: Callable[[Case], None]) -> None:
+    assert_refused(case)

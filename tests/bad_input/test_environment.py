@@ -17,10 +17,10 @@ from lightning_neft.cli.main import main
 @pytest.mark.parametrize("command", [FIT, PREVIEW, "doctor --model=tiny", "study --alphas=0,5", "evaluate --judge=j"])
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_NTASKS"])
 def test_a_rank_that_is_no_number_is_named(
-    name: str, command: str, refused: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
+    name: str, command: str, assert_refused: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "x")
-    refused(Case(name, command, (f"{name}='x'",)))
+    assert_refused(Case(name, command, (f"{name}='x'",)))
 
 
 def test_a_job_of_several_tasks_may_preview(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,10 +31,10 @@ def test_a_job_of_several_tasks_may_preview(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_a_job_of_several_tasks_is_refused_by_a_fit(
-    refused: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
+    assert_refused: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    refused(Case("a job", FIT, ("--ntasks-per-node=2",), is_foreign=True))
+    assert_refused(Case("a job", FIT, ("--ntasks-per-node=2",), is_foreign=True))
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ TOKENIZERS = [
 
 
 @pytest.mark.parametrize("case", [*CONFIGS, *TOKENIZERS], ids=str)
-def test_is_refused_in_one_line(case: Case, refused: Callable[[Case], None]) -> None:
-    refused(case)
+def test_is_refused_in_one_line(case: Case, assert_refused: Callable[[Case], None]) -> None:
+    assert_refused(case)
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ ADAPTERS: dict[str, tuple[str | None, Any, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("key", "value", "names"), ADAPTERS.values(), ids=ADAPTERS)
 def test_adapters_are_refused_in_one_line(
-    key: str | None, value: Any, names: tuple[str, ...], adapters: Path, refused: Callable[[Case], None]
+    key: str | None, value: Any, names: tuple[str, ...], adapters: Path, assert_refused: Callable[[Case], None]
 ) -> None:
     def make(path: Path) -> None:
         shutil.copytree(adapters, path)
@@ -164,4 +164,4 @@ def test_adapters_are_refused_in_one_line(
         else:
             put(path / "adapter_config.json", value)
 
-    refused(Case("adapters", GENERATE, names, {"m": make}))
+    assert_refused(Case("adapters", GENERATE, names, {"m": make}))

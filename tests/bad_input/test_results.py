@@ -416,5 +416,5 @@ CASES = [*OUTPUTS_FILES, *RESULTS, *EVALUATE, *OTHERS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_is_refused_in_one_line(case: Case, refused: Callable[[Case], None]) -> None:
-    refused(case)
+def test_is_refused_in_one_line(case: Case, assert_refused: Callable[[Case], None]) -> None:
+    assert_refused(case)

@@ -35,8 +35,8 @@ def _parquet(path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_config_of_50_megabytes_is_refused_at_once(case: Case, refused: Callable[[Case], None]) -> None:
-    refused(case)
+def test_a_config_of_50_megabytes_is_refused_at_once(case: Case, assert_refused: Callable[[Case], None]) -> None:
+    assert_refused(case)
 
 
 @pytest.mark.slow  # all of it becomes tokens before it is cut
@@ -103,22 +103,22 @@ WRITERS = {
 
 @pytest.mark.parametrize("verb", WRITERS)
 def test_a_place_that_is_read_only_is_named(
-    verb: str, mounted: Callable[..., Path], refused: Callable[[Case], None]
+    verb: str, mounted: Callable[..., Path], assert_refused: Callable[[Case], None]
 ) -> None:
     place = mounted("ro")
-    refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), (str(place),)))
+    assert_refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), (str(place),)))
 
 
 # The thread in which TensorBoard writes finds the disk full too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("verb", WRITERS)
 def test_nothing_is_left_of_what_does_not_fit_a_full_disk(
-    verb: str, mounted: Callable[..., Path], refused: Callable[[Case], None]
+    verb: str, mounted: Callable[..., Path], assert_refused: Callable[[Case], None]
 ) -> None:
     place = mounted("size=1m")
     (place / "ballast").write_bytes(bytes(1 << 20))
     before = listing(place)
-    refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), (str(place),)))
+    assert_refused(Case(verb, WRITERS[verb].replace("PLACE", str(place)), (str(place),)))
     assert [name for name in listing(place) if name not in before and not (place / name).is_dir()] == []
 
 

@@ -1,4 +1,4 @@
-"""The recipe that a study writes: its card is about the study, not about an older run."""
+"""The recipe that a study writes: its alpha, and the card with the source of the alpha and the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 
 
 def test_the_card_has_the_source_and_the_results_of_the_study(tmp_path: Path) -> None:
-    card = {"model": "smollm2-135m", "alpha_source": {"kind": "default-untested"}, "notes": "an older run"}
+    card = {
+        "model": "smollm2-135m",
+        "alpha_source": {"kind": "default-untested"},
+        "notes": "Its tokenizer has the marks of ChatML.",
+    }
     config = {"card": card, "neftune": {"alpha": 5.0, "scope": "response"}, "model": {"base": "tiny"}}
     arms = [ArmResult(0.0, seed, "complete", held_out_loss=2.0 + seed) for seed in range(3)]
     provenance = {
@@ -34,4 +38,4 @@ def test_the_card_has_the_source_and_the_results_of_the_study(tmp_path: Path) ->
     assert found["alpha_source"]["kind"] == "executed"
     assert "3 seeds" in found["alpha_source"]["reference"]
     assert found["status"]["results"] == {"held_out_loss": 3.0, "seeds": 3}
-    assert "notes" not in found
+    assert found["notes"] == card["notes"]

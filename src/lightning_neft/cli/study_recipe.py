@@ -84,7 +84,6 @@ def write_recipe(
     recipe["neftune"] = {**(config.get("neftune") or {}), "alpha": choice.alpha}
     header = ["Written by a study.", f"Alpha {choice.alpha:g}: {reference}"]
     if (card := config.get("card")) is not None:
-        card = {key: value for key, value in card.items() if key != "notes"}  # they are about an older run
         status = {
             "kind": "executed",
             "date": datetime.date.today(),
