@@ -142,7 +142,7 @@ class Run:
 
     def train(self) -> None:
         """Pick the learning rate, then train the arms."""
-        self._write_samples()
+        self.write_samples()
         picked = self._picked()
         write_text(self.folder / PICKED, json.dumps(picked) + "\n")
         alike = [self._pick_folder(picked["learning_rate"])]
@@ -168,8 +168,8 @@ class Run:
         picked = json.loads((self.folder / PICKED).read_text(encoding="utf-8"))
         result: dict[str, Any] = {
             "setting": json.loads(json.dumps(setting | picked)),
-            "base_sha256": _sha256(self.base / "model.safetensors"),
-            "data_sha256": _sha256(self.data),
+            "base_sha256": sha256(self.base / "model.safetensors"),
+            "data_sha256": sha256(self.data),
             "versions": read_result(self.study / "study.json")["provenance"]["versions"],
         }
         complete = study.in_state("complete")
@@ -184,17 +184,8 @@ class Run:
             arms = {(arm["alpha"], arm["seed"]): arm for arm in before["arms"]} | arms
         write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
 
-    def _before(self, name: str | None = None) -> dict[str, Any]:
-        """Return the result of a setting so far; empty before its first arm."""
-        file = self._result_file(name or self.name)
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        return found
-
-    @staticmethod
-    def _result_file(name: str) -> Path:
-        return RESULTS / f"{name}.json"
-
-    def _write_samples(self) -> None:
+    def write_samples(self) -> None:
+        """Write the samples of the setting, and its held-out conversations where they are separate."""
         records = json.loads(self.data.read_text(encoding="utf-8"))
         if self.setting.data == TOOL_CALLS:
             called = random.Random(0).sample(list(filter(None, map(_until_first_call, records))), self.setting.held_out)
@@ -207,6 +198,16 @@ class Run:
         chosen = random.Random(0).sample(short, self.setting.samples + self.setting.held_out)
         keys = ("instruction", "input", "output")
         write_text(self.source, json.dumps([{key: record[key] for key in keys} for record in chosen]) + "\n")
+
+    def _before(self, name: str | None = None) -> dict[str, Any]:
+        """Return the result of a setting so far; empty before its first arm."""
+        file = self._result_file(name or self.name)
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return found
+
+    @staticmethod
+    def _result_file(name: str) -> Path:
+        return RESULTS / f"{name}.json"
 
     def _picked(self) -> dict[str, Any]:
         """Return the learning rate, and the held-out loss of each candidate; train them if that has not been done."""
@@ -356,7 +357,8 @@ def _sweep(folder: Path, ended: threading.Event) -> None:
                     shutil.rmtree(version, ignore_errors=True)
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the checksum of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

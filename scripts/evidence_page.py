@@ -7,7 +7,6 @@ replaces docs/figures/evidence.svg and the text between the two marks of the pag
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from evidence import RESULTS, SETTINGS
 from marked_text import replaced
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from saved_figure import save
 
 from lightning_neft.common.files import write_text
 from lightning_neft.evaluation.bootstrap import MIN_SEEDS, Interval, paired_interval
@@ -269,10 +268,9 @@ def _draw_differences(panel: Axes, result: Result, measure: str) -> None:
     panel.locator_params(axis="x", nbins=4)
 
 
-def results_digest() -> str:
-    """Return the SHA-256 of all results: the figure keeps those that it was drawn from."""
-    files = sorted(RESULTS.glob("*.json"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def result_files() -> list[Path]:
+    """Return the files of all results."""
+    return sorted(RESULTS.glob("*.json"))
 
 
 def page(text: str) -> str:
@@ -290,10 +288,7 @@ def main() -> None:
         write_text(PAGE, page(text))
     except ValueError as error:
         sys.exit(f"{PAGE}: {error}; nothing was written")
-    # The same file from the same code: no random ids, no date.
-    with matplotlib.rc_context({"svg.hashsalt": "lightning_neft", "svg.fonttype": "path", "font.size": 9}):
-        metadata = {"Date": None, "Description": results_digest()}
-        draw(results).savefig(FIGURE, metadata=metadata, transparent=True)
+    save(lambda: draw(results), FIGURE, result_files())
 
 
 if __name__ == "__main__":

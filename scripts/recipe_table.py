@@ -67,8 +67,8 @@ def results() -> Iterator[str]:
     runs = measured_runs()
     date = max(run["date"] for run in runs.values())
     yield (
-        f"On {PROCESSOR}, one run each, {date}; held-out losses without noise. One pair of runs cannot show an effect "
-        "of the noise."
+        f"On {PROCESSOR}, one run each, {date}; held-out losses without noise. One pair cannot show an effect of the "
+        "noise."
     )
     yield ""
     heads = ["recipe", "method", "minutes", "peak GB", "tokens/s", "on", "loss before", "after, with noise"]

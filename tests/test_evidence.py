@@ -90,7 +90,7 @@ def test_an_arm_of_another_machine_is_not_trained_again(
 ) -> None:
     gathered(evidence, tmp_path, 0, loss=2.0)
     run = evidence.Run("dolly", 0, tmp_path, tmp_path, tmp_path / "elsewhere", 1)
-    monkeypatch.setattr(run, "_write_samples", lambda: None)
+    monkeypatch.setattr(run, "write_samples", lambda: None)
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(run, "_study", lambda *args: asked.append(args))
     run.train()

@@ -37,8 +37,9 @@ def test_the_figure_shows_the_strengths_of_the_formula() -> None:
     assert documents[4:16].mean().item() == pytest.approx(5 / (3 * 12 * 64) ** 0.5, rel=0.02)
 
 
-def test_the_evidence_is_current() -> None:
-    evidence = script(ROOT / "scripts" / "evidence_page.py")
+@pytest.mark.parametrize("name", ["evidence_page", "noise_effect_page"])
+def test_the_evidence_is_current(name: str) -> None:
+    evidence, saved_figure = (script(ROOT / "scripts" / f"{each}.py") for each in (name, "saved_figure"))
     text = evidence.PAGE.read_text(encoding="utf-8")
-    assert evidence.page(text) == text, "run python scripts/evidence_page.py"
-    assert evidence.results_digest() in evidence.FIGURE.read_text(encoding="utf-8")
+    assert evidence.page(text) == text, f"run python scripts/{name}.py"
+    assert saved_figure.digest(evidence.result_files()) in evidence.FIGURE.read_text(encoding="utf-8")

@@ -76,9 +76,9 @@ def test_what_has_no_interval_is_refused(values: list[object]) -> None:
     ("interval", "lower_is_better", "said"),
     [
         ((-0.2, -0.3, -0.1), True, "better: lower by 0.2 (95 % interval 0.1 to 0.3)"),
-        ((-0.2, -0.3, -0.1), False, "worse: lower by 0.2 (95 % interval 0.1 to 0.3)"),
+        ((-0.2, -0.3, -0.1), False, "lower by 0.2 (95 % interval 0.1 to 0.3)"),
         ((0.2, 0.1, 0.3), True, "worse: higher by 0.2 (95 % interval 0.1 to 0.3)"),
-        ((0.2, 0.1, 0.3), False, "better: higher by 0.2 (95 % interval 0.1 to 0.3)"),
+        ((0.2, 0.1, 0.3), False, "higher by 0.2 (95 % interval 0.1 to 0.3)"),
         ((0.2, 0.0, 0.4), False, "no evidence of a difference (0.2, 95 % interval 0 to 0.4)"),
     ],
 )

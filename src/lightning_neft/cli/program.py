@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -38,7 +38,7 @@ from lightning_neft.cli.loggers import accept_names, names_of, run_tags
 from lightning_neft.cli.memory import MemoryEstimate
 from lightning_neft.cli.precision import choose_precision
 from lightning_neft.cli.program_options import NoiseOptions, check_values, read_whole_numbers_first
-from lightning_neft.cli.progress_bar import RunProgressBar
+from lightning_neft.cli.progress_bar import PlainProgressBar, RunProgressBar
 from lightning_neft.cli.run_block import RunBlock
 from lightning_neft.cli.run_folder import RunFolder, SaveConfig, check_not_masked
 from lightning_neft.cli.task import MODELS, check_monitors, logged_metrics, task_of
@@ -272,8 +272,7 @@ class Program(LightningCLI):
             )
         callbacks = [*self._callbacks(config)]
         if config["enable_progress_bar"] is not False and not any(isinstance(item, ProgressBar) for item in given):
-            # A file or a pipe gets few lines.
-            callbacks.append(RunProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=50))
+            callbacks.append(RunProgressBar() if sys.stdout.isatty() else PlainProgressBar())
         for logger in config["logger"] if isinstance(config["logger"], list) else [config["logger"]]:
             if isinstance(logger, (CSVLogger, TensorBoardLogger)) and "://" in str(logger.save_dir):
                 place = mask_addresses(str(logger.save_dir))

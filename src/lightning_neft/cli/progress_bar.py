@@ -1,4 +1,4 @@
-"""`RunProgressBar`: the progress bar of a run, on one line, with messages printed above it."""
+"""The progress bars of a run, in a terminal and elsewhere: they end with the last step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
 from rich.console import Console
 from typing_extensions import override
 
-__all__ = ["RunProgressBar"]
+__all__ = ["PlainProgressBar", "RunProgressBar"]
 
 # Loggers whose handlers keep the standard error of their import.
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "transformers")
@@ -21,6 +21,49 @@ _LOSSES = ("train/loss", "val/loss")
 # Columns of "Validation", "1200/1200", "0:00:00 • 0:00:00" and the spaces between them.
 _FIXED = 10 + 9 + 17 + 4
 _LEAST_BAR, _WIDEST_BAR = 4, 40
+
+
+class _ToLastStep(ProgressBar):
+    """Counts the batches of an epoch up to the last step, so that the time left is that of the run.
+
+    Lightning counts those of the whole epoch, unless `max_epochs` is -1, and then steps in place of batches.
+    """
+
+    _done = 0
+
+    @property
+    @override
+    def total_train_batches(self) -> int | float:
+        trainer = self.trainer
+        if trainer.max_steps == -1:
+            return trainer.num_training_batches
+        each = trainer.accumulate_grad_batches
+        stepped = self._done // each * each
+        return min(trainer.num_training_batches, stepped + (trainer.max_steps - trainer.global_step) * each)
+
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._done = 0
+        super().on_train_epoch_start(trainer, pl_module)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # A run that resumes within an epoch shows its bar from here on.
+        self._done = batch_idx + 1
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class PlainProgressBar(_ToLastStep, TQDMProgressBar):
+    """The bar in a file or a pipe: few lines.
+
+    >>> PlainProgressBar().refresh_rate
+    50
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=50)
 
 
 class _StandardError:
@@ -33,8 +76,8 @@ class _StandardError:
         sys.stderr.flush()
 
 
-class RunProgressBar(RichProgressBar):
-    """Lightning's bar, with as many numbers as fit into one line, and with log messages above it.
+class RunProgressBar(_ToLastStep, RichProgressBar):
+    """Lightning's bar for a terminal, with as many numbers as fit into one line, and with log messages above it.
 
     Lightning's own bar wraps numbers onto further lines and cuts off messages that are logged meanwhile.
 

@@ -137,11 +137,13 @@ def verdict(interval: Interval, lower_is_better: bool) -> str:
 
     Args:
         interval: Of the difference.
-        lower_is_better: True for losses, False for win rates and the like.
+        lower_is_better: Whether it is a loss; otherwise neither direction is called better.
 
     Example:
         >>> verdict(Interval(-0.2, -0.3, -0.1, 0.95), lower_is_better=True)
         'better: lower by 0.2 (95 % interval 0.1 to 0.3)'
+        >>> verdict(Interval(-0.2, -0.3, -0.1, 0.95), lower_is_better=False)
+        'lower by 0.2 (95 % interval 0.1 to 0.3)'
         >>> verdict(Interval(0.2, -0.1, 0.5, 0.95), lower_is_better=True)
         'no evidence of a difference (0.2, 95 % interval -0.1 to 0.5)'
         >>> verdict(Interval(-0.2, -0.3, -0.1, 0.95, n_seeds=1), lower_is_better=True)
@@ -156,10 +158,9 @@ def verdict(interval: Interval, lower_is_better: bool) -> str:
         return f"no evidence of a difference ({_numbers(interval)})"
     is_lower = interval.mean < 0
     ends = sorted((abs(interval.low), abs(interval.high)))
-    return (
-        f"{'better' if is_lower == lower_is_better else 'worse'}: {'lower' if is_lower else 'higher'} by "
-        f"{abs(interval.mean):.3g} ({_percent(interval)} {ends[0]:.3g} to {ends[1]:.3g})"
-    )
+    size = f"{abs(interval.mean):.3g} ({_percent(interval)} {ends[0]:.3g} to {ends[1]:.3g})"
+    sentence = f"{'lower' if is_lower else 'higher'} by {size}"
+    return f"{'better' if is_lower else 'worse'}: {sentence}" if lower_is_better else sentence
 
 
 def _numbers(interval: Interval) -> str:

@@ -106,7 +106,6 @@ def compare(arms: Sequence[ArmResult]) -> list[Comparison]:
 
 def _comparison(alpha: float, metric: str, differences: npt.NDArray[np.float64]) -> Comparison:
     interval = paired_interval(differences)
-    sentence = verdict(interval, lower_is_better=True)
     return Comparison(
         alpha=alpha,
         metric=metric,
@@ -116,5 +115,5 @@ def _comparison(alpha: float, metric: str, differences: npt.NDArray[np.float64])
         level=interval.level,
         n_seeds=len(differences),
         n_samples=differences.shape[1],
-        verdict=sentence if metric in LOWER_IS_BETTER else sentence.removeprefix("better: ").removeprefix("worse: "),
+        verdict=verdict(interval, lower_is_better=metric in LOWER_IS_BETTER),
     )

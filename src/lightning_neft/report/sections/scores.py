@@ -47,15 +47,14 @@ def finding(subject: str, metric: str, interval: Interval) -> Finding:
         >>> found.verdict, found.sentence
         ('different', 'higher by 2 (95 % interval 1 to 3)')
     """
-    sentence = verdict(interval, lower_is_better=True)
+    sentence = verdict(interval, lower_is_better=False)
     if interval.has_few_seeds:
         return Finding(subject, "no verdict", sentence)
     if not interval.is_evidence:
         return Finding(subject, "no evidence", sentence)
-    direction, _, rest = sentence.partition(": ")
     if metric not in LOWER_IS_BETTER:
-        return Finding(subject, "different", rest)
-    return Finding(subject, "better" if direction == "better" else "worse", rest)
+        return Finding(subject, "different", sentence)
+    return Finding(subject, "better" if interval.mean < 0 else "worse", sentence)
 
 
 _LEAD = (
