@@ -143,7 +143,10 @@ class FiniteLoss(pl.Callback):
 
 def _of_start(module: Any) -> str:
     base = f" (model.base={module.base})" if hasattr(module, "base") else ""
+    found, precision = f"the weights at the start of this run{base} or its data are not finite", precision_of(module)
+    if precision == "trainer.precision=32-true":
+        return f"{found}; try another base"
     return (
-        f"the weights at the start of this run{base} or its data are not finite, or too large for "
-        f"{precision_of(module)}; try trainer.precision=32-true with model.dtype=float32, or another base"
+        f"{found}, or too large for {precision}; try trainer.precision=32-true with model.dtype=float32, or another "
+        "base"
     )
