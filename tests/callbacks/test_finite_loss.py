@@ -40,7 +40,7 @@ class Broken(CausalLM):
 @pytest.mark.parametrize(
     ("batch", "accumulated", "message"),
     [
-        (0, 1, r"step 1, .*model.base=.*trainer.precision"),
+        (0, 1, r"step 1, .*model.base=.*; try another base"),
         (2, 1, r"step 3; .*model.learning_rate than 0.01$"),
         (2, 2, r"step 2; .*model.learning_rate than 0.01$"),
     ],
