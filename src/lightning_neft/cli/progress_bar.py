@@ -24,7 +24,7 @@ _LEAST_BAR, _WIDEST_BAR = 4, 40
 
 
 class _ToLastStep(ProgressBar):
-    """Counts the batches of an epoch up to the last step, so that the time left is that of the run.
+    """Counts the batches of an epoch up to the last step, so that no time is shown for batches that are not trained.
 
     Lightning counts those of the whole epoch, unless `max_epochs` is -1, and then steps in place of batches.
     """
