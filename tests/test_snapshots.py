@@ -26,9 +26,11 @@ def module(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read(module: Path) -> None:
     reading = Snapshots(module, is_writing=False)
+    written = reading.file.read_text(encoding="utf-8")
     for key, text in TEXTS.items():
         reading.compare(key, text)
     reading.finish(list(TEXTS), is_whole=True)
+    assert reading.file.read_text(encoding="utf-8") == written
 
 
 def test_a_changed_text_fails_with_the_command(module: Path) -> None:

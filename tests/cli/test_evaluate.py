@@ -162,6 +162,14 @@ def test_two_models_are_compared_in_pairs(folder: Path, capsys: pytest.CaptureFi
     assert "no difference at equal length: there is no win" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_higher_win_rate_is_not_called_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak, strong = annotations(folder, "plain", [1, 1, 2, 1] * 9), annotations(folder, "noisy", [2, 2, 1, 2] * 9)
+    assert main(["evaluate", "--annotations", weak, strong]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "noisy minus plain, win rate in percent points over 36 pairs: higher by 50 (95 % interval" in printed
+    assert "better" not in printed
+
+
 def test_memorisation_of_an_outputs_file(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--memorization", "--outputs", outputs, "--json"]) == 0
     found = _object(capsys)

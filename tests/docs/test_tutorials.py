@@ -21,8 +21,8 @@ pytestmark = [
 ]
 
 
-def run_page(page: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Run a page's Python in one namespace and its commands in this process."""
+def assert_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run a page's Python in one namespace and its commands in this process; they print what the page shows."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         place = f"{page.name}:{block.line}"
@@ -66,47 +66,48 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_callback_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = run_page(DOCS / "tutorials" / "callback.md", capsys)
+    names = assert_page_runs(DOCS / "tutorials" / "callback.md", capsys)
     # The page ends where it says: nothing is left on the model of the first fit.
     assert not names["module"].model.get_input_embeddings()._forward_hooks
 
 
 def test_the_tutorial_for_those_who_come_from_trl(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "tutorials" / "from-trl.md", capsys)
+    names = assert_page_runs(DOCS / "tutorials" / "from-trl.md", capsys)
+    assert names["theirs"] == pytest.approx(names["ours"](length="padded"), rel=0.05)
 
 
 def test_the_tutorial_on_encoders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = run_page(DOCS / "tutorials" / "encoder.md", capsys)
+    names = assert_page_runs(DOCS / "tutorials" / "encoder.md", capsys)
     assert not names["table"]._forward_hooks
 
 
 def test_the_tutorial_on_litgpt_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("litgpt", reason="needs litgpt")
-    names = run_page(DOCS / "tutorials" / "litgpt.md", capsys)
+    names = assert_page_runs(DOCS / "tutorials" / "litgpt.md", capsys)
     assert names["noise"].targets == []
 
 
 @pytest.mark.slow
 def test_the_tutorial_on_several_gpus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "tutorials" / "several-gpus.md", capsys)
+    assert_page_runs(DOCS / "tutorials" / "several-gpus.md", capsys)
 
 
 @pytest.mark.slow
 def test_the_recipe_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "tutorials" / "recipe.md", capsys)
+    assert_page_runs(DOCS / "tutorials" / "recipe.md", capsys)
     assert (folder / "runs" / "quickstart" / "version_1" / "config.yaml").is_file()
     assert (folder / "my-model" / "README.md").is_file()
 
 
 @pytest.mark.slow
 def test_the_tutorial_on_data_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "tutorials" / "own-data.md", capsys)
+    assert_page_runs(DOCS / "tutorials" / "own-data.md", capsys)
     assert (folder / "runs" / "animals" / "version_0" / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow
 def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "tutorials" / "does-it-help.md", capsys)
+    assert_page_runs(DOCS / "tutorials" / "does-it-help.md", capsys)
     assert (folder / "runs" / "study-quickstart" / "report.html").is_file()
     assert "Plain and noisy" in (folder / "answers.html").read_text(encoding="utf-8")
 
@@ -114,13 +115,13 @@ def test_the_tutorial_on_study_and_report(folder: Path, capsys: pytest.CaptureFi
 # The batches of the page are all of its 12 rows: an epoch of 3 steps.
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_the_page_on_callbacks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_page(DOCS / "callbacks.md", capsys)
+    assert_page_runs(DOCS / "callbacks.md", capsys)
     assert Path("model/config.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["custom-embedding", "hf-trainer", "trainer"])
 def test_the_how_tos(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert run_page(DOCS / "how-to" / f"{name}.md", capsys)["trainer"] is not None
+    assert assert_page_runs(DOCS / "how-to" / f"{name}.md", capsys)["trainer"] is not None
 
 
 def test_the_configs_for_hydra_name_a_class_and_its_options() -> None:

@@ -51,17 +51,28 @@ def test_ids_of_the_batch_are_known_in_every_form(form, given):
     assert armed(given, OWN[form]).shape[:2] == OWN[form].shape
 
 
-def test_ids_of_several_tensors_are_known_when_joined():
-    given = {"prompt": IDS, "answer": OTHER[:, :5].clone()}
-    armed(given, torch.cat([given["prompt"], given["answer"]], 1))
-    armed(given, torch.cat([START, given["prompt"], given["answer"]], 1))
-    armed({"chosen": IDS, "rejected": OTHER}, torch.cat([IDS, OTHER]))
-    armed({"tokens": IDS.float()}, IDS)
-    armed([IDS[0]], IDS[0].clone()[None])
+SHORT = OTHER[:, :5].clone()
+KNOWN = {
+    "prompt and answer": ({"prompt": IDS, "answer": SHORT}, torch.cat([IDS, SHORT], 1)),
+    "after a token of the start": ({"prompt": IDS, "answer": SHORT}, torch.cat([START, IDS, SHORT], 1)),
+    "both rows of a pair": ({"chosen": IDS, "rejected": OTHER}, torch.cat([IDS, OTHER])),
+    "floats": ({"tokens": IDS.float()}, IDS),
+    "one row": ([IDS[0]], IDS[0].clone()[None]),
+    "replaced under their name": ({"input_ids": IDS}, OTHER),
+}
 
 
-def test_ids_under_their_name_may_be_replaced_altogether():
-    armed({"input_ids": IDS}, torch.full_like(IDS, 3))
+@pytest.mark.parametrize("kind", KNOWN)
+def test_ids_are_known_when_joined_converted_or_replaced(kind):
+    given, ids = KNOWN[kind]
+    noise = EmbeddingNoise(5)
+    noisy = armed(given, ids, noise=noise)
+    assert (noisy != noise.targets[0].module(ids)).any(-1).all()
+
+
+def test_other_ids_than_those_of_another_name_are_an_error():
+    with pytest.raises(LengthsError, match="no tensor of the batch holds"):
+        armed({"tokens": IDS}, OTHER)
 
 
 STRANGE = {

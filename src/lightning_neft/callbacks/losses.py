@@ -15,7 +15,7 @@ from typing_extensions import override
 from lightning_neft.common.trainer import is_logging_step
 from lightning_neft.errors import ConfigError, NonFiniteError
 from lightning_neft.models.finetuner import FineTuner
-from lightning_neft.models.finite import advice_against_overflow, precision_of
+from lightning_neft.models.finite import advice_against_overflow, float16_of
 
 __all__ = ["CleanLoss", "FiniteLoss"]
 
@@ -143,10 +143,7 @@ class FiniteLoss(pl.Callback):
 
 def _of_start(module: Any) -> str:
     base = f" (model.base={module.base})" if hasattr(module, "base") else ""
-    found, precision = f"the weights at the start of this run{base} or its data are not finite", precision_of(module)
-    if precision == "trainer.precision=32-true":
+    found = f"the weights at the start of this run{base} or its data are not finite"
+    if (half := float16_of(module)) is None:
         return f"{found}; try another base"
-    return (
-        f"{found}, or too large for {precision}; try trainer.precision=32-true with model.dtype=float32, or another "
-        "base"
-    )
+    return f"{found}, or too large for {half}; try trainer.precision=32-true with model.dtype=float32, or another base"

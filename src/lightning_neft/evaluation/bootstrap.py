@@ -137,7 +137,7 @@ def verdict(interval: Interval, lower_is_better: bool) -> str:
 
     Args:
         interval: Of the difference.
-        lower_is_better: Whether it is a loss; otherwise neither direction is called better.
+        lower_is_better: Whether a lower value is better; otherwise neither direction is called so.
 
     Example:
         >>> verdict(Interval(-0.2, -0.3, -0.1, 0.95), lower_is_better=True)

@@ -14,7 +14,7 @@ from lightning_neft.errors import NonFiniteError
 if TYPE_CHECKING:
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["advice_against_overflow", "check_trained_weights", "first_non_finite", "precision_of"]
+__all__ = ["advice_against_overflow", "check_trained_weights", "first_non_finite", "float16_of"]
 
 
 def first_non_finite(weights: Iterable[tuple[str, Tensor]]) -> str | None:
@@ -57,14 +57,13 @@ def advice_against_overflow(module: Any) -> str:
     """Return the advice that ends a message about non-finite losses or weights."""
     rate = getattr(module, "learning_rate", None)
     found = f"try a smaller model.learning_rate{'' if rate is None else f' than {rate:g}'}"
-    precision = precision_of(module)
-    # float16, whether of the weights or of the computation: numbers above 65504 and below 6e-8 are lost.
-    is_half = "=16-" in precision or "float16" in precision
-    return f"{found}, or trainer.precision=32-true instead of {precision}" if is_half else found
+    half = float16_of(module)
+    return found if half is None else f"{found}, or trainer.precision=32-true instead of {half}"
 
 
-def precision_of(module: Any) -> str:
-    """Return the precision of a run as its option, with the weights' own where that is float16."""
+def float16_of(module: Any) -> str | None:
+    """Return what of a run is in float16, where numbers above 65504 and below 6e-8 are lost; None if nothing is."""
     precision = f"trainer.precision={module.trainer.precision}" if module._trainer is not None else "its precision"
-    is_half = getattr(getattr(module, "model", None), "dtype", None) is torch.float16
-    return f"{precision} with weights in float16" if is_half else precision
+    if getattr(getattr(module, "model", None), "dtype", None) is torch.float16:
+        return f"{precision} with weights in float16"
+    return precision if "=16-" in precision else None

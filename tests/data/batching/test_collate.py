@@ -29,7 +29,7 @@ ROWS = ((A, B), (C,))
 SINGLE = ((A,), (B,), (C,))
 
 
-def same(batch: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_same(batch: dict[str, Any], expected: dict[str, Any]) -> None:
     listed = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
     assert listed == expected
 
@@ -69,19 +69,19 @@ FLAT: dict[str, Any] = {
 @pytest.mark.parametrize("batching", ["random", "length_grouped"])
 def test_padded(batching: str) -> None:
     batch = Collator(9, batching=batching)(PlannedBatch(SINGLE))  # type: ignore[arg-type]
-    same(batch, PADDED)
+    assert_same(batch, PADDED)
     assert set(dtypes(batch).values()) == {torch.int64}
 
 
 def test_packed() -> None:
     batch = Collator(9, batching="packed")(PlannedBatch(ROWS))
-    same(batch, PACKED)
+    assert_same(batch, PACKED)
     assert set(dtypes(batch).values()) == {torch.int64}
 
 
 def test_flat() -> None:
     batch = Collator(9, batching="flat")(PlannedBatch(ROWS))
-    same(batch, FLAT)
+    assert_same(batch, FLAT)
     assert dtypes(batch) == dict.fromkeys(dtypes(batch), torch.int64) | {
         "cu_seq_lens_q": torch.int32,
         "cu_seq_lens_k": torch.int32,
@@ -101,7 +101,7 @@ def test_flat_is_what_transformers_makes_of_the_same_documents() -> None:
 
 def test_prompts_with_a_loss_of_their_own() -> None:
     padded = Collator(9, prompt_loss=0.25)(PlannedBatch(SINGLE))
-    same(
+    assert_same(
         padded,
         PADDED
         | {
@@ -114,7 +114,7 @@ def test_prompts_with_a_loss_of_their_own() -> None:
     )
     assert padded["loss_weights"].dtype == padded["loss_token_weights"].dtype == torch.float32
     packed = Collator(9, batching="packed", prompt_loss=0.25)(PlannedBatch(ROWS))
-    same(
+    assert_same(
         packed,
         PACKED
         | {
@@ -129,7 +129,7 @@ def test_prompts_with_a_loss_of_their_own() -> None:
 
 def test_an_encoder_decoder() -> None:
     pair, other = sample([4, 5, 6], [7]), sample([4], [8, 9])
-    same(
+    assert_same(
         Collator(0, "seq2seq_lm")(PlannedBatch(((pair,), (other,)))),
         {
             "input_ids": [[4, 5, 6], [4, 0, 0]],
@@ -142,7 +142,7 @@ def test_an_encoder_decoder() -> None:
 @pytest.mark.parametrize("label", [1, [1]])
 def test_classes(label: Any) -> None:
     batch = Collator(0, "sequence_classification")(PlannedBatch(((sample([4, 5], label),), (sample([4], [0]),))))
-    same(batch, {"input_ids": [[4, 5], [4, 0]], "attention_mask": [[1, 1], [1, 0]], "labels": [1, 0]})
+    assert_same(batch, {"input_ids": [[4, 5], [4, 0]], "attention_mask": [[1, 1], [1, 0]], "labels": [1, 0]})
     assert batch["labels"].dtype == torch.int64
 
 
