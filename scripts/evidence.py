@@ -8,7 +8,8 @@ sharegpt_toolcall_300.json, conversations with tools; a held-out conversation en
 setting takes an hour on two cores; repeat its command to continue it. The learning rate is picked on alpha 0 and seed
 0 alone, by held-out loss, before an arm with noise runs. At the end the arms are added to
 `benchmarks/results/evidence/SETTING.json`. An arm that is there is not trained again: the arms may run on different
-days and machines. `--gather` adds the arms that have ended so far.
+days and machines. All arms of a seed have one precision, bf16-mixed if the processor of the first computes bfloat16
+itself, else 32-true. `--gather` adds the arms that have ended so far.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from lightning_neft.evaluation.memorization import rouge_l
 from lightning_neft.evaluation.result import Fields, read_result
 from lightning_neft.evaluation.study_result import ArmResult, StudyResult
 from lightning_neft.evaluation.text_statistics import diversity
+from lightning_neft.models.execution import native_bfloat16
 from lightning_neft.study.arm import read_record, write_record
 from lightning_neft.study.plan import Arm
 from lightning_neft.study.result import unpaired
@@ -139,6 +141,13 @@ class Run:
         self.out, self.folder = out, out / name
         self.source, self.held_out = self.folder / "samples.json", self.folder / "held_out.json"
         self.study = self.folder / f"seed-{seed}"
+
+    @property
+    def precision(self) -> str:
+        """That of the seed's arms in the result so far, else what this processor computes fastest."""
+        kept = (arm["precision"] for arm in self._before().get("arms", ()) if arm["seed"] == self.seed)
+        has_bfloat16, _ = native_bfloat16("cpu")
+        return str(next(kept, "bf16-mixed" if has_bfloat16 else "32-true"))
 
     def train(self) -> None:
         """Pick the learning rate, then train the arms."""
@@ -246,8 +255,7 @@ class Run:
             *(f"--model.base={self.base}", f"--model.learning_rate={rate!r}"),
             *(f"--data.source={self.source}", f"--data.template={self.setting.template}"),
             *("--data.batch_size=8", f"--data.{validation}"),
-            # What this kind of CPU computes fastest; the seeds may run on different machines.
-            *("--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed"),
+            *("--trainer.accelerator=cpu", f"--trainer.precision={self.precision}"),
             # The gradients are the same bit by bit, in half the memory.
             *(f"--trainer.max_epochs={self.setting.epochs}", "--model.gradient_checkpointing=selective"),
             "--model.optimizer=adamw_torch",  # as the first seeds had it
@@ -295,6 +303,7 @@ class Run:
         return {
             "alpha": arm.alpha,
             "seed": arm.seed,
+            "precision": self.precision,
             "seconds": arm.seconds,
             "steps": arm.steps,
             "digests": arm.digests,

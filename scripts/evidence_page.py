@@ -145,6 +145,11 @@ class Result:
             rows.append(others.mean(axis=0))
         return np.array(rows)
 
+    @property
+    def precision(self) -> str:
+        """That of the arms: one, or two that seeds of different machines had."""
+        return " and ".join(sorted({str(arm["precision"]) for arm in self.arms.values()}))
+
     def noise_to_signal(self, alpha: float) -> float:
         """Return the mean over the seeds."""
         return float(np.mean([self.arms[alpha, seed]["noise_to_signal"] for seed in self.seeds]))
@@ -168,7 +173,8 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
         yield ""
         yield (
             f"{setting['base']} on {setting['samples']} samples of {setting['data']}, {setting['epochs']} epochs, "
-            f"learning rate {setting['learning_rate']:g}, {len(result.seeds)} seeds, {setting['held_out']} held out."
+            f"learning rate {setting['learning_rate']:g}, {len(result.seeds)} seeds, {setting['held_out']} held out, "
+            f"precision {result.precision}."
         )
         yield ""
         noisy = [alpha for alpha in result.alphas if alpha]

@@ -100,6 +100,20 @@ def test_an_arm_of_another_machine_is_not_trained_again(
     assert asked == [(run.study, 1e-4, "0,5,15,45", 0, 1)]
 
 
+def test_arms_of_a_seed_have_the_precision_of_its_first(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "native_bfloat16", lambda device: (device == "cpu", ""))
+    gathered(evidence, tmp_path, 0, loss=2.0)
+    # A processor without bfloat16 goes on.
+    monkeypatch.setattr(evidence, "native_bfloat16", lambda device: (False, ""))
+    gathered(evidence, tmp_path, 1, loss=2.0)
+    arms = json.loads((evidence.RESULTS / "dolly.json").read_text())["arms"]
+    assert {(arm["seed"], arm["precision"]) for arm in arms} == {(0, "bf16-mixed"), (1, "32-true")}
+    runs = [evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1) for seed in (0, 1, 2)]
+    assert [run.precision for run in runs] == ["bf16-mixed", "32-true", "32-true"]
+
+
 def test_the_learning_rate_is_picked_without_noise(
     evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +153,7 @@ def kept(evidence: ModuleType, seeds: int = 3) -> None:
         {
             "alpha": alpha,
             "seed": seed,
+            "precision": "bf16-mixed" if seed else "32-true",
             "noise_to_signal": alpha / 10 or None,
             "train_clean_loss": 1 + alpha + seed,
             "token_accuracy_curve": [[9, 0.25], [19, 0.5]],
@@ -175,6 +190,8 @@ def test_the_table_has_paired_differences(evidence: ModuleType, evidence_page: M
     assert ("held_out_loss", 5.0) in result.evidence
     assert ("held_out_loss", 15.0) not in result.evidence
     lines = list(evidence_page.tables([result]))
+    assert "base on 8 samples of data, 2 epochs, learning rate 0.0001, 3 seeds, 4 held out, " in lines[2]
+    assert lines[2].endswith("precision 32-true and bf16-mixed.")
     assert "| | alpha 0 | alpha 5 | alpha 15 |" in lines
     assert "| noise-to-signal | | 0.50 | 1.50 |" in lines
     (losses,) = [line for line in lines if line.startswith("| held-out loss |")]
