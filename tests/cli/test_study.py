@@ -347,7 +347,7 @@ def test_a_mistake_is_reported_in_one_line(
 
 
 @pytest.mark.slow
-def test_what_an_arm_imports_is_there_before_it_and_no_gpu_was_looked_for() -> None:
+def test_what_an_arm_imports_is_there_and_no_gpu_was_looked_for() -> None:
     """A process that has looked for one cannot use it after a fork."""
     code = """if True:
         import sys
