@@ -147,8 +147,8 @@ class Result:
 
     @property
     def precision(self) -> str:
-        """That of the arms: one, or two that seeds of different machines had."""
-        return " and ".join(sorted({str(arm["precision"]) for arm in self.arms.values()}))
+        """That of the seeds: one, or two of different machines."""
+        return " and ".join(sorted({str(self.arms[0.0, seed]["precision"]) for seed in self.seeds}))
 
     def noise_to_signal(self, alpha: float) -> float:
         """Return the mean over the seeds."""

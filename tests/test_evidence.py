@@ -112,6 +112,8 @@ def test_arms_of_a_seed_have_the_precision_of_its_first(
     assert {(arm["seed"], arm["precision"]) for arm in arms} == {(0, "bf16-mixed"), (1, "32-true")}
     runs = [evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1) for seed in (0, 1, 2)]
     assert [run.precision for run in runs] == ["bf16-mixed", "32-true", "32-true"]
+    # It takes the arms without noise from there.
+    assert evidence.Run("dolly-padded", 0, tmp_path, tmp_path, tmp_path / "out", 1).precision == "bf16-mixed"
 
 
 def test_the_learning_rate_is_picked_without_noise(

@@ -14,13 +14,12 @@ from multiprocessing.connection import Connection
 from runpy import run_module
 from typing import Any
 
-# Each arm needs the libraries that are not used here: as it is forked from a process that has imported this module, it
-# starts seconds sooner. None of them looks for a GPU, which a process must not have done before it forks.
+# Each arm needs datasets and tensorboard: it is forked from a process that has imported this module, and starts sooner.
+# Not peft and the models of transformers: they import bitsandbytes and hqq where these are installed, and what looks
+# for a GPU must not be imported before the fork.
 import datasets  # noqa: F401
-import peft  # noqa: F401
 import torch
 import torch.utils.tensorboard
-import transformers.modeling_utils  # noqa: F401
 import yaml
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
