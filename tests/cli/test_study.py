@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -344,32 +343,6 @@ def test_a_mistake_is_reported_in_one_line(
     assert error.count("\n") == 1
     snapshot(error.rstrip("\n"))
     assert not (folder / "runs").exists()
-
-
-@pytest.mark.slow
-def test_what_an_arm_imports_is_there_and_no_gpu_was_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that has looked for one cannot use it after a fork."""
-    # These look for one when they are imported, where they are installed.
-    for name in ("bitsandbytes", "deepspeed", "flash_attn", "hqq", "liger_kernel"):
-        (tmp_path / f"{name}.py").write_text("raise AssertionError(__name__)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    code = """if True:
-        import sys
-        import torch
-
-        def looked(*args):
-            raise AssertionError("looked for a GPU")
-
-        for name in ("is_available", "device_count", "init", "_lazy_init", "get_device_capability"):
-            setattr(torch.cuda, name, looked)
-        import lightning_neft.cli.study_arm
-
-        print(*sorted({"datasets", "tensorboard"} - {*sys.modules}))
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
 
 def test_a_missing_library_is_reported_before_the_training(

@@ -14,12 +14,7 @@ from multiprocessing.connection import Connection
 from runpy import run_module
 from typing import Any
 
-# Each arm needs datasets and tensorboard: it is forked from a process that has imported this module, and starts sooner.
-# Not peft and the models of transformers: they import bitsandbytes and hqq where these are installed, and what looks
-# for a GPU must not be imported before the fork.
-import datasets  # noqa: F401
 import torch
-import torch.utils.tensorboard
 import yaml
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
