@@ -152,6 +152,13 @@ def test_an_arm_that_is_given_back_waits_again_however_often(tmp_path: Path) -> 
     assert claim(queue).arms == (Arm(0.0, 0),)
 
 
+def test_an_arm_that_is_given_back_comes_first(tmp_path: Path) -> None:
+    queue = make_queue(tmp_path)
+    stopped, _ = claim(queue), claim(queue)
+    stopped.give_back()
+    assert [claim(queue).arms for _ in range(2)] == [(Arm(0.0, 0),), (Arm(15.0, 0),)]
+
+
 def test_failed_arms_are_run_again_when_that_is_asked_for(tmp_path: Path) -> None:
     one, other = make_queue(tmp_path, seeds=(0,)), make_queue(tmp_path, seeds=(0,))
     for _ in ALPHAS:

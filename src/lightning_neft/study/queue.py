@@ -240,12 +240,21 @@ class ArmQueue:
             # Created each time, so that a resumed search proposes the same alphas as an uninterrupted one.
             self.study.sampler = make_sampler(search.sampler, seed=jobs)
         with _without_notices():
-            trial = self.study.ask()
+            trial = self._put_back() or self.study.ask()
             if search is not None and "alpha" not in trial.user_attrs:
                 alpha = trial.suggest_float("alpha", search.low, search.high)
                 trial.set_user_attr("seeds", list(self.plan.seeds))
                 trial.set_user_attr("alpha", alpha)
         return trial
+
+    def _put_back(self) -> optuna.Trial | None:
+        """Claim a job that was put back: it has a checkpoint, but Optuna would take it after all that never ran."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            with suppress(UpdateFinishedTrialError):
+                is_put_back = "takeovers" in trial.user_attrs
+                if is_put_back and self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    return optuna.Trial(self.study, trial._trial_id)
+        return None
 
     def _is_mine(self, trial: optuna.Trial) -> bool:
         counting = list(self._counting())
