@@ -1,4 +1,4 @@
-"""The benchmark of the noise runs, and ends where a side does not do what it is timed for."""
+"""The benchmarks run and read what they time; that of the noise ends where a side does something else."""
 
 from __future__ import annotations
 
@@ -89,3 +89,13 @@ def test_figures_of_other_samples_are_not_continued(real_model, tmp_path: Path) 
     assert real_model._rounds_so_far(out, {"samples": 8}) == [{"trl": {}}]
     with pytest.raises(SystemExit, match="other samples"):
         real_model._rounds_so_far(out, {"samples": 9})
+
+
+def test_a_fit_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import recipe_runs
+
+    found = recipe_runs._fit("smollm2-135m-instruct/dolly-3k", ["--tiny", f"--data.cache_dir={tmp_path}"])
+    assert found["steps"] == 2
+    assert all(1 < found[loss] < 20 for loss in ("held_out_loss_before", "held_out_loss"))
+    assert all(found[name] > 0 for name in ("tokens_per_second", "peak_memory_gb", "seconds"))
