@@ -145,8 +145,7 @@ class Run:
     @property
     def precision(self) -> str:
         """That of the seed's arms in the results so far, else what this processor computes fastest."""
-        arms = [arm for name in (self.name, self.setting.baseline) for arm in self._before(name).get("arms", ())]
-        kept = (arm["precision"] for arm in arms if arm["seed"] == self.seed)
+        kept = (arm["precision"] for arm in self._ended() if arm["seed"] == self.seed)
         has_bfloat16, _ = native_bfloat16("cpu")
         return str(next(kept, "bf16-mixed" if has_bfloat16 else "32-true"))
 
@@ -155,18 +154,16 @@ class Run:
         self.write_samples()
         picked = self._picked()
         write_text(self.folder / PICKED, json.dumps(picked) + "\n")
-        alike = [self._pick_folder(picked["learning_rate"])]
-        if self.setting.baseline is not None:
-            alike.append(self.out / self.setting.baseline / self.study.name)
-        # Arms without noise do not depend on what else is compared.
-        for arm in (arm for folder in alike for arm in (folder / "arms").glob(f"alpha-0-seed-{self.seed}/arm.json")):
+        # The candidate with that learning rate is the arm without noise.
+        picking = self._pick_folder(picked["learning_rate"])
+        for arm in (picking / "arms").glob(f"alpha-0-seed-{self.seed}/arm.json"):
             kept = self.study / "arms" / arm.parent.name / arm.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(arm, kept)
-        for arm in self._before().get("arms", ()):
+        for arm in self._ended():
             folder = self.study / "arms" / Arm(arm["alpha"], arm["seed"]).name
             if arm["seed"] == self.seed and read_record(folder) is None:
-                # It ended on another machine: the study skips an arm that has been stopped.
+                # It ended elsewhere: the study skips an arm that has been stopped.
                 write_record(folder, {"state": "pruned"})
         self._study(self.study, picked["learning_rate"], self.setting.alphas, self.seed, self.workers)
 
@@ -184,14 +181,15 @@ class Run:
         }
         complete = study.in_state("complete")
         arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in complete}
-        file = self._result_file(self.name)
-        if before := self._before():
-            if changed := [key for key, value in result.items() if before[key] != value]:
+        for name in filter(None, (self.setting.baseline, self.name)):
+            file, before = self._result_file(name), self._before(name) or result
+            alike = [key for key in result if key != "setting" or name == self.name]
+            if changed := [key for key in alike if before[key] != result[key]]:
                 sys.exit(f"{file}: its {', '.join(changed)} differ from those of this run; remove it to start anew")
-            others = [_paired_with(arm) for arm in before["arms"] if "digests" in arm]
-            if problems := [problem for arm in complete if (problem := unpaired(arm, others)) is not None]:
-                sys.exit(f"{file}: {problems[0]}")
-            arms = {(arm["alpha"], arm["seed"]): arm for arm in before["arms"]} | arms
+        others = [_paired_with(arm) for arm in self._ended() if "digests" in arm]
+        if problems := [problem for arm in complete if (problem := unpaired(arm, others)) is not None]:
+            sys.exit(f"{file}: {problems[0]}")
+        arms = {(arm["alpha"], arm["seed"]): arm for arm in self._ended()} | arms
         write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
 
     def write_samples(self) -> None:
@@ -214,6 +212,11 @@ class Run:
         file = self._result_file(name or self.name)
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         return found
+
+    def _ended(self) -> list[dict[str, Any]]:
+        """Return the arms of the result so far, and those without noise that the setting shares with its baseline."""
+        shared = [] if self.setting.baseline is None else self._before(self.setting.baseline).get("arms", [])
+        return [arm for arm in shared if arm["alpha"] == 0] + list(self._before().get("arms", []))
 
     @staticmethod
     def _result_file(name: str) -> Path:

@@ -51,12 +51,21 @@ def test_a_held_out_conversation_ends_with_its_first_call(evidence: ModuleType) 
     assert evidence._until_first_call({"conversations": turns[:1]}) is None
 
 
-def gathered(evidence: ModuleType, tmp_path: Path, seed: int, loss: float, data: str = "1", weights: str = "a") -> None:
+def gathered(
+    evidence: ModuleType,
+    tmp_path: Path,
+    seed: int,
+    loss: float,
+    data: str = "1",
+    weights: str = "a",
+    name: str = "dolly",
+    alphas: tuple[float, ...] = (5.0, 0.0),
+) -> None:
     """Keep a seed of a study of two samples."""
     (tmp_path / evidence.SMOL).mkdir(exist_ok=True)
     (tmp_path / evidence.SMOL / "model.safetensors").write_text("weights")
     (tmp_path / "dolly_3k.json").write_text(data)
-    run = evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1)
+    run = evidence.Run(name, seed, tmp_path, tmp_path, tmp_path / "out", 1)
     answers = [Output(instruction="x", output="a b c", reference="a b")]
     arms = [
         ArmResult(
@@ -67,7 +76,7 @@ def gathered(evidence: ModuleType, tmp_path: Path, seed: int, loss: float, data:
             answers=answers,
             digests={"weights": weights},
         )
-        for alpha in (5.0, 0.0)
+        for alpha in alphas
     ]
     metrics = StudyResult(arms=arms, comparisons=[]).metrics()
     write_result(run.study / "study.json", make_result("study", "study", metrics, {"versions": {"torch": "2"}}))
@@ -112,8 +121,28 @@ def test_arms_of_a_seed_have_the_precision_of_its_first(
     assert {(arm["seed"], arm["precision"]) for arm in arms} == {(0, "bf16-mixed"), (1, "32-true")}
     runs = [evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1) for seed in (0, 1, 2)]
     assert [run.precision for run in runs] == ["bf16-mixed", "32-true", "32-true"]
-    # It takes the arms without noise from there.
+    # It shares the arms without noise.
     assert evidence.Run("dolly-padded", 0, tmp_path, tmp_path, tmp_path / "out", 1).precision == "bf16-mixed"
+
+
+def test_a_setting_shares_the_arms_without_noise(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered(evidence, tmp_path, 0, loss=2.0)
+    run = evidence.Run("dolly-padded", 0, tmp_path, tmp_path, tmp_path / "elsewhere", 1)
+    monkeypatch.setattr(run, "write_samples", lambda: None)
+    monkeypatch.setattr(run, "_study", lambda *args: None)
+    run.train()
+    assert [file.parent.name for file in run.study.glob("arms/*/arm.json")] == ["alpha-0-seed-0"]
+
+    gathered(evidence, tmp_path, 0, loss=3.0, name="dolly-padded", alphas=(5.0,))
+    result = json.loads((evidence.RESULTS / "dolly-padded.json").read_text())
+    losses = {arm["alpha"]: arm["per_sample"]["held_out_loss"] for arm in result["arms"]}
+    assert losses == {0: [2, 2], 5: [8, 3]}
+    with pytest.raises(SystemExit, match=r"dolly\.json: its data_sha256 differ"):
+        gathered(evidence, tmp_path, 0, loss=3.0, data="2", name="dolly-padded", alphas=(5.0,))
+    with pytest.raises(SystemExit, match="not a pair with alpha 0"):
+        gathered(evidence, tmp_path, 0, loss=3.0, weights="b", name="dolly-padded", alphas=(5.0,))
 
 
 def test_the_learning_rate_is_picked_without_noise(
