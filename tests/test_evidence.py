@@ -14,6 +14,7 @@ import pytest
 from lightning_neft.evaluation.records import Output
 from lightning_neft.evaluation.result import make_result, write_result
 from lightning_neft.evaluation.study_result import ArmResult, StudyResult
+from lightning_neft.recipes.recipe import load_recipe
 from pages import ROOT
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
@@ -230,6 +231,15 @@ def test_the_table_has_paired_differences(evidence: ModuleType, evidence_page: M
     assert losses.startswith(f"| held-out loss | 2.550 | **-0.525 ({interval.low:+.3f} to {interval.high:+.3f})** | ")
     assert "| training loss | 2.000 | +5.000" in "\n".join(lines)
     assert "- `dolly-overfit`: 0 of 12 arms" in lines
+
+
+def test_the_card_of_a_compared_alpha_has_the_results(evidence_page: ModuleType) -> None:
+    result = evidence_page.Result.read(Path(ROOT) / "benchmarks" / "results" / "evidence" / "dolly.json")
+    source = load_recipe("smollm2-135m-instruct/dolly-3k").alpha_source
+    assert source.kind == "executed"
+    for alpha in result.alphas[1:]:
+        change = evidence_page._cell(result, "held_out_loss", alpha, 3).strip("*")
+        assert f"{change} with {alpha:g}" in source.reference
 
 
 def test_the_figure_marks_what_is_evidence(evidence: ModuleType, evidence_page: ModuleType) -> None:

@@ -82,7 +82,7 @@ def test_the_words_of_the_table_are_explained_below_it(capsys: pytest.CaptureFix
     rows = legend(capsys)
     assert all(len(row) == 3 for row in rows)
     assert [row[0] for row in rows if row[0]] == ["alpha from", "status", "gated"]
-    assert [row[1] for row in rows] == ["paper", "cited", "default-untested", "executed", "smoke", "yes"]
+    assert [row[1] for row in rows] == ["paper", "cited", "default-untested", "executed", "executed", "smoke", "yes"]
     # No word that these recipes do not have.
     assert [row[1] for row in legend(capsys, "--model=opt-6.7b")] == ["paper", "smoke"]
 

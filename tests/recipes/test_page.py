@@ -7,7 +7,9 @@ from types import ModuleType
 import pytest
 
 from estimates import known_details
-from lightning_neft.recipes.recipe import load_recipes
+from lightning_neft.cli import precision
+from lightning_neft.cli.recipe_details import recipe_details
+from lightning_neft.recipes.recipe import load_recipe, load_recipes
 from pages import DOCS, ROOT, script
 
 PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
@@ -25,6 +27,12 @@ def test_the_tables_are_current(tables: ModuleType, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tables, "recipe_details", known_details)
     for path, text in tables.pages().items():
         assert path.read_text(encoding="utf-8") == text, "run python scripts/recipe_table.py"
+
+
+def test_an_estimate_does_not_depend_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "native_bfloat16", lambda device: (False, "it has none"))
+    details = recipe_details(load_recipe("smollm2-135m-instruct/dolly-3k"))
+    assert (details.run.precision, details.config["trainer"]["precision"]) == ("bf16-mixed", None)
 
 
 def test_each_recipe_has_its_row() -> None:

@@ -86,8 +86,9 @@ def recipe_details(recipe: Recipe) -> Details:
     with quiet():
         config = _Options("fit", ["--config", str(recipe.path)]).options
     del config["card"]
-    # The program fills in the name of the run.
+    # The program fills in the name of the run, and the precision of this machine.
     config["name"] = recipe.config.get("name")
+    config["trainer"]["precision"] = recipe.config.get("trainer", {}).get("precision")
     run, devices = _run(config)
     entry, hours = find_entry(recipe.dataset), None
     # It is not known into how many pieces conversations are cut.
