@@ -240,14 +240,14 @@ class ArmQueue:
             # Created each time, so that a resumed search proposes the same alphas as an uninterrupted one.
             self.study.sampler = make_sampler(search.sampler, seed=jobs)
         with _without_notices():
-            trial = self._put_back() or self.study.ask()
+            trial = self._ask_for_stopped() or self.study.ask()
             if search is not None and "alpha" not in trial.user_attrs:
                 alpha = trial.suggest_float("alpha", search.low, search.high)
                 trial.set_user_attr("seeds", list(self.plan.seeds))
                 trial.set_user_attr("alpha", alpha)
         return trial
 
-    def _put_back(self) -> optuna.Trial | None:
+    def _ask_for_stopped(self) -> optuna.Trial | None:
         """Claim a job that was put back: it has a checkpoint, but Optuna would take it after all that never ran."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             with suppress(UpdateFinishedTrialError):
