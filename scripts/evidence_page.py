@@ -169,12 +169,14 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
     """The tables in Markdown, line by line, and what has not ended."""
     for result in results:
         setting = result.setting
+        options = "".join(f", `{option}`" for option in setting["options"])
+        shared = "" if setting["baseline"] is None else f" Alpha 0 is that of `{setting['baseline']}`."
         yield f"### `{result.name}`"
         yield ""
         yield (
             f"{setting['base']} on {setting['samples']} samples of {setting['data']}, {setting['epochs']} epochs, "
             f"learning rate {setting['learning_rate']:g}, {len(result.seeds)} seeds, {setting['held_out']} held out, "
-            f"precision {result.precision}."
+            f"precision {result.precision}{options}.{shared}"
         )
         yield ""
         noisy = [alpha for alpha in result.alphas if alpha]
@@ -207,6 +209,8 @@ def probe_table(results: Sequence[Result]) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for result in results:
+        if result.setting["baseline"] is not None:  # a choice among the same alphas in another form
+            continue
         probe, zero, five = (
             result.regrets(alphas) for alphas in (result.probed, *([alpha] * len(result.seeds) for alpha in (0.0, 5.0)))
         )

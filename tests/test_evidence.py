@@ -201,7 +201,7 @@ def kept(evidence: ModuleType, seeds: int = 3) -> None:
         for seed in range(seeds)
     ]
     setting = {"base": "base", "data": "data", "alphas": "0,5,15", "samples": 8, "epochs": 2}
-    setting |= {"learning_rate": 1e-4, "held_out": 4}
+    setting |= {"learning_rate": 1e-4, "held_out": 4, "options": [], "baseline": None}
     evidence.RESULTS.mkdir(exist_ok=True)
     (evidence.RESULTS / "dolly.json").write_text(json.dumps({"setting": setting, "arms": arms}))
 
@@ -231,6 +231,16 @@ def test_the_table_has_paired_differences(evidence: ModuleType, evidence_page: M
     assert losses.startswith(f"| held-out loss | 2.550 | **-0.525 ({interval.low:+.3f} to {interval.high:+.3f})** | ")
     assert "| training loss | 2.000 | +5.000" in "\n".join(lines)
     assert "- `dolly-overfit`: 0 of 12 arms" in lines
+
+
+def test_a_table_says_in_what_its_setting_differs(evidence: ModuleType, evidence_page: ModuleType) -> None:
+    kept(evidence)
+    (result,) = evidence_page.complete_results()
+    result.setting["options"] = ["--neftune.length=padded"]
+    assert list(evidence_page.tables([result]))[2].endswith(" and bf16-mixed, `--neftune.length=padded`.")
+    result.setting["baseline"] = "other"
+    assert list(evidence_page.tables([result]))[2].endswith("padded`. Alpha 0 is that of `other`.")
+    assert not [line for line in evidence_page.probe_table([result]) if "dolly" in line]
 
 
 def test_the_card_of_a_compared_alpha_has_the_results(evidence_page: ModuleType) -> None:
