@@ -209,7 +209,7 @@ def probe_table(results: Sequence[Result]) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for result in results:
-        if result.setting["baseline"] is not None:  # a choice among the same alphas in another form
+        if result.setting["baseline"] is not None:  # its arms without noise are judged in another row
             continue
         probe, zero, five = (
             result.regrets(alphas) for alphas in (result.probed, *([alpha] * len(result.seeds) for alpha in (0.0, 5.0)))
