@@ -12,6 +12,8 @@ from transformers import AutoModel
 
 from lightning_neft import NEFTune
 from lightning_neft.errors import ConfigError
+from lightning_neft.hub.tokenizer import load_tokenizer
+from lightning_neft.models import pretrained
 from lightning_neft.models import weights as quantization
 from lightning_neft.models.language_models import CausalLM
 from lightning_neft.models.loss import mean_loss
@@ -45,6 +47,24 @@ def test_adapters_of_half_precision_weights_are_float32(base: str) -> None:
     trained = {parameter.dtype for parameter in module.parameters() if parameter.requires_grad}
     frozen = {parameter.dtype for parameter in module.parameters() if not parameter.requires_grad}
     assert (trained, frozen) == ({torch.float32}, {torch.bfloat16})
+
+
+def test_the_tokenizer_is_loaded_once(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Any] = []
+
+    def load(*args: Any) -> Any:
+        loaded.append(load_tokenizer(*args))
+        return loaded[-1]
+
+    monkeypatch.setattr(pretrained, "load_tokenizer", load)
+    module = built(base)
+    for _ in range(2):
+        module.generate(["a b"], max_new_tokens=1)
+    assert loaded == [module.tokenizer()]
+    # Tokens of a template belong to it.
+    module.special_tokens = ("<new>",)
+    assert module.tokenizer()("<new>", add_special_tokens=False)["input_ids"] == [len(loaded[0])]
+    assert loaded == [loaded[0], module.tokenizer()]
 
 
 @pytest.mark.parametrize(

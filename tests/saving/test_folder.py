@@ -188,6 +188,17 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()
 
 
+def test_a_template_from_a_file_is_that_of_the_folder(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = CausalLM(base)
+    own, given = module.tokenizer().chat_template, "{{ messages[0].content }}"
+    monkeypatch.setattr("lightning_neft.saving.folder._template_of_file", lambda _: given)
+    save_model(module, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == given
+    assert module.tokenizer().chat_template == own != given
+
+
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_the_end_of_a_fit_leaves_the_best_checkpoint(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
     losses = iter([3.0, 1.0, 2.0])

@@ -71,11 +71,10 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]
 
     The model then needs rows for them: `lightning_neft.models.vocabulary.grow_embeddings`.
     """
-    missing = [
-        token
-        for token in tokens
-        if tokenizer(token, add_special_tokens=False)["input_ids"] != [tokenizer.get_vocab().get(token)]
-    ]
+    if not (tokens := list(tokens)):
+        return []
+    ids = tokenizer.get_vocab()  # a copy
+    missing = [token for token in tokens if tokenizer(token, add_special_tokens=False)["input_ids"] != [ids.get(token)]]
     if missing:
         tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
     return missing

@@ -139,6 +139,7 @@ class PretrainedModule(L.LightningModule):
         """What the weights of a GGUF base were expanded from, such as `4-bit values (Q4_1)`."""
         self.special_tokens: tuple[str, ...] = ()
         """Tokens of the data's template that the base's tokenizer lacks: the data module's, once the model is built."""
+        self._tokenizer: tuple[tuple[str, ...], PreTrainedTokenizerBase] | None = None
         self.recipe: str | None = None
         """Name of the recipe or config that the options come from."""
         self.initial_adapters: dict[str, Tensor] = {}
@@ -280,5 +281,11 @@ class PretrainedModule(L.LightningModule):
         }
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the base's tokenizer, with the tokens that the data's template adds."""
-        return load_tokenizer(self.base, self.trust_remote_code, self.special_tokens)
+        """Return the base's tokenizer, with the tokens that the data's template adds; copy it before you change it.
+
+        It is kept: large vocabularies take seconds to load.
+        """
+        if self._tokenizer is None or self._tokenizer[0] != self.special_tokens:
+            loaded = load_tokenizer(self.base, self.trust_remote_code, self.special_tokens)
+            self._tokenizer = (self.special_tokens, loaded)
+        return self._tokenizer[1]

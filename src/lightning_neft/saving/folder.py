@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,7 @@ def save_model(module: PretrainedModule, folder: str | Path, checkpoint: str | P
         (temporary / "README.md").unlink(missing_ok=True)
         tokenizer, facts = module.tokenizer(), ModelDescription.of(module.description())
         if (chat_template := _template_of_file(module)) is not None:
+            tokenizer = copy.copy(tokenizer)
             tokenizer.chat_template = chat_template
             facts = replace(facts, template=ChatTemplate.name)
         tokenizer.save_pretrained(temporary)
