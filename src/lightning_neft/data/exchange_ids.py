@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +65,7 @@ def rendered(
     Raises:
         DataError: If the template cannot render one.
     """
-    return [template.exchanges(_said(tokenizer, template, conversation)) for conversation in conversations]
+    return [template.exchanges(said) for said in _said(tokenizer, template, conversations)]
 
 
 def rendered_prompt(
@@ -76,7 +76,8 @@ def rendered_prompt(
     Raises:
         DataError: If the template cannot render the conversation.
     """
-    earlier, prompt = template.prompt(_said(tokenizer, template, conversation))
+    (said,) = _said(tokenizer, template, [conversation])
+    earlier, prompt = template.prompt(said)
     return [*earlier, Exchange(prompt, "", end="")]
 
 
@@ -162,8 +163,11 @@ def _behind(ids: list[int], beginning: list[int]) -> list[int] | None:
     return ids[len(beginning) :] if ids[: len(beginning)] == beginning else None
 
 
-def _said(tokenizer: PreTrainedTokenizerBase, template: Template, conversation: Conversation) -> Conversation:
-    return conversation if template.is_raw else ControlTokens.of(tokenizer).as_text(conversation)
+def _said(
+    tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Conversation]
+) -> Iterable[Conversation]:
+    # Once for all of them: to find out whether a tokenizer is still the same takes 0.6 ms with the tokens of Gemma 3.
+    return conversations if template.is_raw else map(ControlTokens.of(tokenizer).as_text, conversations)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
