@@ -53,7 +53,7 @@ def run(command: str) -> None:
 def test_no_file_of_a_run_holds_a_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(f"{FIT} --name=a --trainer.log_every_n_steps=1")
     model = "runs/a/version_0/model"
-    run(f"generate --model={model} --device=cpu --max_new_tokens=3 --input=data.json --output=answers.json")
+    run(f"generate --model={model} --device=cpu --max-new-tokens=3 --input=data.json --output=answers.json")
     run("evaluate --outputs answers.json --out results/text.json")
     run("evaluate --memorization --outputs answers.json --out results/memory.json")
     put(

@@ -76,7 +76,7 @@ def test_answers_that_fit_are_kept(
     mounted: Callable[..., Path], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(folder / "p.json", [{"instruction": f"Say {word}{'!' * n}"} for word in WORDS for n in range(8)])
-    generate = "generate --model=tiny --template=alpaca --device=cpu --input=p.json --max_new_tokens=40"
+    generate = "generate --model=tiny --template=alpaca --device=cpu --input=p.json --max-new-tokens=40"
     place = mounted("size=8k")  # two pages: the folder itself takes none
     assert FULL in line_of(f"{generate} --output={place}/o.json", capsys)
     assert list(listing(place)) == ["o.json.partial.jsonl"]

@@ -17,7 +17,7 @@ from bad_input.test_code import tiny
 from lightning_neft.hub.tiny_models import TINY
 from lightning_neft.models.weights import load_weights
 
-GENERATE = "generate --model=m --device=cpu --template=alpaca --prompt=Hi --max_new_tokens=2"
+GENERATE = "generate --model=m --device=cpu --template=alpaca --prompt=Hi --max-new-tokens=2"
 # Takes a regular expression centuries on the names of a model's modules.
 ENDLESS = "(([a-z_.0-9])+)+X"
 

@@ -17,7 +17,7 @@ from bad_input.refusals import FIT, Case, Content, put
 from lightning_neft.hub.names import resolve_base
 
 _GENERATE = "generate --device=cpu --template=alpaca --prompt=Hi"
-_FILE = "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json"
+_FILE = "generate --model=tiny --template=alpaca --device=cpu --max-new-tokens=2 --input=data.json"
 
 
 class Malicious:

@@ -90,7 +90,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(
     assert "d.jsonl, line 6, column" in line_of(f"{PREVIEW} --data.source=d.jsonl", capsys)
 
 
-GENERATE = "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=2 --input=data.json"
+GENERATE = "generate --model=tiny --template=alpaca --device=cpu --max-new-tokens=2 --input=data.json"
 WRITERS = {
     "fit": f"{FIT} --trainer.default_root_dir=PLACE",
     "generate": f"{GENERATE} --output=PLACE/o.json",

@@ -137,7 +137,7 @@ def test_the_card_says_where_the_model_comes_from(
     capsys.readouterr()
     exec(text.split("```python\n")[1].split("```")[0], {})
     shown = capsys.readouterr().out.strip()
-    question = ["--prompt=Which day comes after Monday?", "--max_new_tokens=256"]
+    question = ["--prompt=Which day comes after Monday?", "--max-new-tokens=256"]
     assert main(["generate", "--model=out", "--device=cpu", *question]) == 0
     assert capsys.readouterr().out.strip() == shown
 
@@ -405,4 +405,4 @@ def test_a_template_of_a_file_travels_with_the_model(short: list[str], folder: P
     for model in (first_run("r") / "model", Path("whole")):
         assert json.loads((model / "lightning_neft.json").read_text())["template"] == "tokenizer"
         assert AutoTokenizer.from_pretrained(model).chat_template == template
-        assert main(["generate", f"--model={model}", "--prompt=Say cat.", "--max_new_tokens=2"]) == 0
+        assert main(["generate", f"--model={model}", "--prompt=Say cat.", "--max-new-tokens=2"]) == 0

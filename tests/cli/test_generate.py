@@ -21,7 +21,7 @@ from lightning_neft.errors import ConfigError
 from lightning_neft.generation.answering import Answerer
 from lightning_neft.generation.sources import open_answerer
 
-TINY = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--max_new_tokens=12"]
+TINY = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--max-new-tokens=12"]
 WORDS = ("cat", "dog", "a hen and a fox", "owl", "bee", "ant or fly", "cow")
 
 
@@ -58,7 +58,7 @@ def test_one_prompt_has_its_answer_on_the_standard_output(
 
 
 def test_a_file_of_answers_has_the_form_of_alpaca_eval(prompts: str, folder: Path) -> None:
-    assert main([*TINY, "--input", prompts, "--output=deep/out.json", "--batch_size=3"]) == 0
+    assert main([*TINY, "--input", prompts, "--output=deep/out.json", "--batch-size=3"]) == 0
     rows = json.loads((folder / "deep" / "out.json").read_text())
     questions = [f"What is the plural of {word}?" for word in WORDS]
     answers = expected(questions)
@@ -167,7 +167,7 @@ def test_a_resumed_file_equals_the_uninterrupted_one(
     capsys: pytest.CaptureFixture[str],
     snapshot: Callable[[str], None],
 ) -> None:
-    command = [*TINY, "--input", prompts, "--batch_size=1"]
+    command = [*TINY, "--input", prompts, "--batch-size=1"]
     assert main([*command, "--output=whole.json"]) == 0
     broken = Interrupted(monkeypatch, after=3)
     capsys.readouterr()
@@ -179,12 +179,12 @@ def test_a_resumed_file_equals_the_uninterrupted_one(
     journal = folder / "o.json.partial.jsonl"
     # As after a kill in the middle of a line.
     journal.write_text(journal.read_text() + '{"index": 0, "outp')
-    assert main([*command, "--output=o.json", "--max_new_tokens=5"]) == 2
+    assert main([*command, "--output=o.json", "--max-new-tokens=5"]) == 2
     refusal = line_of(capsys.readouterr().err)
     assert "o.json.partial.jsonl holds 3 answers" in refusal
     assert "--overwrite" in refusal
     snapshot(f"{stopped}\n{refusal}")
-    assert main([*command, "--output=o.json", "--batch_size=2"]) == 130
+    assert main([*command, "--output=o.json", "--batch-size=2"]) == 130
     assert main([*command, "--output=o.json"]) == 0
     assert broken.asked == [7, 4, 1]
     assert (folder / "o.json").read_bytes() == (folder / "whole.json").read_bytes()
@@ -193,7 +193,7 @@ def test_a_resumed_file_equals_the_uninterrupted_one(
 
 @pytest.mark.parametrize(
     "change",
-    [["--template=vicuna"], ["--max_new_tokens=5"], ["--dtype=bfloat16"], ["--model=other"], ["--input=q.json"]],
+    [["--template=vicuna"], ["--max-new-tokens=5"], ["--dtype=bfloat16"], ["--model=other"], ["--input=q.json"]],
 )
 def test_other_answers_are_never_mixed(
     prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch, change: list[str]
@@ -202,7 +202,7 @@ def test_other_answers_are_never_mixed(
     other.tokenizer.save_pretrained("other")
     other.model.save_pretrained("other")
     (folder / "q.json").write_text(json.dumps([{"instruction": word} for word in WORDS]))
-    command = [*TINY, "--input", prompts, "--output=o.json", "--batch_size=1"]
+    command = [*TINY, "--input", prompts, "--output=o.json", "--batch-size=1"]
     with monkeypatch.context() as patch:
         Interrupted(patch, after=2)
         assert main(command) == 130
@@ -220,7 +220,7 @@ def test_other_weights_under_the_same_name_are_another_model(
     answerer = open_answerer("tiny", template="alpaca", device="cpu")
     answerer.tokenizer.save_pretrained("m")
     answerer.model.save_pretrained("m")
-    command = [*TINY, "--model=m", "--input", prompts, "--output=o.json", "--batch_size=1"]
+    command = [*TINY, "--model=m", "--input", prompts, "--output=o.json", "--batch-size=1"]
     Interrupted(monkeypatch, after=2)
     assert main(command) == 130
     with torch.no_grad():
@@ -233,7 +233,7 @@ def test_an_output_is_overwritten_only_on_request(
     prompts: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "o.json").write_text("mine")
-    command = [*TINY, "--input", prompts, "--output=o.json", "--batch_size=1"]
+    command = [*TINY, "--input", prompts, "--output=o.json", "--batch-size=1"]
     assert main(command) == 2
     assert re.search("--output o.json .*--overwrite", line_of(capsys.readouterr().err))
     with monkeypatch.context() as patch:
@@ -261,7 +261,7 @@ def test_a_checkpoint_of_a_config_answers_as_its_model_folder(
     train = [*short, "--name=r", "--model.learning_rate=0.01", "--data.template=vicuna", "--model.lora.r=2"]
     assert main(["fit", *train, "--checkpoint.monitor=null"]) == 0
     capsys.readouterr()
-    ask = ["--prompt=Say hen.", "--device=cpu", "--max_new_tokens=12"]
+    ask = ["--prompt=Say hen.", "--device=cpu", "--max-new-tokens=12"]
     assert main(["generate", *train, "--ckpt_path=last", *ask]) == 0
     trained = capsys.readouterr()
     assert "template vicuna" in trained.err
@@ -339,8 +339,8 @@ def test_an_answer_cannot_steer_the_terminal() -> None:
         ("--model=tiny --output=o.json", "--output --input"),
         ("--model=tiny --prompt=a --input=b --output=c", "--prompt --input"),
         ("--model=tiny --prompt=", "--prompt"),
-        ("--model=tiny --batch_size=0", "--batch_size 0"),
-        ("--model=tiny --max_new_tokens=x", "--max_new_tokens 'x'"),
+        ("--model=tiny --batch-size=0", "--batch-size 0"),
+        ("--model=tiny --max-new-tokens=x", "--max-new-tokens 'x'"),
         ("--model=tiny --promt=a", "--promt --prompt?"),
         ("--model=tiny --data.source=a", "--data.source=a --model"),
         ("--model=tiny --input=p.json --output=p.json", "--output p.json"),

@@ -20,7 +20,7 @@ pytest.importorskip("gguf", reason="needs the extra gguf")
 
 RUN = Path("runs/r/version_0")
 SOURCE = "4-bit values (Q4_1)"
-ANSWER = ["--device=cpu", "--template=alpaca", "--prompt=Hi", "--max_new_tokens=3"]
+ANSWER = ["--device=cpu", "--template=alpaca", "--prompt=Hi", "--max-new-tokens=3"]
 
 
 @pytest.fixture

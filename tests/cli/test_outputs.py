@@ -14,7 +14,7 @@ from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
 from report.example import leave_out_drawing
 
-_ANSWERS = "generate --model=tiny --template=alpaca --device=cpu --max_new_tokens=1"
+_ANSWERS = "generate --model=tiny --template=alpaca --device=cpu --max-new-tokens=1"
 
 
 @pytest.fixture(autouse=True)

@@ -148,7 +148,7 @@ def test_the_paths_of_loggers_and_callbacks_are_expanded(home: Path) -> None:
         ("report ~/result.json ~/outputs.json --out ~/page.html", "page.html"),
         ("recipes copy quickstart ~/mine.yaml", "mine.yaml"),
         ("export --model ~/model --template=alpaca --output ~/exported", "exported/config.json"),
-        (f"{_ANSWERS} --max_new_tokens=1 --input ~/outputs.json --output ~/answers.json", "answers.json"),
+        (f"{_ANSWERS} --max-new-tokens=1 --input ~/outputs.json --output ~/answers.json", "answers.json"),
     ],
 )
 def test_the_home_folder_is_read_and_written(command: str, written: str, home: Path) -> None:

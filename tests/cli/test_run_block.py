@@ -74,7 +74,7 @@ def test_the_commands_that_a_fit_names_work_on_its_run(
     assert [words[:2] for words in found_commands] == [
         ["lightning_neft", verb] for verb in ("generate", "export", "study")
     ]
-    less = {"generate": ["--max_new_tokens=2"], "study": ["--seeds=1", "--answers=0"]}
+    less = {"generate": ["--max-new-tokens=2"], "study": ["--seeds=1", "--answers=0"]}
     for _, *words in found_commands:
         assert main([*words, *less.get(words[0], [])]) == 0, words
     run = folder / "runs/my run/version_0"

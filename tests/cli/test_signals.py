@@ -35,10 +35,10 @@ def own_lines(text: str) -> list[str]:
 def generating(folder: Path) -> Callable[[str], int]:
     rows = [{"instruction": f"What is the plural of {word}?"} for word in ("cat", "hen", "owl", "bee", "ant") * 4]
     (folder / "p.json").write_text(json.dumps(rows))
-    command = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--input=p.json", "--batch_size=1"]
+    command = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--input=p.json", "--batch-size=1"]
 
     def generate(output: str) -> int:
-        return main([*command, "--max_new_tokens=40", f"--output={output}"])
+        return main([*command, "--max-new-tokens=40", f"--output={output}"])
 
     return generate
 

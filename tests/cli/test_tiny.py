@@ -141,7 +141,7 @@ def test_a_smoke_test_answers_and_is_exported(config: str, folder: Path, capsys:
     assert main(["fit", *tiny, "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]) == 0
     trained = [*tiny, "--ckpt_path=last"]
     capsys.readouterr()
-    assert main(["generate", *trained, "--prompt=Say cat.", "--max_new_tokens=3"]) == 0
+    assert main(["generate", *trained, "--prompt=Say cat.", "--max-new-tokens=3"]) == 0
     printed = capsys.readouterr()
     assert f"{config}-tiny (last): template alpaca, greedy" in printed.err
     assert printed.out.strip()

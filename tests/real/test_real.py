@@ -30,7 +30,7 @@ def test_doctor_sees_where_and_how_strong(smollm2: Path, capfd: pytest.CaptureFi
 
 def test_an_instruction_model_knows_a_capital(smollm2: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = [f"--model={smollm2}", "--template=plain", "--prompt=The capital of France is"]
-    assert main(["generate", *command, "--max_new_tokens=3", "--device=cpu"]) == 0
+    assert main(["generate", *command, "--max-new-tokens=3", "--device=cpu"]) == 0
     assert "Paris" in capfd.readouterr().out
 
 
@@ -39,7 +39,7 @@ def test_a_base_model_continues_a_text(gemma3: Path, capfd: pytest.CaptureFixtur
         f"--model={gemma3}",
         "--template=plain",
         "--prompt=Monday, Tuesday, Wednesday, Thursday,",
-        "--max_new_tokens=3",
+        "--max-new-tokens=3",
     ]
     assert main(["generate", *command, "--device=cpu"]) == 0
     assert "Friday" in capfd.readouterr().out

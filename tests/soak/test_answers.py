@@ -35,8 +35,8 @@ def test_killed_answers_end_as_uninterrupted_ones(folder: Path) -> None:
         {"instruction": f"What is the plural of {word} {n}?"} for word in ("cat", "a hen", "owl") for n in range(20)
     ]
     (folder / "p.json").write_text(json.dumps(rows))
-    command = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--input=p.json", "--batch_size=2"]
-    assert run(*command, "--output=first.json", "--max_new_tokens=2") == 0
+    command = ["generate", "--model=tiny", "--template=alpaca", "--device=cpu", "--input=p.json", "--batch-size=2"]
+    assert run(*command, "--output=first.json", "--max-new-tokens=2") == 0
     began = time.monotonic()
     assert Forked(partial(run, *command, "--output=whole.json"), folder / "log").wait() == 0
     moments = Moments(seed=11, earliest=0, latest=time.monotonic() - began)

@@ -33,9 +33,9 @@ LINES = {
     "preview": f"preview {SHORT} --samples=2",
     "doctor": f"doctor {SHORT}",
     "study": f"study {SHORT} --alphas=0,5 --seeds=1 --answers=0 --out=study-WIDTH",
-    "generate-prompt": f"generate --model {RUN}/model --prompt Hello --max_new_tokens 4 --device cpu",
+    "generate-prompt": f"generate --model {RUN}/model --prompt Hello --max-new-tokens 4 --device cpu",
     "generate-file": f"generate --model {RUN}/model --input prompts.json --output answers-WIDTH.json "
-    "--max_new_tokens 4 --device cpu",
+    "--max-new-tokens 4 --device cpu",
     "evaluate-outputs": "evaluate --outputs answers.json --tokenizer tiny --out texts-WIDTH.json",
     "evaluate-clean-loss": f"evaluate --clean-loss --config {RUN}/config.yaml --ckpt_path {LAST} --out loss-WIDTH.json",
     "report": "report answers.json others.json --out page-WIDTH.html",
@@ -101,7 +101,7 @@ def test_the_screen_of_a_verb(
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_screen_of_a_chat(fits: dict[int, Shown], in_terminal: Callable[..., Shown], columns: int) -> None:
     typed = [Typed("you>", "Hello\n"), Typed("you>", "/quit\n")]
-    shown = in_terminal(f"generate --model {RUN}/model --max_new_tokens 4 --device cpu", columns, typed=typed)
+    shown = in_terminal(f"generate --model {RUN}/model --max-new-tokens 4 --device cpu", columns, typed=typed)
     assert shown.code == 0, shown.text
     compare("generate-chat", columns, shown)
 

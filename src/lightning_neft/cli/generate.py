@@ -49,8 +49,8 @@ def run(verb: str, args: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path)
     for name in ("--prompt", "--input"):
         parser.add_argument(name)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--max_new_tokens", type=int)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--max-new-tokens", type=int)
     parser.add_argument("--overwrite", action="store_true")
     options, rest = parser.parse_known(args)
     _check(options, rest)
@@ -76,7 +76,7 @@ def _check(options: Namespace, rest: Sequence[str]) -> None:
     for name in ("batch_size", "max_new_tokens"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise ConfigError(f"generate: --{name} must be 1 or more, got {value}")
+            raise ConfigError(f"generate: --{name.replace('_', '-')} must be 1 or more, got {value}")
     if options.prompt is not None and options.input is not None:
         raise ConfigError("generate: --prompt and --input exclude each other; give one of them, or neither for a chat")
     if options.prompt is not None and not options.prompt.strip():
