@@ -142,10 +142,10 @@ class Run:
         self.source, self.held_out = self.folder / "samples.json", self.folder / "held_out.json"
         self.study = self.folder / f"seed-{seed}"
 
-    @property
-    def precision(self) -> str:
-        """That of the seed's arms in the results so far, else what this processor computes fastest."""
-        kept = (arm["precision"] for arm in self._ended() if arm["seed"] == self.seed)
+    def precision(self, seed: int) -> str:
+        """Return that of the seed's arms in the results so far, else what this processor computes fastest."""
+        arms = [*self._ended(), *(arm for one in self._candidates().values() for arm in one["arms"])]
+        kept = (arm["precision"] for arm in arms if arm["seed"] == seed)
         has_bfloat16, _ = native_bfloat16("cpu")
         return str(next(kept, "bf16-mixed" if has_bfloat16 else "32-true"))
 
@@ -154,12 +154,6 @@ class Run:
         self.write_samples()
         picked = self._picked()
         write_text(self.folder / PICKED, json.dumps(picked) + "\n")
-        # The candidate with that learning rate is the arm without noise.
-        picking = self._pick_folder(picked["learning_rate"])
-        for arm in (picking / "arms").glob(f"alpha-0-seed-{self.seed}/arm.json"):
-            kept = self.study / "arms" / arm.parent.name / arm.name
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(arm, kept)
         for arm in self._ended():
             folder = self.study / "arms" / Arm(arm["alpha"], arm["seed"]).name
             if arm["seed"] == self.seed and read_record(folder) is None:
@@ -171,14 +165,7 @@ class Run:
         """Add the arms that have ended to the result of the setting."""
         study = _read(self.study)
         references = self._training_answers(study)
-        setting = {key: value for key, value in vars(self.setting).items() if key != "learning_rates"}
-        picked = json.loads((self.folder / PICKED).read_text(encoding="utf-8"))
-        result: dict[str, Any] = {
-            "setting": json.loads(json.dumps(setting | picked)),
-            "base_sha256": sha256(self.base / "model.safetensors"),
-            "data_sha256": sha256(self.data),
-            "versions": read_result(self.study / "study.json")["provenance"]["versions"],
-        }
+        result = self._described(self.study, json.loads((self.folder / PICKED).read_text(encoding="utf-8")))
         complete = study.in_state("complete")
         arms = {(arm.alpha, arm.seed): self._arm(arm, references) for arm in complete}
         for name in filter(None, (self.setting.baseline, self.name)):
@@ -190,7 +177,17 @@ class Run:
         if problems := [problem for arm in complete if (problem := unpaired(arm, others)) is not None]:
             sys.exit(f"{file}: {problems[0]}")
         arms = {(arm["alpha"], arm["seed"]): arm for arm in self._ended()} | arms
-        write_text(file, json.dumps(result | {"arms": [arms[key] for key in sorted(arms)]}, indent=1) + "\n")
+        _write(file, result | {"arms": [arms[key] for key in sorted(arms)]})
+
+    def _described(self, folder: Path, picked: dict[str, Any]) -> dict[str, Any]:
+        """Return what a result says of its setting and the inputs of its study."""
+        setting = {key: value for key, value in vars(self.setting).items() if key != "learning_rates"}
+        return {
+            "setting": json.loads(json.dumps(setting | picked)),
+            "base_sha256": sha256(self.base / "model.safetensors"),
+            "data_sha256": sha256(self.data),
+            "versions": read_result(folder / "study.json")["provenance"]["versions"],
+        }
 
     def write_samples(self) -> None:
         """Write the samples of the setting, and its held-out conversations where they are separate."""
@@ -232,18 +229,41 @@ class Run:
         rates = self.setting.learning_rates
         if len(rates) == 1:
             return {"learning_rate": rates[0], "candidates": {}}
+        waiting = [rate for rate in rates if rate not in self._candidates()]
         # Each is a study of one arm: as many of them at the same time as elsewhere arms of a study.
         with ThreadPoolExecutor(self.workers) as pool:
-            list(pool.map(lambda rate: self._study(self._pick_folder(rate), rate, "0", seed=0, workers=1), rates))
-        losses: dict[float, float] = {}
+            list(pool.map(self._train_candidate, waiting))
+        found = self._candidates()
+        for rate, one in found.items():
+            if changed := [key for key in sorted(one.keys() - {"setting", "arms"}) if one[key] != found[rates[0]][key]]:
+                sys.exit(
+                    f"{self._candidate_file(rate)}: its {changed[0]} is not that of the other candidates; remove it"
+                )
+        losses = {rate: one["setting"]["candidates"][f"{rate:g}"] for rate, one in found.items()}
+        best = min(rates, key=losses.__getitem__)
+        picked = {"learning_rate": best, "candidates": {f"{rate:g}": losses[rate] for rate in rates}}
+        # The candidate with that learning rate is the arm without noise.
+        _write(self._result_file(self.name), found[best] | {"setting": found[best]["setting"] | picked})
         for rate in rates:
-            (arm,) = _read(self._pick_folder(rate)).in_state("complete")
-            assert arm.held_out_loss is not None
-            losses[rate] = arm.held_out_loss
-        return {
-            "learning_rate": min(rates, key=losses.__getitem__),
-            "candidates": {f"{k:g}": v for k, v in losses.items()},
-        }
+            self._candidate_file(rate).unlink()
+        return picked
+
+    def _train_candidate(self, rate: float) -> None:
+        """Train the arm without noise of seed 0 with a learning rate, and keep it."""
+        folder = self._pick_folder(rate)
+        self._study(folder, rate, "0", seed=0, workers=1)
+        study = _read(folder)
+        (arm,) = study.in_state("complete")
+        result = self._described(folder, {"learning_rate": rate, "candidates": {f"{rate:g}": arm.held_out_loss}})
+        _write(self._candidate_file(rate), result | {"arms": [self._arm(arm, self._training_answers(study))]})
+
+    def _candidates(self) -> dict[float, dict[str, Any]]:
+        """Return the candidates that have ended, as results of one arm."""
+        files = {rate: self._candidate_file(rate) for rate in self.setting.learning_rates}
+        return {rate: json.loads(file.read_text(encoding="utf-8")) for rate, file in files.items() if file.exists()}
+
+    def _candidate_file(self, rate: float) -> Path:
+        return RESULTS / "candidates" / f"{self.name}-{rate:g}.json"
 
     def _pick_folder(self, rate: float) -> Path:
         return self.folder / f"rate-{rate:g}"
@@ -259,7 +279,7 @@ class Run:
             *(f"--model.base={self.base}", f"--model.learning_rate={rate!r}"),
             *(f"--data.source={self.source}", f"--data.template={self.setting.template}"),
             *("--data.batch_size=8", f"--data.{validation}"),
-            *("--trainer.accelerator=cpu", f"--trainer.precision={self.precision}"),
+            *("--trainer.accelerator=cpu", f"--trainer.precision={self.precision(seed)}"),
             # The gradients are the same bit by bit, in half the memory.
             *(f"--trainer.max_epochs={self.setting.epochs}", "--model.gradient_checkpointing=selective"),
             "--model.optimizer=adamw_torch",  # as the first seeds had it
@@ -307,7 +327,7 @@ class Run:
         return {
             "alpha": arm.alpha,
             "seed": arm.seed,
-            "precision": self.precision,
+            "precision": self.precision(arm.seed),
             "seconds": arm.seconds,
             "steps": arm.steps,
             "digests": arm.digests,
@@ -359,6 +379,10 @@ def _paired_with(arm: dict[str, Any]) -> ArmResult:
 def _read(folder: Path) -> StudyResult:
     file = folder / "study.json"
     return StudyResult.read(Fields(read_result(file), str(file)))
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    write_text(file, json.dumps(result, indent=1) + "\n")
 
 
 def _sweep(folder: Path, ended: threading.Event) -> None:

@@ -52,6 +52,28 @@ def test_a_held_out_conversation_ends_with_its_first_call(evidence: ModuleType) 
     assert evidence._until_first_call({"conversations": turns[:1]}) is None
 
 
+ANSWERS = [Output(instruction="x", output="a b c", reference="a b")]
+
+
+def prepared(
+    evidence: ModuleType, tmp_path: Path, seed: int, data: str = "1", name: str = "dolly", out: str = "out"
+) -> Any:
+    """Return a run on small files."""
+    (tmp_path / evidence.SMOL).mkdir(exist_ok=True)
+    (tmp_path / evidence.SMOL / "model.safetensors").write_text("weights")
+    (tmp_path / "dolly_3k.json").write_text(data)
+    run = evidence.Run(name, seed, tmp_path, tmp_path, tmp_path / out, 1)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "samples.json").write_text('[{"output": "a b c d"}]')
+    return run
+
+
+def studied(folder: Path, arms: list[ArmResult]) -> None:
+    """Write a study that has ended."""
+    metrics = StudyResult(arms=arms, comparisons=[]).metrics()
+    write_result(folder / "study.json", make_result("study", "study", metrics, {"versions": {"torch": "2"}}))
+
+
 def gathered(
     evidence: ModuleType,
     tmp_path: Path,
@@ -63,26 +85,20 @@ def gathered(
     alphas: tuple[float, ...] = (5.0, 0.0),
 ) -> None:
     """Keep a seed of a study of two samples."""
-    (tmp_path / evidence.SMOL).mkdir(exist_ok=True)
-    (tmp_path / evidence.SMOL / "model.safetensors").write_text("weights")
-    (tmp_path / "dolly_3k.json").write_text(data)
-    run = evidence.Run(name, seed, tmp_path, tmp_path, tmp_path / "out", 1)
-    answers = [Output(instruction="x", output="a b c", reference="a b")]
+    run = prepared(evidence, tmp_path, seed, data, name)
     arms = [
         ArmResult(
             alpha,
             seed,
             "complete",
             held_out_per_sample=[loss + alpha, loss],
-            answers=answers,
+            answers=ANSWERS,
             digests={"weights": weights},
         )
         for alpha in alphas
     ]
-    metrics = StudyResult(arms=arms, comparisons=[]).metrics()
-    write_result(run.study / "study.json", make_result("study", "study", metrics, {"versions": {"torch": "2"}}))
+    studied(run.study, arms)
     (run.folder / "picked.json").write_text('{"learning_rate": 1e-4, "candidates": {}}')
-    (run.folder / "samples.json").write_text('[{"output": "a b c d"}]')
     run.keep()
 
 
@@ -121,9 +137,9 @@ def test_arms_of_a_seed_have_the_precision_of_its_first(
     arms = json.loads((evidence.RESULTS / "dolly.json").read_text())["arms"]
     assert {(arm["seed"], arm["precision"]) for arm in arms} == {(0, "bf16-mixed"), (1, "32-true")}
     runs = [evidence.Run("dolly", seed, tmp_path, tmp_path, tmp_path / "out", 1) for seed in (0, 1, 2)]
-    assert [run.precision for run in runs] == ["bf16-mixed", "32-true", "32-true"]
+    assert [run.precision(run.seed) for run in runs] == ["bf16-mixed", "32-true", "32-true"]
     # It shares the arms without noise.
-    assert evidence.Run("dolly-padded", 0, tmp_path, tmp_path, tmp_path / "out", 1).precision == "bf16-mixed"
+    assert evidence.Run("dolly-padded", 0, tmp_path, tmp_path, tmp_path / "out", 1).precision(0) == "bf16-mixed"
 
 
 def test_a_setting_shares_the_arms_without_noise(
@@ -150,18 +166,50 @@ def test_the_learning_rate_is_picked_without_noise(
     evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = {2e-5: 2.5, 5e-5: 2.25, 1e-4: 2.75}
-    run = evidence.Run("dolly", 1, tmp_path, tmp_path, tmp_path / "out", 2)
+    trained: list[float] = []
+    failing = [1e-4]
 
     def study(folder: Path, rate: float, alphas: str, seed: int, workers: int) -> None:
         assert (alphas, seed, workers) == ("0", 0, 1)
-        metrics = StudyResult(
-            arms=[ArmResult(0.0, 0, "complete", held_out_loss=losses[rate])], comparisons=[]
-        ).metrics()
-        write_result(folder / "study.json", make_result("study", "study", metrics, {}))
+        if rate in failing:
+            raise SystemExit
+        trained.append(rate)
+        arm = ArmResult(
+            0.0,
+            0,
+            "complete",
+            held_out_loss=losses[rate],
+            held_out_per_sample=[losses[rate]],
+            answers=ANSWERS,
+            digests={"weights": "a"},
+        )
+        studied(folder, [arm])
 
-    monkeypatch.setattr(run, "_study", study)
+    def run(machine: str, data: str = "1") -> Any:
+        made = prepared(evidence, tmp_path, 1, data, out=machine)
+        monkeypatch.setattr(made, "_study", study)
+        return made
+
+    monkeypatch.setattr(evidence, "native_bfloat16", lambda _: (True, ""))
+    with pytest.raises(SystemExit):
+        run("first")._picked()
+    # Another machine trains what is missing, in the precision of the others.
+    monkeypatch.setattr(evidence, "native_bfloat16", lambda _: (False, ""))
+    assert run("second").precision(0) == "bf16-mixed"
+    failing.clear()
+    with pytest.raises(SystemExit, match=r"dolly-\S+\.json: its data_sha256 is not that of the other candidates"):
+        run("second", data="2")._picked()
+    (evidence.RESULTS / "candidates" / "dolly-0.0001.json").unlink()
     candidates = {"2e-05": 2.5, "5e-05": 2.25, "0.0001": 2.75}
-    assert run._picked() == {"learning_rate": 5e-5, "candidates": candidates}
+    assert run("third")._picked() == {"learning_rate": 5e-5, "candidates": candidates}
+    assert trained == [2e-5, 5e-5, 1e-4, 1e-4]
+    # It is the first arm of the result.
+    result = json.loads((evidence.RESULTS / "dolly.json").read_text())
+    assert (result["setting"]["learning_rate"], result["setting"]["candidates"]) == (5e-5, candidates)
+    ((arm, loss),) = [(arm, arm["per_sample"]["held_out_loss"]) for arm in result["arms"]]
+    assert (arm["alpha"], arm["seed"], arm["precision"], loss) == (0, 0, "bf16-mixed", [2.25])
+    assert not list((evidence.RESULTS / "candidates").iterdir())
+    assert run("fourth")._picked() == {"learning_rate": 5e-5, "candidates": candidates}
 
 
 def test_seeds_of_other_data_are_refused(evidence: ModuleType, tmp_path: Path) -> None:
