@@ -6,8 +6,11 @@ import multiprocessing
 import time
 from typing import Any
 
+from lightning_neft.study.arm import Measures
 from lightning_neft.study.plan import Arm, Plan
 from lightning_neft.study.queue import ArmQueue
+
+MEASURES = Measures(answers=2, max_new_tokens=4, memorization=0)
 
 
 def claimed_by_two(plan: Plan, url: str | None, other: Plan | None = None) -> list[list[Arm]]:
@@ -25,7 +28,7 @@ def claimed_by_two(plan: Plan, url: str | None, other: Plan | None = None) -> li
 
 
 def _take_all(plan: Plan, url: str | None, together: Any, taken: Any) -> None:
-    queue = ArmQueue(plan, url=url, config="c", pruner="none", grace=60)
+    queue = ArmQueue(plan, url=url, config="c", measures=MEASURES, pruner="none", grace=60)
     together.wait(timeout=120)
     arms = []
     while (job := queue.claim()) is not None:

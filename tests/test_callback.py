@@ -268,6 +268,33 @@ def test_which_batches_have_to_get_noise(required, noisy, is_enough):
             fitted(**run)
 
 
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+def test_a_resumed_fit_begins_with_any_batch_of_the_run(tmp_path):
+    module = Turns(llama())
+    module.noisy = (0, 2)
+    first = trainer(callbacks=[NEFTune(required="first")], max_steps=1)
+    first.fit(module, loader())
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    # The next batch trains another part.
+    trainer(callbacks=[NEFTune(required="first")]).fit(module, loader(), ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_an_epoch_of_an_earlier_fit_is_not_that_of_the_next():
+    module = Turns(llama())
+    module.noisy = (0,)
+
+    class Fails(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            raise RuntimeError("after the first batch")
+
+    noise = NEFTune(required="epoch")
+    with pytest.raises(RuntimeError):
+        fitted([noise, Fails()], module)
+    module.noisy = ()
+    with pytest.raises(NoNoiseError, match="embed_tokens was never called"):
+        fitted([noise], module)
+
+
 def test_required_of_another_kind_is_an_error():
     with pytest.raises(ConfigError, match=r"required='never'.*always, first, epoch"):
         NEFTune(required="never")

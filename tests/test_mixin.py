@@ -55,6 +55,24 @@ def test_a_second_fit_of_one_trainer_has_the_noise_once():
     assert len(module.model.get_input_embeddings()._forward_hooks) == 0
 
 
+def test_another_module_takes_the_place_of_the_one_before():
+    run, _ = fitted(Mixed(llama()))
+    other = Mixed(llama())
+    run.fit(other, loader())
+    assert [callback for callback in run.callbacks if isinstance(callback, NEFTune)] == [other._neftune]
+    run.callbacks.append(NEFTune())
+    with pytest.raises(DuplicateNoiseError, match=r"Mixed .*Trainer"):
+        run.fit(Mixed(llama()), loader())
+
+
+def test_a_module_without_callbacks_of_its_own_may_return_none():
+    class Silent(Mixed):
+        def configure_callbacks(self):
+            return None
+
+    assert [type(callback) for callback in Silent(llama()).configure_callbacks()] == [NEFTune]
+
+
 def test_mixin_and_callback_together_are_an_error(snapshot):
     with pytest.raises(DuplicateNoiseError, match=r"Mixed .*Trainer") as error:
         fitted(Mixed(llama()), [NEFTune()])

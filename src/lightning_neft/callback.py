@@ -162,6 +162,7 @@ class NEFTune(pl.Callback):
         # Not in `setup`: a model built in configure_model does not exist there yet.
         self.noise.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
         self._is_first_batch = True
+        self._epoch_has_noise, self._lack = False, None
         self._ratio_sum, self._ratio_count = 0.0, 0
         if self.alpha > 0:
             if self.excludes_special:
@@ -212,7 +213,9 @@ class NEFTune(pl.Callback):
     ) -> None:
         # In automatic optimisation a training_step that returns None skips the batch, maybe before any forward pass.
         skipped = pl_module.automatic_optimization and not outputs
-        required = self.required == "always" or (self.required == "first" and self._is_first_batch)
+        # The first batch of a resumed fit is any batch of the run.
+        is_first_of_run = self._is_first_batch and trainer.ckpt_path is None
+        required = self.required == "always" or (self.required == "first" and is_first_of_run)
         if self.required == "epoch" and not skipped:
             lack = self.noise.lack
             self._epoch_has_noise |= lack is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import lightning.pytorch as pl
 from torch import Tensor
@@ -14,6 +15,8 @@ from lightning_neft.errors import DuplicateNoiseError
 
 __all__ = ["NEFTuneMixin"]
 
+# The callbacks that modules have made.
+_OF_MODULES: WeakSet[NEFTune] = WeakSet()
 _Configure = Callable[[Any], Sequence[pl.Callback] | pl.Callback]
 
 
@@ -59,7 +62,7 @@ def _with_noise(configure: _Configure) -> _Configure:
     def configure_callbacks(self: Any) -> list[pl.Callback]:
         given = configure(self)
         # By sequence, not by class: a callback of pytorch_lightning has another base class.
-        callbacks = list(given) if isinstance(given, Sequence) else [given]
+        callbacks = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
         if self._neftune is None:
             self._neftune = self.configure_neftune()
             if self._neftune.noise.batch_to_mask is None:
@@ -67,7 +70,9 @@ def _with_noise(configure: _Configure) -> _Configure:
         # Lightning would silently replace the trainer's NEFTune by this one.
         trainer = getattr(self, "_trainer", None)  # `self.trainer` raises while there is none
         trainer_callbacks = [] if trainer is None else trainer.callbacks
-        if any(isinstance(callback, NEFTune) and callback is not self._neftune for callback in trainer_callbacks):
+        # That of a module which the Trainer had before is replaced by this one, as it should be.
+        _OF_MODULES.add(self._neftune)
+        if any(isinstance(callback, NEFTune) and callback not in _OF_MODULES for callback in trainer_callbacks):
             raise DuplicateNoiseError(
                 f"{type(self).__name__} has NEFTuneMixin, and the Trainer has a NEFTune callback too: keep one of them."
             )

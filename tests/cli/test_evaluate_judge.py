@@ -120,6 +120,14 @@ def test_a_second_run_costs_nothing(files: dict[str, str], folder: Path, capsys:
     assert not list(folder.glob("results/*win_rate.json"))
 
 
+def test_another_judge_does_not_replace_the_result(files: dict[str, str], folder: Path) -> None:
+    with running(JudgeServer()) as server:
+        for judge in ("cheap", "other", "cheap"):
+            assert main(judged(server, files, "--judge", judge)) == 0
+    found = [json.loads(path.read_text())["judge"] for path in folder.glob("results/*win_rate*.json")]
+    assert sorted(found) == ["cheap", "other"]
+
+
 def test_the_final_judge_sees_the_best_one_only(
     files: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

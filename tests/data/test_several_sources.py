@@ -216,6 +216,16 @@ def test_a_validation_source_for_a_mixture_and_a_stream(bye: str, hello: str, ch
     assert streamed.prepared.stream.skip == 0
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_changed_validation_source_is_read_anew(bye: str, chat: str, words_folder: str, streaming: bool) -> None:
+    before = made(words_folder, source=bye, val_source=chat, streaming=streaming).prepared
+    lines = Path(chat).read_text().splitlines(keepends=True)
+    Path(chat).write_text("".join(lines[:4]))  # begins as before
+    after = made(words_folder, source=bye, val_source=chat, streaming=streaming).prepared
+    assert (len(before.held_out), len(after.held_out)) == (6, 4)
+    assert before.digest != after.digest
+
+
 def test_a_validation_class_of_another_file_is_known(words_folder: str, tmp_path: Path) -> None:
     for name, labels in (("one", ("good", "bad")), ("two", ("bad", "bad")), ("three", ("bad", "worse"))):
         rows = [{"text": f"now {'bye ' * (i % 5)}", "label": labels[i % 2]} for i in range(6)]

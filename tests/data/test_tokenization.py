@@ -192,6 +192,14 @@ def test_truncated_texts_keep_the_marks_of_the_tokenizer() -> None:
     assert (encoding.kept, encoding.truncated, encoding.dropped) == ([0, 1, 2], 1, {})
 
 
+def test_a_text_without_tokens_is_dropped() -> None:
+    samples = [Labelled("hello", "good"), Labelled("", "bad")]
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    encoding = encode(samples, words, PLAIN, task="sequence_classification", max_length=4, labels=["bad", "good"])
+    assert (encoding.kept, encoding.dropped) == ([0], {"empty text": 1})
+
+
 def test_an_unknown_label_is_refused(snapshot: Callable[[str], None]) -> None:
     samples = [Labelled("Say hello", "ugly")]
     with pytest.raises(DataError) as error:

@@ -72,6 +72,13 @@ def test_shards_divide_weights_gradients_and_states() -> None:
     )
 
 
+def test_a_module_on_a_device_mesh_is_estimated_whole() -> None:
+    module = CausalLM("any")
+    module._device_mesh = object()  # Lightning sets it before the model is built
+    run = Run(Batch(4, 64, 100), shards=2)
+    assert estimate(module, LlamaConfig(**SHAPE), run) == estimate(CausalLM("any"), LlamaConfig(**SHAPE), run)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("checkpointing", [False, "selective", True])
 def test_few_blocks_give_the_step_of_all(monkeypatch: pytest.MonkeyPatch, precision: str, checkpointing: Any) -> None:

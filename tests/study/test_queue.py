@@ -11,18 +11,27 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from claiming import claimed_by_two
+from claiming import MEASURES, claimed_by_two
 from lightning_neft.errors import ConfigError
 from lightning_neft.study import queue as queue_module
+from lightning_neft.study.arm import Measures
 from lightning_neft.study.plan import Arm, Plan, Search
 from lightning_neft.study.queue import ArmQueue, Job
 
 ALPHAS, SEEDS = (0.0, 5.0, 15.0), (0, 1)
 
 
-def make_queue(folder: Path, *, grace: int = 60, pruner: str = "none", config: str = "c", **plan: Any) -> ArmQueue:
+def make_queue(
+    folder: Path,
+    *,
+    grace: int = 60,
+    pruner: str = "none",
+    config: str = "c",
+    measures: Measures = MEASURES,
+    **plan: Any,
+) -> ArmQueue:
     wanted = {"alphas": ALPHAS, "seeds": SEEDS, **plan}
-    return ArmQueue(Plan(folder, **wanted), url=None, config=config, pruner=pruner, grace=grace)
+    return ArmQueue(Plan(folder, **wanted), url=None, config=config, measures=measures, pruner=pruner, grace=grace)
 
 
 def claim(queue: ArmQueue) -> Job:
@@ -97,7 +106,7 @@ def test_two_studies_on_one_storage_do_not_mix(tmp_path: Path) -> None:
         sorted(Arm(alpha, seed) for alpha in plan.alphas for seed in SEEDS) for plan in plans
     ]
     for plan in plans:
-        queue = ArmQueue(plan, url=url, config="c", pruner="none", grace=60)
+        queue = ArmQueue(plan, url=url, config="c", measures=MEASURES, pruner="none", grace=60)
         assert set(states(queue).values()) == {"complete"}
         assert len(states(queue)) == len(plan.alphas) * len(SEEDS)
 
@@ -229,6 +238,19 @@ def test_a_resumed_search_tries_the_same_alphas(tmp_path: Path, sampler: Any) ->
     assert run(tmp_path / "stopped", 4) == unbroken
 
 
+@pytest.mark.parametrize(("sampler", "error"), [("tpe", 1.0), ("gp", 0.1)])
+def test_a_search_learns_from_the_losses(tmp_path: Path, sampler: Any, error: float) -> None:
+    queue = make_queue(tmp_path, alphas=(0.0,), search=Search(1.0, 20.0, trials=12, sampler=sampler))
+    alphas: list[float] = []
+    while (job := queue.claim()) is not None:
+        alphas.append(job.arms[0].alpha)
+        job.complete((alphas[-1] - 7) ** 2)
+    assert len(set(alphas)) == 13
+    # The first five are random.
+    by_chance, chosen = ([abs(alpha - 7) for alpha in part] for part in (alphas[1:6], alphas[6:]))
+    assert min(chosen) < error < 1.5 < min(by_chance)
+
+
 def test_two_workers_of_a_search_do_not_exceed_its_trials(tmp_path: Path) -> None:
     search = Search(1.0, 20.0, trials=2)
     one, other = (make_queue(tmp_path, alphas=(0.0,), seeds=(0,), search=search) for _ in range(2))
@@ -236,6 +258,13 @@ def test_two_workers_of_a_search_do_not_exceed_its_trials(tmp_path: Path) -> Non
     assert other.claim() is None
     assert one.claim() is None
     assert len({job.arms for job in jobs}) == 3
+
+
+@pytest.mark.parametrize("changed", [{"answers": 3}, {"max_new_tokens": 8}, {"memorization": 1}])
+def test_a_study_with_other_measures_is_refused(tmp_path: Path, changed: dict[str, int]) -> None:
+    make_queue(tmp_path)
+    with pytest.raises(ConfigError, match="with other --answers, --max-new-tokens or --memorization; give the same, "):
+        make_queue(tmp_path, measures=MEASURES._replace(**changed))
 
 
 def test_a_study_with_another_config_is_refused(tmp_path: Path) -> None:

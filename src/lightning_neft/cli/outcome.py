@@ -171,7 +171,7 @@ def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: 
             f"--ckpt_path {_quoted(Path(last))}",
             f"--out {_quoted(folder / 'clean_loss.json')}",
         ]
-    if has_model and has_config and is_text:
+    if has_model and has_config and is_text and data.prepared.stream is None and _measures_copies():
         yield [
             "does it repeat its training data?",
             "evaluate --memorization",
@@ -179,6 +179,11 @@ def _commands(trainer: L.Trainer, model: FineTuner, data: TextData, run_folder: 
             f"--model {_quoted(model_folder)}",
             f"--out {_quoted(folder / 'memorization.json')}",
         ]
+
+
+def _measures_copies() -> bool:
+    """Return whether the extra of `evaluate --memorization` is installed."""
+    return all(find_spec(name) is not None for name in ("nltk", "sacrebleu"))
 
 
 def _alphas_to_compare(trainer: L.Trainer, data: TextData) -> list[float]:

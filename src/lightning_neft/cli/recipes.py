@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -187,7 +188,7 @@ def _copy(parser: VerbParser, args: Sequence[str]) -> None:
         dest = dest / name
     _write_new(dest, with_schema_of_package(source.read_text(encoding="utf-8")).encode())
     print(
-        f"{dest}\nedit it, then run: lightning_neft fit --config {dest}\n"
+        f"{dest}\nedit it, then run: lightning_neft fit --config {shlex.quote(str(dest))}\n"
         "its card describes the original: change it too, or remove the section card"
     )
 

@@ -105,8 +105,14 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
             child.end()
         finally:
             child.kill()
+    measures = Measures(options.answers, options.max_new_tokens, options.memorization)
     queue = ArmQueue(
-        plan, url=options.storage, config=description["config"], pruner=options.pruner, grace=options.grace
+        plan,
+        url=options.storage,
+        config=description["config"],
+        measures=measures,
+        pruner=options.pruner,
+        grace=options.grace,
     )
     if options.retry:
         queue.retry()
@@ -123,7 +129,6 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
 
     display = Display(plan, write)
     display.plan(queue.states(), description, "SQLite in the folder" if options.storage is None else "--storage")
-    measures = Measures(options.answers, options.max_new_tokens, options.memorization)
     if (precision := description["precision"]) is not None:
         # Chosen once, for arms that other machines run as well.
         rest = (*rest, f"--trainer.precision={precision}")

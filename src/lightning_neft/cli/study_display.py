@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,7 @@ class Display:
     def recipe(self, path: Path, choice: Choice) -> None:
         """Print the recipe that was written, and why it has its alpha."""
         self._line(f"recipe: {path}: alpha {choice.alpha:g}, {choice.reason}")
-        self._line(f"next: lightning_neft fit --config {path}")
+        self._line(f"next: lightning_neft fit --config {shlex.quote(str(path))}")
 
     def _line(self, text: str) -> None:
         # Text, not str: rich would read brackets in a message as markup.

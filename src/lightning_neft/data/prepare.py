@@ -86,7 +86,8 @@ def prepare(options: DataOptions) -> Prepared:
         notices.append(options.mixing.notice(epoch))
         key = hashlib.sha256(repr([options.mixing.without_seed(), *(work.key for work in works)]).encode()).hexdigest()
     if validation is not None:
-        work = _Work.of(validation, main)
+        # With its contents in its key, also beside a stream, whose own is that of its first record.
+        work = replace(_Work.of(validation, main), held_out_records=validation.records)
         held_out = whole = work.whole_store(labels)
         notices += [*whole.facts["notices"], *whole.notices("held-out", options.max_length)]
         key = hashlib.sha256(f"{key} {work.key}".encode()).hexdigest()
@@ -187,17 +188,16 @@ class _Work:
         return open_or_build(name, lambda: self.held_out(labels), options.cache_dir)
 
     def whole_store(self, labels: Sequence[str | int]) -> TokenStore:
-        """Return all samples of the source as a validation set."""
-        work = replace(self, held_out_records=self.records)
+        """Return all held-out records as a validation set."""
         name = f"{self.key}-whole{_suffix(labels) if labels else ''}"
-        return open_or_build(name, lambda: work.held_out_alone(labels), self.options.cache_dir)
+        return open_or_build(name, lambda: self.held_out_alone(labels), self.options.cache_dir)
 
     def train(self) -> Iterator[Stored]:
         options = self.options
         labels: list[str | int] = []
         if options.task == "sequence_classification":
             # The classes of all samples, so all are read first.
-            labels = label_names([sample for chunk in self._chunks(of_train=True) for sample in chunk.samples])
+            labels = label_names(sample for chunk in self._chunks(of_train=True) for sample in chunk.samples)
         parsed, held_out = Parsed(), Parsed() if self.held_out_records is None else self._parsed_held_out
         for stored in self._stored("training", self._chunks(of_train=True, seen=parsed), labels):
             notices = [*parsed.lines("training"), *held_out.lines("held-out")]

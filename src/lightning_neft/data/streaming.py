@@ -150,10 +150,10 @@ class StreamedBatches(IterableDataset[tuple[PlannedBatch, Position]]):
             order = self._order(block, at.block, left)
             if left is not None and order.used == left:
                 ahead = []
-            elif not ahead and left is not None and len(order) % self.accumulate:
+            elif not ahead and left is not None:
                 raise ConfigError(
                     f"trainer.limit_train_batches={self.limit} is more than the {before + len(order)} batches of an "
-                    "epoch, so its last optimiser step would be lost; omit it"
+                    "epoch, whose end would not be noticed: without its validation and its last optimiser step; omit it"
                 )
             following = Position(at.epoch + 1)
             if ahead:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -42,8 +42,9 @@ Task = Literal["causal_lm", "seq2seq_lm", "sequence_classification"]
 # The label that PyTorch's cross-entropy ignores.
 IGNORED = -100
 # Part of the fingerprint of stored tokens: raise it whenever the same sample gets different ids.
-ENCODING_VERSION = 3
+ENCODING_VERSION = 4
 EMPTY_ANSWER = "empty answer"
+EMPTY_TEXT = "empty text"
 MARKED_UNTRAINED = "every answer is marked as untrained"
 PROMPT_FILLS = "prompt fills max_length"
 # Remarks about a control token in the data.
@@ -245,7 +246,7 @@ def check_prompt_loss(prompt_loss: float, marked: int) -> None:
         )
 
 
-def label_names(samples: Sequence[Sample]) -> list[str | int]:
+def label_names(samples: Iterable[Sample]) -> list[str | int]:
     """Return the classes of the samples, sorted: numbers by value before names.
 
     Example:
@@ -314,6 +315,9 @@ def _classification(
                 f"the label {sample.label!r} of the sample that begins {_begins(sample)} is not one of the classes of "
                 f"the training data ({', '.join(map(repr, labels))}); correct it, or add training samples of this class"
             )
+        if not len(input_ids):
+            yield None, False, EMPTY_TEXT
+            continue
         yield EncodedSample(input_ids, np.array([index_of[sample.label]], np.int32)), cut, ""
 
 

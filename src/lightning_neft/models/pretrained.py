@@ -274,11 +274,17 @@ class PretrainedModule(L.LightningModule):
             "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
             "recipe": self.recipe,
             "expanded_from": self.expanded_from,
-            "dtype": None if self.model is None else str(self.model.dtype).removeprefix("torch."),
+            "dtype": self._dtype_of_weights(),
             "precision": None if self._trainer is None else str(self._trainer.precision),
             "versions": installed_versions(),
             **training_description(self._trainer),
         }
+
+    def _dtype_of_weights(self) -> str | None:
+        # That of the computation where they are 4-bit: what is kept in float32 beside them says nothing of the base.
+        if self.quantization is not None:
+            return "bfloat16"
+        return None if self.model is None else str(self.model.dtype).removeprefix("torch.")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the base's tokenizer, with the tokens that the data's template adds; copy it before you change it.

@@ -204,6 +204,8 @@ def _twin(module: FineTuner, config: PretrainedConfig, precision: str) -> FineTu
     twin = copy.copy(module)
     # A shallow copy would share these with the module.
     twin.__dict__ |= {"_modules": {}, "_parameters": {}, "_buffers": {}, "_trainer": None, "model": None}
+    # Not sharded: an estimate divides the sizes of the whole.
+    twin.__dict__["_device_mesh"] = None
     # Those of other packages need their device, and keep no attention scores either.
     attention = "eager" if module.attn_implementation == "eager" else None
     model = getattr(transformers, loading_class(module.auto_class, config)).from_config(

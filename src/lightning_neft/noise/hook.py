@@ -259,7 +259,8 @@ class NoiseHook:
         if doubt is not None:
             # Not blocking: from the CPU it would wait for the device.
             state.doubt = state.doubt.to(doubt.device, non_blocking=True) | doubt
-        return weight
+        # A mask that is made of lists, or a batch that the module moves itself, is on the CPU.
+        return weight.to(output.device, non_blocking=True)
 
     def _is_included(self, output: Tensor, ids: Tensor | None) -> Tensor:
         """Whether each token of this output is not one of those without noise; bool of the ids' shape."""

@@ -8,6 +8,7 @@ the same time, or take over the same dead worker's, and still run it once.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +17,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lightning_neft.errors import ConfigError
-from lightning_neft.study.plan import Arm, Plan, make_pruner, make_sampler
+from lightning_neft.study.arm import Measures
+from lightning_neft.study.plan import Arm, Plan, Search, make_pruner, make_sampler
 from lightning_neft.study.storage import open_storage, study_id
 
 if TYPE_CHECKING:
@@ -113,14 +116,17 @@ class ArmQueue:
         plan: The planned arms; arms of an earlier plan are kept.
         url: URL of the storage; a file in the study's folder by default.
         config: Digest of the config of the arms, without alpha and seed.
+        measures: What is measured of each arm.
         pruner: Name of the pruner.
         grace: Seconds without a heartbeat after which the arms of a worker are taken over.
 
     Raises:
-        ConfigError: The storage cannot be opened, or contains a study with another config.
+        ConfigError: The storage cannot be opened, or contains a study with another config or other measures.
     """
 
-    def __init__(self, plan: Plan, *, url: str | None, config: str, pruner: str, grace: int) -> None:
+    def __init__(
+        self, plan: Plan, *, url: str | None, config: str, measures: Measures, pruner: str, grace: int
+    ) -> None:
         self.plan = plan
         self._grace = grace
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -134,6 +140,9 @@ class ArmQueue:
                 direction="minimize",
             )
         self._check("config", config, "with another config; give the same --config and --KEY VALUE")
+        # Numbers of samples that differ cannot be compared, nor answers of different limits.
+        problem = "with other --answers, --max-new-tokens or --memorization; give the same"
+        self._check("measures", list(measures), problem)
         search = None if plan.search is None else [plan.search.low, plan.search.high, list(plan.seeds)]
         self._check("search", search, "with other --search or --seeds; give the same")
         self._put_plan()
@@ -236,16 +245,30 @@ class ArmQueue:
         return search is not None and len(jobs) < search.trials + len(self.plan.alphas)
 
     def _ask(self, jobs: int) -> optuna.Trial:
-        if (search := self.plan.search) is not None:
-            # Created each time, so that a resumed search proposes the same alphas as an uninterrupted one.
-            self.study.sampler = make_sampler(search.sampler, seed=jobs)
+        search = self.plan.search
         with _without_notices():
             trial = self._ask_for_stopped() or self.study.ask()
             if search is not None and "alpha" not in trial.user_attrs:
-                alpha = trial.suggest_float("alpha", search.low, search.high)
+                alpha = self._next_alpha(search, seed=jobs)
+                limits = FloatDistribution(search.low, search.high)
+                self._storage.set_trial_param(trial._trial_id, "alpha", alpha, limits)
                 trial.set_user_attr("seeds", list(self.plan.seeds))
                 trial.set_user_attr("alpha", alpha)
         return trial
+
+    def _next_alpha(self, search: Search, seed: int) -> float:
+        """Choose by the alphas of the search that have ended; at random where the choice is one that is there already.
+
+        The baseline is not among them, because a Gaussian process learns only from parameters that all trials have.
+        """
+        # Created each time, so that a resumed search proposes the same alphas as an uninterrupted one.
+        known = optuna.create_study(sampler=make_sampler(search.sampler, seed))
+        ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        known.add_trials([trial for trial in ended if trial.params])
+        alpha: float = known.ask().suggest_float("alpha", search.low, search.high)
+        # A Gaussian process that is sure proposes the same again, and the same to two workers.
+        is_there = alpha in {_alpha(trial) for trial in self._counting()}
+        return random.Random(seed).uniform(search.low, search.high) if is_there else alpha
 
     def _ask_for_stopped(self) -> optuna.Trial | None:
         """Claim a job that was put back: it has a checkpoint, but Optuna would take it after all that never ran."""

@@ -22,6 +22,8 @@ GREET = Conversation((Message("user", "Greet."), Message("assistant", "Hi!")))
         ({"instruction": "Add.", "input": "1 2", "output": "3"}, ADD),
         ({"instruction": "Add.", "input": "1 2", "output": "3", "text": "Below is ..."}, ADD),
         ({"instruction": "Add.", "context": "1 2", "response": "3", "category": "closed_qa"}, ADD),
+        # Two data sets in one table, which fills up the columns of each.
+        ({"instruction": "Add.", "input": None, "context": "1 2", "output": None, "response": "3"}, ADD),
         ({"instruction": "Greet.", "output": "Hi!"}, GREET),
         ({"instruction": "Greet.", "input": None, "output": "Hi!"}, GREET),
         ({"instruction": "Greet.", "input": "", "output": "Hi!", "system": "", "history": []}, GREET),

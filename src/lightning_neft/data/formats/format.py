@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # Part of the fingerprint of stored tokens: raise it whenever a format makes another sample of the same record.
-PARSING_VERSION = 2
+PARSING_VERSION = 3
 
 # Begins the notice of a key that is not read; `Parsed.lines` puts all of them in one line.
 _IGNORED = "ignored: "
@@ -169,10 +169,14 @@ class Format(ABC):
         return ", ".join(column.name if column.required else f"[{column.name}]" for column in self.columns)
 
     def key(self, record: Mapping[str, Any], column: Column) -> str | None:
-        """Return the record's name of a column, None if the record lacks it."""
+        """Return the record's name of a column, None if the record lacks it; a name with a value before one with null.
+
+        Merged tables fill up the columns of each with null.
+        """
         mapped = self.mapping.get(column.name)
         names = (column.name, *column.aliases) if mapped is None else (mapped,)
-        return next((name for name in names if name in record), None)
+        there = [name for name in names if name in record]
+        return next((name for name in there if record[name] is not None), there[0] if there else None)
 
     def value(self, record: Mapping[str, Any], name: str) -> Any:
         """Return the value of a column by the format's name, None if the record lacks it."""

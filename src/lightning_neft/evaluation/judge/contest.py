@@ -227,5 +227,6 @@ class Outcome:
             "usage": asdict(self.total),
             "usage_this_run": asdict(self.paid),
         }
-        settings = {"prompt": PROMPT_VERSION, "orders": "both", "temperature": 0, **settings}
+        fixed = {"judge": self.judge, "stage": stage, "prompt": PROMPT_VERSION, "orders": "both", "temperature": 0}
+        settings = {**fixed, **settings}
         return make_result("win_rate", self.contest.label, metrics, provenance(self.contest.sources, settings, seed))
