@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -39,6 +40,8 @@ class StoppedBySignal(BaseException):
 
 class StopOnSignal(L.Callback):
     """Ends a fit after its optimiser step on SIGTERM or SIGINT (Ctrl-C), with `last.ckpt` saved.
+
+    Of several processes each ends after the next step that is a multiple of 10, where they agree on it.
 
     Lightning alone ends it after the micro-batch (SIGTERM) or at once (SIGINT), which loses accumulated gradients. A
     second signal of the same kind ends the process at once. Under SLURM with requeueing, signals are left to Lightning.
@@ -108,10 +111,16 @@ def _save_last(trainer: L.Trainer) -> str:
     checkpoint = main_checkpoint(trainer)
     if checkpoint is None or checkpoint.dirpath is None:
         return ""
-    path = f"{checkpoint.dirpath}/{checkpoint.CHECKPOINT_NAME_LAST}{checkpoint.FILE_EXTENSION}"
-    trainer.save_checkpoint(path)
-    checkpoint.last_model_path = path
-    return path
+    # A link is that to one of the best, which must not be written through it.
+    if trainer.is_global_zero and Path(checkpoint.last_model_path).is_symlink():
+        Path(checkpoint.last_model_path).unlink()
+    trainer.strategy.barrier()
+    options = (checkpoint.save_last, checkpoint.save_weights_only)
+    checkpoint.save_last, checkpoint.save_weights_only = True, False
+    # Under Lightning's name for it, which has a number where another run has written its own.
+    checkpoint._save_last_checkpoint(trainer, checkpoint._monitor_candidates(trainer))
+    checkpoint.save_last, checkpoint.save_weights_only = options
+    return checkpoint.last_model_path
 
 
 @contextmanager
