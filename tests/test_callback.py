@@ -441,6 +441,28 @@ def test_schedule_follows_the_optimiser_steps():
     assert list(by_step.values()) == [0, 5, 10, 5]
 
 
+@pytest.mark.parametrize(
+    ("steps_of_a_batch", "limits"), [(2, {"max_steps": -1, "max_epochs": 2}), (1, {"max_steps": 4})]
+)
+def test_a_schedule_ends_with_the_run_in_manual_optimisation_too(steps_of_a_batch, limits):
+    class Manual(Tuned):
+        def __init__(self, model):
+            super().__init__(model)
+            self.automatic_optimization = False
+            self.alphas = []
+
+        def training_step(self, batch, batch_idx):
+            self.alphas.append(noise._alpha_now)
+            self.manual_backward(super().training_step(batch, batch_idx))
+            for _ in range(steps_of_a_batch):
+                self.optimizers().step()
+
+    noise = NEFTune(alpha=10, schedule="linear")
+    module = Manual(llama())
+    fitted([noise], module, loader(8), **limits)
+    assert module.alphas == [10, 7.5, 5, 2.5]
+
+
 def test_a_schedule_without_an_end_is_an_error(snapshot):
     with pytest.raises(ConfigError, match=r"schedule='linear'.*max_steps") as error:
         fitted([NEFTune(schedule="linear")], max_steps=-1, max_epochs=-1)

@@ -186,7 +186,7 @@ class NEFTune(pl.Callback):
     ) -> None:
         self._alpha_now = self.alpha
         if not self.schedule.is_constant:
-            self._alpha_now *= self.schedule(trainer.global_step / self._total_steps)
+            self._alpha_now *= self.schedule(self._progress(trainer, pl_module))
         self._is_logging_step = is_logging_step(trainer)
         if self._alpha_now == 0:
             return
@@ -206,6 +206,19 @@ class NEFTune(pl.Callback):
             alpha=self._alpha_now,
             measure=self._is_first_batch or self._is_logging_step,
         )
+
+    def _progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
+        """Return the completed share of the run."""
+        if pl_module.automatic_optimization:
+            return trainer.global_step / self._total_steps
+        # Lightning counts the steps of each optimiser then, of which a batch may make several or none.
+        shares = [0.0]
+        if trainer.max_steps > 0:
+            shares.append(trainer.global_step / trainer.max_steps)
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+            shares.append(batches / (trainer.num_training_batches * trainer.max_epochs))
+        return max(shares)
 
     @override
     def on_train_batch_end(
