@@ -216,7 +216,11 @@ def test_processes_share_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("found", "kind", "expected"),
     [
-        (Estimate(1, 1, 2, 16), False, ["gradient_checkpointing auto", "--data.batch_size 2", "--data.max_length"]),
+        (
+            Estimate(1, 1, 2, 16),
+            False,
+            ["gradient_checkpointing auto", "--data.batch_size 2 with the rows of a step", "--data.max_length"],
+        ),
         (Estimate(1, 1, 2, 16), True, ["--data.batch_size 2", "--data.max_length"]),
         (Estimate(9, 9, 18, 2), False, ["gradient_checkpointing auto", "--model.lora.r 16", "--data.max_length"]),
     ],

@@ -202,6 +202,7 @@ def ways_to_fit(found: Estimate, run: Run, module: FineTuner, free: float) -> st
         if module.lora is None:
             ways.append("--model.lora.r 16")
     elif rows < run.batch.rows:
-        ways.append(f"--data.batch_size {rows} with --global_batch_size {run.batch.rows}")
+        # Not its number: several devices or micro-batches may make up a step.
+        ways.append(f"--data.batch_size {rows} with the rows of a step as --global_batch_size")
     ways.append("a smaller --data.max_length")
     return " or ".join(ways)
