@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from lightning_neft.study.measure import Fingerprint, read_curves
+from lightning_neft.data.conversation import Conversation
+from lightning_neft.data.templates.bundled import BundledTemplate
+from lightning_neft.models.language_models import CausalLM
+from lightning_neft.study.measure import Fingerprint, _answers, read_curves
 
 
 def digest(*batches: list[list[int]]) -> str | None:
@@ -75,3 +79,14 @@ def test_a_resumed_run_has_one_curve_without_repeated_steps(tmp_path: Path) -> N
     assert found["train/loss"] == [[1, 3.0], [2, 2.5], [3, 1.9], [4, 1.5]]
     assert found["val/loss"] == [[2, 4.0], [4, 3.5]]
     assert found["neft/noise_to_signal"] == []
+
+
+def test_a_prompt_without_room_for_an_answer_is_passed_over() -> None:
+    """A fit cuts samples that are longer than the model's positions."""
+    model = CausalLM("tiny")
+    model.configure_model()
+    prepared = SimpleNamespace(tokenizer=model.tokenizer(), template=BundledTemplate("alpaca"))
+    questions = ["long " * model.model.config.max_position_embeddings, "one", "two", "three"]
+    samples = [Conversation.exchange(question, "") for question in questions]
+    answers = _answers(model, SimpleNamespace(prepared=prepared), samples, 2, 1)  # type: ignore[arg-type]
+    assert [answer["instruction"] for answer in answers] == ["one", "two"]

@@ -150,6 +150,11 @@ class Answerer:
         """
         return [self._room(*pair, max_new_tokens) for pair in zip(conversations, prompts, strict=True)]
 
+    def has_room(self, conversation: Conversation, max_new_tokens: int | None = None) -> bool:
+        """Return whether the prompt leaves room for an answer; see `rooms`."""
+        (prompt,) = self.prompt_ids([conversation])
+        return self._left(prompt, max_new_tokens) > 0
+
     def prompt_ids(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Return the ids that the model reads for each conversation, the same as in training."""
         if not self.model.config.is_encoder_decoder:
@@ -186,14 +191,19 @@ class Answerer:
             options["stopping_criteria"] = [StopTexts(self.tokenizer, self.stop_texts, start)]
         return write_tokens(self.model, prompts, decoding(self.tokenizer, self.ends, most, least or None), **options)
 
+    def _left(self, prompt: Sequence[int], max_new_tokens: int | None) -> int:
+        positions = self.positions
+        # The decoder of an encoder-decoder starts with one token, and does not read the prompt.
+        used = 1 if self.model.config.is_encoder_decoder else len(prompt)
+        wanted = MOST_TOKENS - used if max_new_tokens is None else max_new_tokens
+        if positions <= 0:
+            return wanted
+        return 0 if positions < len(prompt) else min(wanted, positions - used)
+
     def _room(self, conversation: Conversation, prompt: Sequence[int], max_new_tokens: int | None) -> int:
         """Return the maximum number of tokens in the answer."""
-        config, positions = self.model.config, self.positions
-        # The decoder of an encoder-decoder starts with one token, and does not read the prompt.
-        used = 1 if config.is_encoder_decoder else len(prompt)
-        wanted = MOST_TOKENS - used if max_new_tokens is None else max_new_tokens
-        room = min(wanted, positions - used) if positions > 0 else wanted
-        if room < 1 or 0 < positions < len(prompt):
+        room, positions = self._left(prompt, max_new_tokens), self.positions
+        if room < 1:
             is_of_model = 0 < positions < MOST_TOKENS or max_new_tokens is not None
             limit = f"the {positions} positions of {self.name}" if is_of_model else f"{MOST_TOKENS} tokens"
             instead = "" if is_of_model else ", or give max_new_tokens"

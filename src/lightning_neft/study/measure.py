@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Sequence
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,8 +176,9 @@ def measure(trainer: pl.Trainer, model: FineTuner, data: TextData, measures: Mea
         held_out = clean_losses(model, data, "held_out")
         # A stream keeps no samples.
         train = clean_losses(model, data, "train", _TRAIN_SAMPLES) if data.prepared.stream is None else None
-        answers = _answers(model, data, _held_out(data)[: measures.answers], measures.max_new_tokens)
-        copies = _answers(model, data, _train(data, measures.memorization), measures.max_new_tokens)
+        answers = _answers(model, data, _held_out(data), measures.answers, measures.max_new_tokens)
+        trained = _train(data, measures.memorization)
+        copies = _answers(model, data, trained, len(trained), measures.max_new_tokens)
     tokens = token_counts(data.prepared.tokenizer, _outputs(answers))
     return {
         "held_out_loss": held_out.mean_over_samples,
@@ -205,12 +207,14 @@ def _train(data: TextData, count: int) -> list[Conversation]:
 
 
 def _answers(
-    model: FineTuner, data: TextData, samples: Sequence[Conversation], max_new_tokens: int
+    model: FineTuner, data: TextData, samples: Sequence[Conversation], count: int, max_new_tokens: int
 ) -> list[dict[str, str]]:
-    if not samples or not isinstance(model, LanguageModel):
+    """Return the answers to the first prompts that leave room for one: a fit cuts samples that are too long."""
+    if not samples or not count or not isinstance(model, LanguageModel):
         return []
     prepared = data.prepared
     answerer = Answerer(model.model, prepared.tokenizer, prepared.template, name=model.base)
+    samples = list(islice((one for one in samples if answerer.has_room(one, max_new_tokens)), count))
     outputs = answerer.answers(samples, max_new_tokens=max_new_tokens)
     return [
         {"instruction": question, "output": output.strip(), "reference": reference}
