@@ -332,6 +332,12 @@ def test_two_workers_on_one_sqlite_file_share_the_arms(folder: Path, options: li
         ("--alphas=0,5 --data.source=missing.json", "missing.json"),
         ("--alphas=0,5 --data.val_size=0 --data.source=data.json", "data.val_size"),
         ("--alphas=0,5 --model.learning_rat=1", "model.learning_rate?"),
+        ("--alphas=0,5 --data.source=data.json --trainer.max_time=00:00:01:00", "trainer.max_time"),
+        (
+            "--alphas=0,5 --data.source=data.json --trainer.callbacks+=EarlyStopping "
+            "--trainer.callbacks.monitor=val/loss",
+            "EarlyStopping",
+        ),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(

@@ -25,7 +25,7 @@ from lightning_neft.callbacks.sample_answers import (
     can_generate,
 )
 from lightning_neft.callbacks.step_checkpoint import main_checkpoint
-from lightning_neft.cli.run_block import RunBlock, noise_of, optimizer_steps, print_rows
+from lightning_neft.cli.run_block import RunBlock, ends_early, noise_of, optimizer_steps, print_rows
 from lightning_neft.models.language_models import LanguageModel
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ def _alphas_to_compare(trainer: L.Trainer, data: TextData) -> list[float]:
     """Return the alphas of a study of this run, its own and the paper's; none where a study would refuse it."""
     strategy = trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) or optimizer_steps(trainer, data) is None:
+        return []
+    if ends_early(trainer) is not None:
         return []
     if any(find_spec(name) is None for name in ("optuna", "matplotlib", "jinja2")):  # the extra is not installed
         return []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from lightning_neft.data.module import TextData
     from lightning_neft.models.finetuner import FineTuner
 
-__all__ = ["RunBlock", "noise_of", "optimizer_steps", "print_rows"]
+__all__ = ["RunBlock", "ends_early", "noise_of", "optimizer_steps", "print_rows"]
 
 # Strategies whose parameters keep their shapes; with others they cannot be counted.
 _WITH_SHAPES = (SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
@@ -142,6 +143,15 @@ def optimizer_steps(trainer: L.Trainer, data: TextData) -> int | None:
         epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
         most = min(most, epochs * of_epoch)
     return int(most) if math.isfinite(most) else None
+
+
+def ends_early(trainer: L.Trainer) -> str | None:
+    """Return the option by which a fit may end before its last step; None if there is none."""
+    if any(isinstance(callback, EarlyStopping) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        return "EarlyStopping in trainer.callbacks"
+    if any(isinstance(callback, Timer) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        return "trainer.max_time"
+    return None
 
 
 def _steps_of_epoch(trainer: L.Trainer, data: TextData) -> int | None:

@@ -24,7 +24,7 @@ from lightning_neft.cli.fit import execute
 from lightning_neft.cli.process import quiet
 from lightning_neft.cli.program import Program, newest_checkpoint
 from lightning_neft.cli.program_options import NoiseOptions
-from lightning_neft.cli.run_block import optimizer_steps
+from lightning_neft.cli.run_block import ends_early, optimizer_steps
 from lightning_neft.common.paths import user_path
 from lightning_neft.data.sources.names import source_names
 from lightning_neft.errors import ConfigError
@@ -64,6 +64,8 @@ def _description(program: Program) -> dict[str, Any]:
     steps = optimizer_steps(program.trainer, data)
     if steps is None:
         raise ConfigError("study compares arms at equal steps; set trainer.max_steps or trainer.max_epochs")
+    if (option := ends_early(program.trainer)) is not None:
+        raise ConfigError(f"study compares arms at equal steps, and {option} ends each at steps of its own; omit it")
     strategy = program.trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(
