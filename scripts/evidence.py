@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tool_calls import begins, called_tool, until_first_call
 
 from lightning_neft.common.files import write_text
 from lightning_neft.evaluation.memorization import rouge_l
@@ -193,9 +193,11 @@ class Run:
         """Write the samples of the setting, and its held-out conversations where they are separate."""
         records = json.loads(self.data.read_text(encoding="utf-8"))
         if self.setting.data == TOOL_CALLS:
-            called = random.Random(0).sample(list(filter(None, map(_until_first_call, records))), self.setting.held_out)
+            called = random.Random(0).sample(
+                list(filter(None, (until_first_call(record, MOST_WORDS) for record in records))), self.setting.held_out
+            )
             beginnings = [record["conversations"] for record in called]
-            training = [one for one in records if not any(_begins(one, turns) for turns in beginnings)]
+            training = [one for one in records if not any(begins(one, turns) for turns in beginnings)]
             write_text(self.source, json.dumps(training[: self.setting.samples]) + "\n")
             write_text(self.held_out, json.dumps(called) + "\n")
             return
@@ -345,31 +347,6 @@ class Run:
                 **calls,
             },
         }
-
-
-def called_tool(answer: str) -> str | None:
-    """Return the name in the first call of an answer; None without a call that is valid JSON with arguments."""
-    call = re.search(r"<tool_call>(.*?)</tool_call>", answer, re.DOTALL)
-    try:
-        found = json.loads(call[1]) if call else None
-    except ValueError:
-        return None
-    is_whole = isinstance(found, dict) and isinstance(found.get("arguments"), dict)
-    return str(found.get("name")) if is_whole else None
-
-
-def _until_first_call(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the beginning of a conversation; None if it is too long or has no call."""
-    turns = record["conversations"]
-    calls = [number for number, turn in enumerate(turns) if turn["from"] == "function_call"]
-    if not calls:
-        return None
-    beginning = record | {"conversations": turns[: calls[0] + 1]}
-    return beginning if len(json.dumps(beginning).split()) <= MOST_WORDS else None
-
-
-def _begins(record: dict[str, Any], turns: list[Any]) -> bool:
-    return bool(record["conversations"][: len(turns)] == turns)
 
 
 def _paired_with(arm: dict[str, Any]) -> ArmResult:

@@ -276,7 +276,9 @@ def test_a_resumed_fit_begins_with_any_batch_of_the_run(tmp_path):
     first.fit(module, loader())
     first.save_checkpoint(tmp_path / "one.ckpt")
     # The next batch trains another part.
-    trainer(callbacks=[NEFTune(required="first")]).fit(module, loader(), ckpt_path=tmp_path / "one.ckpt")
+    resumed = trainer(callbacks=[NEFTune(required="first")])
+    resumed.fit(module, loader(), ckpt_path=tmp_path / "one.ckpt")
+    assert resumed.global_step == 4
 
 
 def test_an_epoch_of_an_earlier_fit_is_not_that_of_the_next():

@@ -46,10 +46,10 @@ def test_a_call_is_json_with_a_name_and_arguments(evidence: ModuleType, answer: 
 
 def test_a_held_out_conversation_ends_with_its_first_call(evidence: ModuleType) -> None:
     turns = [{"from": who, "value": who} for who in ("human", "function_call", "observation", "function_call", "gpt")]
-    found = evidence._until_first_call({"conversations": turns, "tools": "[]"})
+    found = evidence.until_first_call({"conversations": turns, "tools": "[]"}, 250)
     assert [turn["from"] for turn in found["conversations"]] == ["human", "function_call"]
-    assert evidence._begins({"conversations": turns}, found["conversations"])
-    assert evidence._until_first_call({"conversations": turns[:1]}) is None
+    assert evidence.begins({"conversations": turns}, found["conversations"])
+    assert evidence.until_first_call({"conversations": turns[:1]}, 250) is None
 
 
 ANSWERS = [Output(instruction="x", output="a b c", reference="a b")]
