@@ -150,13 +150,6 @@ class _Standard(io.TextIOWrapper):
             super().flush()
 
 
-def _as_from_the_server() -> None:
-    """Leave a forked process with the signals that it would have if it came from the study's own server."""
-    _Standard.lock.release()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str]) -> None:
     os.setsid()  # after this the first terminal that is opened is the one of the process: Ctrl-C in it comes here
     file = os.open(terminal, os.O_RDWR)
@@ -176,8 +169,17 @@ def _run(terminal: str, args: list[str], folder: str, variables: dict[str, str])
     # The arms of a study are forked from here, where all is loaded already.
     forking = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: forking
-    lock = _Standard.lock
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=_as_from_the_server)
+    lock, standard = _Standard.lock, (sys.stdout, sys.stderr)
+
+    def as_from_the_server() -> None:
+        """Leave a forked process with what it would have if it came from the study's own server."""
+        lock.release()
+        # A bar stands in for both, with a lock of its own that its thread may have held.
+        sys.stdout, sys.stderr = standard
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=as_from_the_server)
     from lightning_neft.cli import memory
     from lightning_neft.cli.main import main
 
