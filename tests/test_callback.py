@@ -281,6 +281,25 @@ def test_a_resumed_fit_begins_with_any_batch_of_the_run(tmp_path):
     assert resumed.global_step == 4
 
 
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+def test_only_a_whole_epoch_is_known_to_lack_noise(tmp_path):
+    def fit(noisy, steps, **options):
+        module = Turns(llama())
+        module.noisy = noisy
+        run = trainer(callbacks=[NEFTune(required="epoch")], max_steps=steps)
+        run.fit(module, loader(), **options)
+        return run
+
+    run = fit((3,), 6)  # an epoch of 4 batches, and two more
+    assert run.global_step == 6
+    run.save_checkpoint(tmp_path / "six.ckpt")
+    assert fit((0,), 8, ckpt_path=tmp_path / "six.ckpt").global_step == 8
+    with pytest.raises(NoNoiseError, match="embed_tokens was never called"):
+        fit((), 12, ckpt_path=tmp_path / "six.ckpt")  # the third epoch is whole
+    with pytest.raises(NoNoiseError, match="embed_tokens was never called"):
+        fit((), 2)
+
+
 def test_an_epoch_of_an_earlier_fit_is_not_that_of_the_next():
     module = Turns(llama())
     module.noisy = (0,)

@@ -65,6 +65,17 @@ def test_another_module_takes_the_place_of_the_one_before():
         run.fit(Mixed(llama()), loader())
 
 
+def test_a_plain_module_does_not_get_the_noise_of_the_one_before():
+    run, _ = fitted(Mixed(llama()))
+    plain = Tuned(llama())
+    run.fit_loop.epoch_loop.max_steps = 8
+    run.fit(plain, loader())
+    assert not any(isinstance(callback, NEFTune) for callback in run.callbacks)
+    _, expected = fitted(Tuned(llama()))
+    trained = torch.cat([parameter.detach().flatten() for parameter in plain.parameters()])
+    assert torch.equal(trained, expected)
+
+
 def test_a_module_without_callbacks_of_its_own_may_return_none():
     class Silent(Mixed):
         def configure_callbacks(self):

@@ -70,9 +70,9 @@ class NEFTune(pl.Callback):
         batch_to_mask: Function from a batch to its attention mask (B, L), for batches whose fields are not recognised;
             None for the others. For several forward passes it returns a list of masks: a pass gets the mask of its
             shape, and masks of one shape belong to the passes in their order, one for each pass.
-        required: Training batches in which noise must be applied: `always` all; `first` the first of the fit; `epoch`
-            one in each epoch. The last two are for a module that trains another part in some batches (the discriminator
-            of a GAN, another task).
+        required: Training batches in which noise must be applied: `always` all; `first` the first of the run; `epoch`
+            one in each epoch that the fit sees whole, and one in the fit. The last two are for a module that trains
+            another part in some batches (the discriminator of a GAN, another task).
 
     Raises:
         ConfigError: An argument has a value that it cannot have.
@@ -124,9 +124,12 @@ class NEFTune(pl.Callback):
         )
         self.schedule = AlphaSchedule(schedule, warmup)
         self.seed = None if seed is None else self.noise.seed
+        self.is_of_module = False
+        """Whether a module with NEFTuneMixin has made it."""
         self._alpha_now = self.noise.alpha
         self._is_first_batch = True
         self._is_logging_step = False
+        self._saw_first_of_epoch = False
         self._epoch_has_noise = False
         self._lack: str | None = None
         self._has_warned = False
@@ -145,6 +148,10 @@ class NEFTune(pl.Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.is_of_module and getattr(pl_module, "_neftune", None) is not self:
+            # The Trainer keeps the callbacks of the module that it had before. A new list: Lightning reads the old one.
+            trainer.callbacks = [callback for callback in _callbacks(trainer) if callback is not self]  # type: ignore[attr-defined]
+            return
         if sum(isinstance(callback, NEFTune) for callback in _callbacks(trainer)) > 1:
             raise DuplicateNoiseError(
                 "The Trainer has more than one NEFTune callback, and their noise would add up. Keep one: a callback in "
@@ -162,7 +169,7 @@ class NEFTune(pl.Callback):
         # Not in `setup`: a model built in configure_model does not exist there yet.
         self.noise.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
         self._is_first_batch = True
-        self._epoch_has_noise, self._lack = False, None
+        self._saw_first_of_epoch, self._epoch_has_noise, self._lack = False, False, None
         self._ratio_sum, self._ratio_count = 0.0, 0
         if self.alpha > 0:
             if self.excludes_special:
@@ -184,6 +191,7 @@ class NEFTune(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self._saw_first_of_epoch |= batch_idx == 0
         self._alpha_now = self.alpha
         if not self.schedule.is_constant:
             self._alpha_now *= self.schedule(self._progress(trainer, pl_module))
@@ -286,8 +294,11 @@ class NEFTune(pl.Callback):
         self.noise.disarm(verify=False)
         self.noise.check()
         lack = None if self._epoch_has_noise else self._lack
-        self._epoch_has_noise, self._lack = False, None
-        if lack is not None:
+        # The batches with noise may be in the other part of an epoch that a resume or max_steps has cut.
+        has_none_so_far = self._is_first_batch and trainer.ckpt_path is None
+        is_whole = self._saw_first_of_epoch and trainer.is_last_batch
+        self._saw_first_of_epoch, self._epoch_has_noise, self._lack = False, False, None
+        if lack is not None and (is_whole or has_none_so_far):
             raise NoNoiseError(lack)
 
     @override

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
 
 import lightning.pytorch as pl
 from torch import Tensor
@@ -15,8 +14,6 @@ from lightning_neft.errors import DuplicateNoiseError
 
 __all__ = ["NEFTuneMixin"]
 
-# The callbacks that modules have made.
-_OF_MODULES: WeakSet[NEFTune] = WeakSet()
 _Configure = Callable[[Any], Sequence[pl.Callback] | pl.Callback]
 
 
@@ -65,14 +62,14 @@ def _with_noise(configure: _Configure) -> _Configure:
         callbacks = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
         if self._neftune is None:
             self._neftune = self.configure_neftune()
+            self._neftune.is_of_module = True
             if self._neftune.noise.batch_to_mask is None:
                 self._neftune.noise.batch_to_mask = self.neftune_batch_to_mask
         # Lightning would silently replace the trainer's NEFTune by this one.
         trainer = getattr(self, "_trainer", None)  # `self.trainer` raises while there is none
         trainer_callbacks = [] if trainer is None else trainer.callbacks
         # That of a module which the Trainer had before is replaced by this one, as it should be.
-        _OF_MODULES.add(self._neftune)
-        if any(isinstance(callback, NEFTune) and callback not in _OF_MODULES for callback in trainer_callbacks):
+        if any(isinstance(callback, NEFTune) and not callback.is_of_module for callback in trainer_callbacks):
             raise DuplicateNoiseError(
                 f"{type(self).__name__} has NEFTuneMixin, and the Trainer has a NEFTune callback too: keep one of them."
             )

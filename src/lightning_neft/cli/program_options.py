@@ -69,7 +69,7 @@ class NoiseOptions:
         schedule: How alpha changes over the run.
         warmup: Share of the run in which alpha rises from 0.
         seed: Seed of the noise; seed_everything if null.
-        required: Training batches in which noise must be applied: all (always), the first of the fit, or one in each
+        required: Training batches in which noise must be applied: all (always), the first of the run, or one in each
             epoch.
     """
 
