@@ -19,24 +19,21 @@ def test_on_the_cpu_an_error_comes_at_once():
         errors.add(torch.tensor(True), NoNoiseError("two"))
 
 
-class OnDevice:
-    """A bool scalar of another device, as far as `LateErrors` asks; counts the waits for its value."""
+class OnDevice(torch.Tensor):
+    """A bool of another device, as far as `LateErrors` asks; counts the waits for its value."""
 
     device = torch.device("meta")
     waits = 0
 
-    def __init__(self, value):
-        self.value = value
+    def to(self, device, non_blocking=False):
+        if device != "cpu":
+            return self
+        OnDevice.waits += not non_blocking
+        return self.as_subclass(torch.Tensor)
 
-    def to(self, device, **options):
-        return torch.tensor(self.value) if device == "cpu" else self
 
-    def __or__(self, other):
-        return OnDevice(self.value or other.value)
-
-    def __bool__(self):
-        OnDevice.waits += 1
-        return self.value
+def on_device(value):
+    return torch.tensor(value).as_subclass(OnDevice)
 
 
 class Event:
@@ -50,13 +47,18 @@ class Event:
         pass
 
 
-def test_on_a_device_an_error_comes_within_two_copies(monkeypatch):
+@pytest.fixture
+def no_events(monkeypatch):
     monkeypatch.setattr(late.torch, "Event", Event)
     OnDevice.waits = 0
+
+
+def test_on_a_device_an_error_comes_within_two_copies(no_events):
     errors = LateErrors()
 
     def end(number):
-        errors.add(OnDevice(number == 3), LengthsError("batch 3"))
+        errors.add(on_device(False), LengthsError(f"none in {number}"))
+        errors.add(on_device(number in (3, 5)), LengthsError(f"batch {number}"))
         errors.end_batch()
 
     for number in range(127):
@@ -66,14 +68,24 @@ def test_on_a_device_an_error_comes_within_two_copies(monkeypatch):
     assert OnDevice.waits == 0
 
 
-def test_settling_waits_once_and_forgets():
+def test_settling_waits_once_and_forgets(no_events):
     errors = LateErrors()
     for number in range(3):
-        errors.add(OnDevice(number == 1), NoNoiseError("one of three"))
+        errors.add(on_device(number > 0), NoNoiseError(f"batch {number}"))
         errors.end_batch()
-    with pytest.raises(NoNoiseError, match="one of three"):
+    with pytest.raises(NoNoiseError, match="batch 1"):
         errors.settle()
     errors.settle()
+    assert OnDevice.waits == 1
+
+
+def test_settling_reads_what_was_copied_before(no_events):
+    errors = LateErrors()
+    for number in range(70):
+        errors.add(on_device(number in (3, 68)), NoNoiseError(f"batch {number}"))
+        errors.end_batch()
+    with pytest.raises(NoNoiseError, match="batch 3"):
+        errors.settle()
 
 
 def test_only_the_first_batch_and_detaching_wait(monkeypatch):

@@ -20,14 +20,13 @@ _EVERY = 64
 class LateErrors:
     """Bools of several batches, each with its error.
 
-    On the CPU an error is raised at once. On another device the bools of all batches are joined there; every 64 batches
-    they are copied without waiting, and the previous copy is read.
+    On the CPU an error is raised at once. On another device the bools of 64 batches are stacked there and copied
+    without waiting; they are read when the next 64 are copied.
     """
 
     def __init__(self) -> None:
-        self._flags: dict[type[NEFTError], tuple[Tensor, NEFTError]] = {}
-        self._copies: list[tuple[Tensor, NEFTError]] = []
-        self._copied: torch.Event | None = None
+        self._flags: list[tuple[Tensor, NEFTError]] = []
+        self._copy: tuple[Tensor, list[NEFTError], torch.Event] | None = None
         self._batches = 0
 
     def add(self, flag: Tensor, error: NEFTError) -> None:
@@ -36,50 +35,61 @@ class LateErrors:
         Raises:
             NEFTError: `error`, if the bool is True and on the CPU.
         """
-        if flag.device.type == "cpu":
-            if flag:
-                raise error
-            return
-        before = self._flags.get(type(error))
-        self._flags[type(error)] = (flag if before is None else before[0].to(flag.device) | flag, error)
+        if flag.device.type != "cpu":
+            # A copy: a CUDA graph reuses the memory of what it returns.
+            self._flags.append((flag.clone(), error))
+        elif flag:
+            raise error
 
     def end_batch(self) -> None:
         """End a batch.
 
         Raises:
-            NEFTError: The error of an earlier batch.
+            NEFTError: The first error of the batches that were copied before.
         """
         self._batches += 1
         if self._flags and self._batches % _EVERY == 0:
             self._raise_copied()
-            device = next(iter(self._flags.values()))[0].device
-            self._copies = [(flag.to("cpu", non_blocking=True), error) for flag, error in self._flags.values()]
-            self._copied = torch.Event(device)
-            self._copied.record()
+            flags, errors = self._stacked()
+            copied = torch.Event(flags.device)
+            self._copy = flags.to("cpu", non_blocking=True), errors, copied
+            copied.record()
 
     def settle(self) -> None:
         """Wait for the device.
 
         Raises:
-            NEFTError: The error of a batch since the last call.
+            NEFTError: The first error since the last call.
         """
-        flags = self._flags
-        self.forget()
-        for flag, error in flags.values():
-            if flag:
-                raise error
+        try:
+            self._raise_copied()
+            if self._flags:
+                flags, errors = self._stacked()
+                _raise_first(flags.to("cpu"), errors)
+        finally:
+            self.forget()
 
     def forget(self) -> None:
         """Drop the bools that were not read."""
-        self._flags, self._copies, self._copied = {}, [], None
+        self._flags, self._copy = [], None
+
+    def _stacked(self) -> tuple[Tensor, list[NEFTError]]:
+        flags, errors = [flag for flag, _ in self._flags], [error for _, error in self._flags]
+        self._flags = []
+        return torch.stack([flag.to(flags[0].device, non_blocking=True) for flag in flags]), errors
 
     def _raise_copied(self) -> None:
-        if self._copied is not None:
-            self._copied.synchronize()
-        for flag, error in self._copies:
-            if flag:
-                self.forget()
-                raise error
+        if self._copy is not None:
+            flags, errors, copied = self._copy
+            self._copy = None
+            copied.synchronize()
+            _raise_first(flags, errors)
+
+
+def _raise_first(flags: Tensor, errors: Sequence[NEFTError]) -> None:
+    for is_wrong, error in zip(flags.tolist(), errors, strict=True):
+        if is_wrong:
+            raise error
 
 
 def flags_of(rows: Sequence[TokenRows], source: str, scope: str, step: int) -> list[tuple[Tensor, NEFTError]]:
