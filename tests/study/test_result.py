@@ -113,4 +113,11 @@ def test_an_arm_with_other_batches_or_weights_is_named(name: str) -> None:
     problem = unpaired(ArmResult(5.0, 0, "complete", digests={**same, name: "ee"}), others)
     assert problem is not None
     assert problem.startswith("not a pair with alpha 0: its ")
-    assert f"checksums ee and {same[name]}" in problem
+    assert f"(checksums) are ee, not {same[name]}" in problem
+
+
+def test_other_steps_are_named_before_the_batches_that_follow_from_them() -> None:
+    other = ArmResult(0.0, 0, "complete", steps=9, digests={"data": "aa"})
+    problem = unpaired(ArmResult(5.0, 0, "complete", steps=8, digests={"data": "bb"}), [other])
+    assert problem is not None
+    assert problem.startswith("not a pair with alpha 0: its optimizer steps are 8, not 9;")

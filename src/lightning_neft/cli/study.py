@@ -143,8 +143,10 @@ def _run(plan: Plan, options: Namespace, rest: tuple[str, ...], recipe: Path | N
 
         write_report([path], page, overwrite=True)
     display.summary(result, path, page)
-    if recipe is not None and (failed := len(result.in_state("failed"))):
-        print(f"recipe: not written, {failed} of {plan.arm_count} arms failed; repeat the command with --retry")
+    if recipe is not None and (failed := result.in_state("failed")):
+        # One that trained failed as no pair, which it would be again.
+        what_to_do = "" if any(arm.steps is not None for arm in failed) else "; repeat the command with --retry"
+        print(f"recipe: not written, {len(failed)} of {plan.arm_count} arms failed{what_to_do}")
     elif recipe is not None:
         from lightning_neft.evaluation.choice import choose_alpha
         from lightning_neft.evaluation.result import read_result

@@ -76,12 +76,16 @@ def unpaired(arm: ArmResult, others: Iterable[ArmResult]) -> str | None:
     for other in others:
         if other.seed != arm.seed:
             continue
-        for what, name in (("training batches", "data"), ("weights at the start", "weights")):
-            mine, theirs = arm.digests.get(name), other.digests.get(name)
+        compared = (
+            ("optimizer steps", arm.steps, other.steps),
+            ("training batches (checksums)", arm.digests.get("data"), other.digests.get("data")),
+            ("weights at the start (checksums)", arm.digests.get("weights"), other.digests.get("weights")),
+        )
+        for what, mine, theirs in compared:
             if mine != theirs:
                 return (
-                    f"not a pair with alpha {other.alpha:g}: its {what} differ "
-                    f"(checksums {mine} and {theirs}); did data, versions or devices change in between?"
+                    f"not a pair with alpha {other.alpha:g}: its {what} are {mine}, not {theirs}; did data, versions "
+                    "or devices change in between? Run all arms in another --out"
                 )
     return None
 
