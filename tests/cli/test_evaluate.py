@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from lightning_neft.cli.arguments import VerbParser
 from lightning_neft.cli.evaluate import _KINDS
 from lightning_neft.cli.help import static_help
 from lightning_neft.cli.main import main
 from lightning_neft.evaluation.result import read_result
+from lightning_neft.hub.tiny_models import TINY
 
 ANSWERS = ["to be or not to be", "one two three four five [bold]six[/bold]", "yes"]
 
@@ -208,6 +211,19 @@ def test_losses_and_answers_of_a_checkpoint(short: list[str], capsys: pytest.Cap
         assert found["provenance"]["settings"]["decoding"] == "greedy"
     # A look at a run leaves nothing in it.
     assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_models_of_one_name_each_keep_their_result(short: list[str], folder: Path) -> None:
+    for run, factor in (("first", 1.0), ("second", 2.0)):
+        shutil.copytree(TINY, folder / run / "model")
+        weights = load_file(TINY / "model.safetensors")
+        norm = next(name for name in weights if name.endswith("norm.weight"))
+        save_file({**weights, norm: weights[norm] * factor}, folder / run / "model/model.safetensors")
+    args = ["evaluate", "--memorization", *short, "--limit=1", "--max-new-tokens=4"]
+    for run in ("first", "second", "first"):
+        assert main([*args, f"--model={run}/model"]) == 0
+    results = [json.loads(path.read_text()) for path in sorted((folder / "results").iterdir())]
+    assert [result["label"] for result in results] == ["model", "model"]
 
 
 @pytest.mark.parametrize(

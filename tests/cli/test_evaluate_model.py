@@ -51,7 +51,7 @@ def test_the_ablation_writes_outputs_that_evaluate_reads(
     assert (result["kind"], result["label"]) == ("length_ablation", "tiny")
     assert [one["name"] for one in result["variants"]] == VARIANTS
     assert result["variants"][-1]["min_new_tokens"] == 20
-    assert result["provenance"]["inputs"][0]["role"] == "prompts"
+    assert [one["role"] for one in result["provenance"]["inputs"]] == ["prompts"]
     for one in result["variants"]:
         outputs = json.loads((folder / "results" / one["outputs"]).read_text())
         assert [row["instruction"] for row in outputs] == ["Say cat.", "Say dog."]
@@ -60,6 +60,17 @@ def test_the_ablation_writes_outputs_that_evaluate_reads(
     assert main(["evaluate", "--outputs", "results/tiny-min_new_tokens-outputs.json", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["mean_characters"] == result["variants"][-1]["mean_characters"]
+
+
+def test_another_last_checkpoint_is_another_model(task: str, short: list[str], folder: Path) -> None:
+    args = ["evaluate", "--tasks", task, "--trust-remote-code", "--limit=1", *short, "--name=a", "--ckpt_path=last"]
+    for seed in (1, 2):
+        assert main(["fit", *short, "--name=a", "--samples=0", f"--seed_everything={seed}"]) == 0
+        assert main(args) == main(args) == 0
+    assert [path.name for path in sorted((folder / "results").iterdir())] == [
+        "a-last-capability-2.json",
+        "a-last-capability.json",
+    ]
 
 
 def test_a_local_task_runs_on_a_model(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

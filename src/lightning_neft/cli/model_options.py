@@ -68,15 +68,16 @@ def answerer_of(verb: str, options: Namespace, rest: Sequence[str]) -> Answerer:
             f"{verb} needs a model: --model FOLDER_OR_HUB_ID, or --config FILE_OR_RECIPE with --ckpt_path last "
             f"(lightning_neft {verb} --help)"
         )
-    from lightning_neft.generation.sources import chosen_device, module_answerer
+    from lightning_neft.generation.sources import chosen_device, local_source, module_answerer
 
     chosen_device(options.device)  # before the weights are read
-    program, facts, _ = trained_program(verb, options, rest)
+    program, facts, checkpoint = trained_program(verb, options, rest)
     if facts.task == "sequence_classification":
         raise ConfigError(f"{verb}: a classifier (task: sequence_classification) generates no text")
     assert facts.template is not None
     name = f"{facts.recipe} ({program.config.ckpt_path or 'not trained'})"
-    return module_answerer(program.model, facts.template, name=name, device=options.device)
+    source = checkpoint or local_source(program.model.base)
+    return module_answerer(program.model, facts.template, name=name, source=source, device=options.device)
 
 
 def trained_program(

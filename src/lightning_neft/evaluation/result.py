@@ -48,15 +48,18 @@ KINDS = (
 # Packages whose version can change the numbers.
 _PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "numpy", "scipy")
 
+# What the answers of a model folder or of a sharded checkpoint depend on.
+_OF_MODELS = (".json", ".safetensors", ".jinja", ".distcp", ".pt")
+
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that a result was computed from.
+    """A file or folder that a result was computed from.
 
     Attributes:
         role: Its role, such as outputs or annotations.
         name: Its name, without the folders above it.
-        sha256: Of its bytes.
+        sha256: Of its bytes; of a folder, of the names and bytes of its weights, configs and templates.
         records: Number of records; None if it does not consist of records.
     """
 
@@ -67,12 +70,16 @@ class InputFile:
 
     @classmethod
     def read(cls, role: str, path: Path, records: int | None = None) -> InputFile:
-        """Return the description of a file, which is read to compute its hash.
+        """Return the description of a file or folder, which is read to compute its hash.
 
         Raises:
-            OSError: The file cannot be read.
+            OSError: A file cannot be read.
         """
         digest = hashlib.sha256()
+        if path.is_dir():
+            for each in sorted(each for each in path.rglob("*") if each.suffix in _OF_MODELS):
+                digest.update(f"{each.relative_to(path).as_posix()} {cls.read(role, each).sha256}\n".encode())
+            return cls(role, path.name, digest.hexdigest(), records)
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_neft.data.conversation import Conversation
@@ -37,6 +38,7 @@ class Answerer:
         tokenizer: Its tokenizer, with the template's tokens.
         template: Template that renders the conversations, as in training.
         name: Name of the model, for messages and results.
+        source: File or folder that its weights are from; None if they are from the hub.
 
     Example:
         >>> from lightning_neft.data.templates.bundled import BundledTemplate
@@ -48,11 +50,20 @@ class Answerer:
         1
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, template: Template, *, name: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        *,
+        name: str,
+        source: Path | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.template = template
         self.name = name
+        self.source = source
         self.ends = end_ids(tokenizer, template.stop)
         """Ids that end an answer."""
         self.stop_texts = stops(tokenizer, template.stop)[1]

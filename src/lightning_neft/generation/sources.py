@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from lightning_neft.common.paths import user_path
 from lightning_neft.data.templates.registry import TEMPLATES, template_named
 from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.generation.answering import Answerer
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
     from lightning_neft.models.pretrained import PretrainedModule
 
-__all__ = ["LoadedModel", "build_module", "chosen_device", "load_model", "module_answerer", "open_answerer"]
+__all__ = [
+    "LoadedModel",
+    "build_module",
+    "chosen_device",
+    "load_model",
+    "local_source",
+    "module_answerer",
+    "open_answerer",
+]
 
 _OTHER_BASE = "name the base that they were trained on in base_model_name_or_path of their adapter_config.json"
 
@@ -51,6 +60,7 @@ def open_answerer(
     model: str,
     *,
     template: str | None = None,
+    otherwise: str | None = None,
     device: str | None = None,
     dtype: DType | None = None,
     trust_remote_code: bool = False,
@@ -60,6 +70,7 @@ def open_answerer(
     Args:
         model: A folder with all weights or with adapters, a hub id, or `tiny`.
         template: Name of the template; by default that of the training, else the tokenizer's chat template.
+        otherwise: Name of the template of a model that has neither.
         device: A device such as cpu or cuda:1; by default a GPU if there is one.
         dtype: Dtype of the weights; by default that of the training, else that of the files.
         trust_remote_code: Whether the model's Python files may run.
@@ -74,15 +85,18 @@ def open_answerer(
         raise ModelError(f"{model} is a classifier, which generates no text")
     loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
     name = template or (loaded.facts.template if loaded.facts else None)
-    if name is None and not loaded.tokenizer.chat_template:
+    if name is None and loaded.tokenizer.chat_template:
+        name = "tokenizer"
+    name = name or otherwise
+    if name is None:
         raise ConfigError(
             f"{model} records no template and has no chat template; give --template, one of "
             f"{', '.join(known for known in TEMPLATES if known != 'tokenizer')}"
         )
-    words = template_named(name or "tokenizer", loaded.tokenizer)
+    words = template_named(name, loaded.tokenizer)
     if add_special_tokens(loaded.tokenizer, words.special_tokens):
         grow_embeddings(loaded.model, loaded.tokenizer)
-    return Answerer(loaded.model.to(where), loaded.tokenizer, words, name=model)
+    return Answerer(loaded.model.to(where), loaded.tokenizer, words, name=model, source=local_source(model))
 
 
 def build_module(module: PretrainedModule, template: str | None, checkpoint: Path | None = None) -> None:
@@ -106,13 +120,22 @@ def build_module(module: PretrainedModule, template: str | None, checkpoint: Pat
         module.model.load_state_dict(checkpoint_weights(module, checkpoint), strict=False)
 
 
-def module_answerer(module: PretrainedModule, template: str, *, name: str, device: str | None = None) -> Answerer:
+def local_source(model: str) -> Path | None:
+    """Return the folder or file of a model; None for one of the hub or of this package."""
+    place = user_path(model, "model")
+    return place if place.exists() else None
+
+
+def module_answerer(
+    module: PretrainedModule, template: str, *, name: str, source: Path | None = None, device: str | None = None
+) -> Answerer:
     """Return an answerer with the current weights of a language model of this package, which is built.
 
     Args:
         module: The module.
         template: Name of the template.
         name: Name of the model, for messages and results.
+        source: File or folder that its weights are from; None if they are from the hub.
         device: A device such as cpu or cuda:1; by default a GPU if there is one.
 
     Raises:
@@ -122,7 +145,7 @@ def module_answerer(module: PretrainedModule, template: str, *, name: str, devic
     tokenizer = module.tokenizer()
     # 4-bit weights are on their device already.
     model = module.model.to(where) if module.quantization is None else module.model
-    return Answerer(model, tokenizer, template_named(template, tokenizer), name=name)
+    return Answerer(model, tokenizer, template_named(template, tokenizer), name=name, source=source)
 
 
 def load_model(model: str, *, dtype: DType | None = None, trust_remote_code: bool = False) -> LoadedModel:

@@ -21,6 +21,7 @@ from lightning_neft.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_neft.cli.prompt_file import Prompt
     from lightning_neft.evaluation.length_ablation import Variant
+    from lightning_neft.evaluation.result import InputFile
     from lightning_neft.generation.answering import Answerer
 
 __all__ = ["AblationKind", "TasksKind"]
@@ -70,7 +71,8 @@ class TasksKind:
                 seed=options.seed,
                 trust_remote_code=options.trust_remote_code,
             )
-        inputs = [InputFile.read("task", path) for name in options.tasks if (path := Path(name)).is_file()]
+        files = [path for name in options.tasks if (path := Path(name)).is_file()]
+        inputs = [*_model_of(answerer), *(InputFile.read("task", path) for path in files)]
         kept = {name: answerer.settings[name] for name in ("dtype", "device")}
         settings = {**kept, "tasks": options.tasks, "limit": options.limit, "batch_size": options.batch_size}
         return [make_result("capability", answerer.name, found, provenance(inputs, settings, options.seed))]
@@ -135,7 +137,7 @@ class AblationKind:
             answerer = answerer_of("evaluate", options, options.rest)
             found = [_variant(variant, answerer, prompts, options) for variant in chosen]
         path = user_path(options.prompts, "--prompts")
-        inputs = [InputFile.read("prompts", path, len(prompts))] if path.is_file() else []
+        inputs = _model_of(answerer) + ([InputFile.read("prompts", path, len(prompts))] if path.is_file() else [])
         settings = {**answerer.settings, "max_new_tokens": most, "prompts": path.name, "limit": options.limit}
         source = provenance(inputs, settings, seed=None)
         return [make_result("length_ablation", answerer.name, {"variants": found}, source)]
@@ -157,6 +159,13 @@ class AblationKind:
         console.print(Text("answers of each variant, next to this result:"))
         for one in result["variants"]:
             console.print(Text(f"  {one['outputs']}"), soft_wrap=True)
+
+
+def _model_of(answerer: Answerer) -> list[InputFile]:
+    """Return the model as an input: two folders of one name are two models."""
+    from lightning_neft.evaluation.result import InputFile
+
+    return [] if answerer.source is None else [InputFile.read("model", answerer.source)]
 
 
 def _variant(variant: Variant, answerer: Answerer, prompts: Sequence[Prompt], options: Namespace) -> dict[str, Any]:

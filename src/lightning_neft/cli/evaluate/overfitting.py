@@ -187,8 +187,8 @@ def _of_model(options: Namespace) -> dict[str, Any]:
     from lightning_neft.cli.evaluate.trained import TrainedProgram
     from lightning_neft.data.conversation import Conversation
     from lightning_neft.evaluation.memorization import memorization
-    from lightning_neft.evaluation.result import make_result
-    from lightning_neft.generation.sources import module_answerer, open_answerer
+    from lightning_neft.evaluation.result import InputFile, make_result
+    from lightning_neft.generation.sources import local_source, module_answerer, open_answerer
 
     trained = TrainedProgram(options.rest)
     check_not_read(options, trained.files)
@@ -201,7 +201,8 @@ def _of_model(options: Namespace) -> dict[str, Any]:
     def answer() -> tuple[list[str], dict[str, Any]]:
         name, template = trained.label, trained.data.prepared.template.name
         if options.model:
-            answerer = open_answerer(options.model, trust_remote_code=trained.module.trust_remote_code)
+            trusted = trained.module.trust_remote_code
+            answerer = open_answerer(options.model, otherwise=template, trust_remote_code=trusted)
         else:
             answerer = module_answerer(trained.module, template, name=name, device=str(trained.module.device))
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -216,7 +217,9 @@ def _of_model(options: Namespace) -> dict[str, Any]:
 
     texts, decoding = answer() if options.model else trained.within(answer)
     found = memorization(texts, [item.answer for item in chosen])
+    local = local_source(options.model) if options.model else None
     # Only the name of a folder: parent folders are private.
-    model = local.name if options.model and (local := user_path(options.model, "--model")).is_dir() else options.model
+    model = options.model if local is None else local.name
     settings = {**decoding, "max_new_tokens": options.max_new_tokens, "limit": options.limit, "model": model}
-    return make_result("memorization", model or trained.label, found, trained.provenance(settings, options.seed))
+    source = trained.provenance(settings, options.seed, *([] if local is None else [InputFile.read("model", local)]))
+    return make_result("memorization", model or trained.label, found, source)

@@ -85,10 +85,10 @@ class TrainedProgram:
         found: _T = call.found
         return found
 
-    def provenance(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    def provenance(self, settings: Mapping[str, Any], seed: int, *inputs_too: InputFile) -> dict[str, Any]:
         """Return the provenance of a result: config, data, checkpoint, and the options that affect it."""
         config, options = self._program.config, self.data.options
-        inputs = self._program.inputs()
+        inputs = [*self._program.inputs(), *inputs_too]
         if self.checkpoint is not None and self.checkpoint.is_file():
             inputs.append(InputFile.read("checkpoint", self.checkpoint))
         of_config = {
