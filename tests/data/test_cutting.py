@@ -20,6 +20,7 @@ def said(conversation: Conversation) -> str:
     return " ".join(message.content for message in conversation.messages)
 
 
+HERE = ["here"]
 TOOLS = '[{"type": "function", "function": {"name": "add"}}]'
 FOUR = talk("a", "A", "b", "B", "c", "C", "d", "D", system="S")
 
@@ -56,14 +57,15 @@ def test_a_text_without_questions_is_one_piece() -> None:
 def test_conversations_that_fit_are_not_touched() -> None:
     # <s> Say hello </s>, Say now </s>: seven tokens, with a question at the end that is not answered
     conversation = talk("Say", "hello", "Say", "now", "Say")
-    assert cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 7) == ([conversation], [0])
-    cut = cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 6)
+    assert cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 7, HERE) == ([conversation], [0])
+    cut = cut_conversations([conversation], tokenizer(), BundledTemplate("plain"), 6, HERE)
     assert cut == ([talk("Say", "hello"), talk("Say", "now")], [0, 0])
 
 
 def test_pieces_name_the_conversation_that_they_are_from() -> None:
     conversations = [talk("Say", "hello"), talk("Say", "hello", "Say", "now"), talk("Say"), talk("Say", "bye")] * 400
-    pieces, origins = cut_conversations(conversations, tokenizer(), BundledTemplate("plain"), 4)
+    here = HERE * len(conversations)
+    pieces, origins = cut_conversations(conversations, tokenizer(), BundledTemplate("plain"), 4, here)
     assert len(pieces) == len(origins) == 2000
     assert origins == [4 * block + index for block in range(400) for index in (0, 1, 1, 2, 3)]
     assert pieces[2] == talk("Say", "now")
@@ -83,7 +85,7 @@ def test_pieces_are_no_longer_than_asked_and_lose_nothing(template: str, max_len
     words: Template = ChatTemplate(tiny) if template == "tokenizer" else BundledTemplate(template)
     turns = [f"turn {number} of this " + "long " * (number % 7) for number in range(40)]
     conversation = talk(*turns, system="Be kind.")
-    pieces, _ = cut_conversations([conversation], tiny, words, max_length)
+    pieces, _ = cut_conversations([conversation], tiny, words, max_length, HERE)
     answers = [message.content for piece in pieces for message in piece.messages if message.role != "system"]
     assert answers == turns
     assert all(piece.messages[0] == Message("system", "Be kind.") for piece in pieces)
@@ -114,7 +116,7 @@ def test_long_conversations_with_tools_are_cut_within_the_length() -> None:
     conversation = Conversation((*steps, *steps, *talk("b", "C").messages), TOOLS)
     template = BundledTemplate("vicuna")
     whole = len(encode([conversation], words, template, max_length=10_000).samples[0].input_ids)
-    pieces, origins = cut_conversations([conversation], words, template, whole - 1)
+    pieces, origins = cut_conversations([conversation], words, template, whole - 1, HERE)
     assert [said(piece) for piece in pieces] == ["a  3 B a  3 B", "b C"]
     assert origins == [0, 0]
     encoding = encode(pieces, words, template, max_length=whole - 1)

@@ -307,13 +307,24 @@ def test_stored_tokens_do_not_depend_on_the_chunk_size(
     assert (len(whole) == 3) == bool(val_size)
 
 
+@pytest.mark.parametrize("cut_conversations", [False, True])
+def test_what_a_template_refuses_is_named_by_its_record(
+    cut_conversations: bool, tmp_path: Path, words_folder: str
+) -> None:
+    path = tmp_path / "texts.json"
+    path.write_text(json.dumps([{"text": "Say hello"}] * 9))
+    with pytest.raises(DataError, match=r"texts\.json, record 1: the conversation .* has no user message"):
+        prepared(str(path), words_folder, template="alpaca", cut_conversations=cut_conversations)
+
+
+@pytest.mark.parametrize("val_size", [0, 3])
 def test_an_error_names_the_record_and_keeps_nothing(
-    tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch
+    val_size: int, tmp_path: Path, words_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lightning_neft.data.prepare._CHUNK", 3)
     records = [{"instruction": "Say", "output": "" if i == 7 else "bye"} for i in range(9)]
     path = tmp_path / "one_empty.json"
     path.write_text(json.dumps(records))
-    with pytest.raises(DataError, match=r"^sample 8, which begins .* has no token to train on \(empty answer\)"):
-        prepared(str(path), words_folder, val_size=0, strict=True, cache_dir=str(tmp_path / "mine"))
+    with pytest.raises(DataError, match=r"one_empty\.json, record 8: .* has no token to train on \(empty answer\)"):
+        prepared(str(path), words_folder, val_size=val_size, strict=True, cache_dir=str(tmp_path / "mine"))
     assert list((tmp_path / "mine").iterdir()) == []

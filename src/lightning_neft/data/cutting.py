@@ -20,7 +20,11 @@ _BATCH = 1000
 
 
 def cut_conversations(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    max_length: int,
+    places: Sequence[str],
 ) -> tuple[list[Conversation], list[int]]:
     """Cut each conversation of more than `max_length` tokens into pieces that fit.
 
@@ -31,19 +35,27 @@ def cut_conversations(
         tokenizer: A tokenizer with an end-of-sequence token.
         template: Renders the conversations; the tokens that it adds count.
         max_length: Maximum tokens of a piece.
+        places: Where each conversation is from, for errors.
 
     Returns:
         The pieces in order, and the index of the conversation of each piece.
+
+    Raises:
+        DataError: If the template cannot render one.
     """
     pieces: list[Conversation] = []
     origins: list[int] = []
     for start in range(0, len(conversations), _BATCH):
         batch = conversations[start : start + _BATCH]
-        lengths = _lengths(batch, tokenizer, template)
+        of_batch = places[start : start + _BATCH]
+        lengths = _lengths(batch, tokenizer, template, of_batch)
         long = [index for index, of_exchanges in enumerate(lengths) if sum(of_exchanges) > max_length]
         # Length of each exchange at the beginning of a piece, where the template's opening precedes it.
         alone = {index: [_piece(batch[index], [messages]) for messages in _rounds(batch[index])] for index in long}
-        opening = iter(_lengths([piece for group in alone.values() for piece in group], tokenizer, template))
+        cut_places = [of_batch[index] for index, group in alone.items() for _ in group]
+        opening = iter(
+            _lengths([piece for group in alone.values() for piece in group], tokenizer, template, cut_places)
+        )
         for index, conversation in enumerate(batch):
             if index not in alone:
                 cut = [conversation]
@@ -128,10 +140,13 @@ def _piece(conversation: Conversation, rounds: Sequence[tuple[Message, ...]]) ->
 
 
 def _lengths(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    places: Sequence[str],
 ) -> list[list[int]]:
     """Return the number of tokens of each exchange of each conversation."""
-    worded = rendered(tokenizer, template, conversations)
+    worded = rendered(tokenizer, template, conversations, places)
     return [
         [len(prompt) + len(answer) for prompt, answer in pairs] for pairs in exchange_ids(tokenizer, template, worded)
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from lightning_neft.data.control_tokens import ControlTokens, token_ids
 from lightning_neft.data.conversation import Conversation
 from lightning_neft.data.templates.template import Exchange, Template
+from lightning_neft.errors import DataError
 from lightning_neft.hub.tokenizer import leading_ids
 
 if TYPE_CHECKING:
@@ -58,14 +59,29 @@ def once(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def rendered(
-    tokenizer: PreTrainedTokenizerBase, template: Template, conversations: Sequence[Conversation]
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    conversations: Sequence[Conversation],
+    places: Sequence[str],
 ) -> list[list[Exchange]]:
     """Return the exchanges of conversations, with names of control tokens in messages marked as text.
+
+    Args:
+        tokenizer: A tokenizer.
+        template: Renders the conversations.
+        conversations: The conversations.
+        places: Where each of them is from, for errors.
 
     Raises:
         DataError: If the template cannot render one.
     """
-    return [template.exchanges(said) for said in _said(tokenizer, template, conversations)]
+    worded: list[list[Exchange]] = []
+    try:
+        for said in _said(tokenizer, template, conversations):
+            worded.append(template.exchanges(said))  # noqa: PERF401, its length tells which one the template refused
+    except DataError as error:
+        raise DataError(f"{places[len(worded)]}: {error}") from error
+    return worded
 
 
 def rendered_prompt(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,14 +183,14 @@ class _Work:
         if options.val_split is None and not options.val_size:
             return None
         if trained is None:
-            return open_or_build(f"{self.key}-held_out", self.held_out_alone, options.cache_dir)
+            return open_or_build(f"{self.key}-held_out", self.held_out, options.cache_dir)
         name = f"{self.key}-held_out{'' if labels == trained.facts['labels'] else _suffix(labels)}"
         return open_or_build(name, lambda: self.held_out(labels), options.cache_dir)
 
     def whole_store(self, labels: Sequence[str | int]) -> TokenStore:
         """Return all held-out records as a validation set."""
         name = f"{self.key}-whole{_suffix(labels) if labels else ''}"
-        return open_or_build(name, lambda: self.held_out_alone(labels), self.options.cache_dir)
+        return open_or_build(name, lambda: self.held_out(labels), self.options.cache_dir)
 
     def train(self) -> Iterator[Stored]:
         options = self.options
@@ -198,19 +198,16 @@ class _Work:
         if options.task == "sequence_classification":
             # The classes of all samples, so all are read first.
             labels = label_names(sample for chunk in self._chunks(of_train=True) for sample in chunk.samples)
-        parsed, held_out = Parsed(), Parsed() if self.held_out_records is None else self._parsed_held_out
+        parsed = Parsed()
         for stored in self._stored("training", self._chunks(of_train=True, seen=parsed), labels):
-            notices = [*parsed.lines("training"), *held_out.lines("held-out")]
-            yield replace(stored, facts={"labels": labels, "notices": notices})
+            yield replace(stored, facts={"labels": labels, "notices": parsed.lines("training")})
 
-    def held_out(self, labels: Sequence[str | int]) -> Iterator[Stored]:
-        held_out = self._chunks(of_train=False) if self.held_out_records is None else iter([self._parsed_held_out])
-        yield from self._stored("held-out", held_out, labels)
-
-    def held_out_alone(self, labels: Sequence[str | int] = ()) -> Iterator[Stored]:
-        parsed = self._parsed_held_out
-        for stored in self._stored("held-out", iter([parsed]), labels):
-            yield replace(stored, facts={"notices": parsed.lines("held-out")})
+    def held_out(self, labels: Sequence[str | int] = ()) -> Iterator[Stored]:
+        parsed = Parsed()
+        for stored in self._stored("held-out", self._chunks(of_train=False, seen=parsed), labels):
+            # The notices on records that training shares are those of training.
+            shares = self.held_out_records is None
+            yield replace(stored, facts={"notices": [] if shares else parsed.lines("held-out")})
 
     def stream(self) -> SampleStream:
         options = self.options
@@ -226,24 +223,18 @@ class _Work:
     def _encode_records(self, records: Sequence[tuple[Record, str]]) -> EncodedRecords:
         parsed = parse_records(records, self.format)
         # The stream reports which sample has no token to train on.
-        places = [where for _, where in records]
-        encoding, _, origins = self._encode(parsed.samples, (), strict=False, places=places)
+        encoding, _, origins = self._encode(parsed, (), strict=False)
         return EncodedRecords(encoding, origins, parsed)
-
-    @cached_property
-    def _parsed_held_out(self) -> Parsed:
-        assert self.held_out_records is not None
-        return parse_records(self.held_out_records, self.format)
 
     def _chunks(self, of_train: bool, seen: Parsed | None = None) -> Iterator[Parsed]:
         """Parse the records, a chunk at a time, and yield the samples of one side of the split.
 
         Args:
-            of_train: Whether to yield the training samples, or the validation samples of the same records.
+            of_train: Whether to yield the training samples, or the validation samples.
             seen: Counts the records and the notices.
         """
         is_held_out = self._is_held_out
-        records = iter(self.records)
+        records = iter(self.records if of_train or self.held_out_records is None else self.held_out_records)
         start = 0
         while chunk := list(islice(records, _CHUNK)):
             parsed = parse_records(chunk, self.format)
@@ -254,7 +245,8 @@ class _Work:
                 mine = is_held_out[start : start + len(chunk)] != of_train
                 if len(mine) < len(chunk):
                     raise DataError(f"{self.options.source} grew while it was read; start again")
-                parsed.samples = [sample for sample, wanted in zip(parsed.samples, mine, strict=True) if wanted]
+                parsed.samples = list(compress(parsed.samples, mine))
+                parsed.places = list(compress(parsed.places, mine))
             start += len(chunk)
             yield parsed
 
@@ -280,7 +272,7 @@ class _Work:
         dropped: Counter[str] = Counter()
         encoded = kept = 0
         for chunk in chunks:
-            encoding, samples, _ = self._encode(chunk.samples, labels, options.strict, before=encoded)
+            encoding, samples, _ = self._encode(chunk, labels, options.strict)
             stored = Stored(encoding, [samples[index] for index in encoding.kept])
             dropped.update(encoding.dropped)
             kept += len(encoding.kept)
@@ -295,19 +287,19 @@ class _Work:
 
     def _encode(
         self,
-        samples: list[Sample],
+        parsed: Parsed,
         labels: Sequence[str | int],
         strict: bool,
-        before: int = 0,
-        places: Sequence[str] = (),
     ) -> tuple[Encoding, list[Sample], Sequence[int]]:
         """Cut and encode; also return the pieces and, for each piece, the index of its sample."""
-        options = self.options
+        options, samples, places = self.options, parsed.samples, parsed.places
         origins: Sequence[int] = range(len(samples))
         if options.cut_conversations:
             conversations = [sample for sample in samples if isinstance(sample, Conversation)]
-            pieces, origins = cut_conversations(conversations, self.tokenizer, self.template, options.max_length)
-            samples = [*pieces]
+            pieces, origins = cut_conversations(
+                conversations, self.tokenizer, self.template, options.max_length, places
+            )
+            samples, places = [*pieces], [places[origin] for origin in origins]
         encoding = encode(
             samples,
             self.tokenizer,
@@ -317,8 +309,7 @@ class _Work:
             max_target_length=options.max_target_length,
             labels=labels,
             strict=strict,
-            before=before,
-            places=[places[origin] for origin in origins] if places else (),
+            places=places,
         )
         return encoding, samples, origins
 

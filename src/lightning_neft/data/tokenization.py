@@ -155,7 +155,6 @@ def encode(
     max_target_length: int | None = None,
     labels: Sequence[str | int] = (),
     strict: bool = False,
-    before: int = 0,
     places: Sequence[str] = (),
 ) -> Encoding:
     """Encode samples for a task and truncate them at their end.
@@ -176,8 +175,7 @@ def encode(
         max_target_length: Maximum tokens of a seq2seq target; `max_length` by default.
         labels: The classes, in the order of their indices: `label_names` of the training samples.
         strict: Whether a sample without a token to train on is an error.
-        before: Number of earlier samples, for the number in errors.
-        places: Where each sample is from, in errors instead of its number.
+        places: Where each sample is from, for errors; by default its number.
 
     Raises:
         DataError: If the template alone takes `max_length` tokens, cannot render a conversation or omits a part of an
@@ -190,16 +188,16 @@ def encode(
     names: Counter[str] = Counter()
     omitting = 0
     control = ControlTokens.of(tokenizer)
+    places = places or [f"sample {number}" for number in range(1, len(samples) + 1)]
     for start in range(0, len(samples), _BATCH):
-        batch = samples[start : start + _BATCH]
+        batch, of_batch = samples[start : start + _BATCH], places[start : start + _BATCH]
         names.update(name for sample in batch for name in control.within(sample))
         if task == "sequence_classification":
-            encoded = _classification(_of_kind(batch, Labelled, task), tokenizer, max_length, labels)
+            encoded = _classification(_of_kind(batch, Labelled, task), of_batch, tokenizer, max_length, labels)
         else:
             conversations = _of_kind(batch, Conversation, task)
-            worded = rendered(tokenizer, template, conversations)
-            for index, (talk, exchanges) in enumerate(zip(conversations, worded, strict=True), start=start):
-                where = places[index] if places else f"sample {before + index + 1}"
+            worded = rendered(tokenizer, template, conversations, of_batch)
+            for talk, exchanges, where in zip(conversations, worded, of_batch, strict=True):
                 omitting += check_answers(talk, exchanges, template.name, where)
             if task == "causal_lm":
                 encoded = _causal(worded, tokenizer, template, max_length)
@@ -217,7 +215,7 @@ def encode(
                 reason = _why_empty(given, task)
             if strict:
                 raise DataError(
-                    f"sample {before + index + 1}, which begins {_begins(samples[index])}, has no token to train on "
+                    f"{places[index]}: the sample that begins {_begins(samples[index])} has no token to train on "
                     f"({reason}); repair or remove it, or set data.strict false to drop such samples"
                 )
             dropped[reason] += 1
@@ -305,15 +303,20 @@ def _seq2seq(
 
 
 def _classification(
-    samples: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str | int]
+    samples: Sequence[Labelled],
+    places: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: Sequence[str | int],
 ) -> Iterator[_Encoded]:
     index_of = {label: index for index, label in enumerate(labels)}
     inputs = with_special_tokens([sample.text for sample in samples], tokenizer, max_length)
-    for sample, (input_ids, cut) in zip(samples, inputs, strict=True):
+    for sample, where, (input_ids, cut) in zip(samples, places, inputs, strict=True):
         if sample.label not in index_of:
             raise DataError(
-                f"the label {sample.label!r} of the sample that begins {_begins(sample)} is not one of the classes of "
-                f"the training data ({', '.join(map(repr, labels))}); correct it, or add training samples of this class"
+                f"{where}: the label {sample.label!r} of the sample that begins {_begins(sample)} is not one of the "
+                f"classes of the training data ({', '.join(map(repr, labels))}); correct it, or add training samples "
+                "of this class"
             )
         if not len(input_ids):
             yield None, False, EMPTY_TEXT

@@ -188,7 +188,7 @@ def test_a_conversation_that_generation_renders_differently() -> None:
     odd = BARE + "{% if add_generation_prompt and messages[0]['role'] == 'system' %}{{ 'odd' }}{% endif %}"
     template = ChatTemplate(tiny(odd))
     assert len(template.exchanges(talk("A", "B"))) == 1
-    with pytest.raises(DataError, match=r"begins 'Be kind\.' differently for training and for generation"):
+    with pytest.raises(DataError, match=r"begins 'A' differently for training and for generation"):
         template.exchanges(talk("A", "B", system="Be kind."))
 
 

@@ -225,7 +225,7 @@ def test_reasoning_that_a_template_cuts_is_an_error(
 ) -> None:
     words = tiny(CUTTING)
     with pytest.raises(DataError) as caught:
-        encode([talk("A", "B"), conversation], words, ChatTemplate(words), max_length=100, before=7)
+        encode([talk("A", "B"), conversation], words, ChatTemplate(words), max_length=100, places=["one", "sample 9"])
     snapshot(text := str(caught.value))
     assert "sample 9" in text
     assert "'Two and two.'" in text

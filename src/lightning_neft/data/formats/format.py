@@ -223,11 +223,13 @@ class Parsed:
 
     Attributes:
         samples: One for each record, in order.
+        places: Where each sample is from.
         notices: Number of records where something was dropped or changed, by text.
         count: Number of records.
     """
 
     samples: list[Sample] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
     count: int = 0
 
@@ -238,9 +240,9 @@ class Parsed:
             name: What to call the samples, such as "training".
 
         Example:
-            >>> Parsed([], Counter({"turns are joined": 2}), count=7).lines("training")
+            >>> Parsed([], [], Counter({"turns are joined": 2}), count=7).lines("training")
             ['training data: in 2 of 7 records, turns are joined']
-            >>> Parsed([], Counter({ignored_key("id"): 7, ignored_key("lang"): 2}), count=7).lines("training")
+            >>> Parsed([], [], Counter({ignored_key("id"): 7, ignored_key("lang"): 2}), count=7).lines("training")
             ['training data: ignored: id in 7 of 7 records, lang in 2']
         """
         ignored = Counter({key: number for key, number in self.notices.items() if key.startswith(_IGNORED)})
@@ -278,6 +280,7 @@ def parse_records(records: Iterable[tuple[Mapping[str, Any], str]], format: Form
     parsed = Parsed()
     for record, where in records:
         parsed.samples.append(format.parse(record, where, parsed.notices))
+        parsed.places.append(where)
         parsed.count += 1
     return parsed
 

@@ -106,7 +106,9 @@ def before_answer(conversation: Conversation) -> tuple[Message, ...]:
 
 def begins(conversation: Conversation) -> str:
     """Return the first words of a conversation, for errors."""
-    text = " ".join(without_marks(next((message.content for message in conversation.messages), "")).split())
+    # System messages may all be the same.
+    said = [message.content for message in conversation.messages if message.role != "system"]
+    text = " ".join(without_marks(said[0] if said else "").split())
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
