@@ -105,6 +105,15 @@ def test_a_checkpoint_of_another_architecture_is_refused() -> None:
     check_description(None, expected)
 
 
+def test_a_classifier_of_other_classes_is_refused() -> None:
+    found = {"base": "a", "architecture": "L", "adapters": False, "labels": ["bad", "good"]}
+    for same in (["bad", "good"], ["0", "1"], []):
+        check_description(found, {**found, "labels": same})
+    check_description({**found, "labels": None}, found)
+    with pytest.raises(ModelError, match="classifier of bad, good, but the classes of the data are no, yes"):
+        check_description(found, {**found, "labels": ["no", "yes"]})
+
+
 def test_the_folder_of_an_adapters_base_may_have_moved() -> None:
     found = {"base": "meta-llama/Llama-2-7b-hf", "architecture": "L", "adapters": True}
     check_description(found, {**found, "base": "/models/Llama-2-7b-hf"})

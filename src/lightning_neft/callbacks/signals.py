@@ -117,9 +117,11 @@ def _save_last(trainer: L.Trainer) -> str:
     trainer.strategy.barrier()
     options = (checkpoint.save_last, checkpoint.save_weights_only)
     checkpoint.save_last, checkpoint.save_weights_only = True, False
-    # Under Lightning's name for it, which has a number where another run has written its own.
-    checkpoint._save_last_checkpoint(trainer, checkpoint._monitor_candidates(trainer))
-    checkpoint.save_last, checkpoint.save_weights_only = options
+    try:
+        # Under Lightning's name for it, which has a number where another run has written its own.
+        checkpoint._save_last_checkpoint(trainer, checkpoint._monitor_candidates(trainer))
+    finally:
+        checkpoint.save_last, checkpoint.save_weights_only = options
     return checkpoint.last_model_path
 
 

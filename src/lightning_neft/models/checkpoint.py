@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ __all__ = ["DESCRIPTION", "check_description", "check_weights", "keep_trained"]
 
 # The entry of a checkpoint that describes its model: plain strings and booleans, which load without running code.
 DESCRIPTION = "lightning_neft"
+_MOST_NAMES = 5
 
 
 def keep_trained(weights: Mapping[str, Tensor], trained: Collection[str]) -> dict[str, Tensor]:
@@ -33,7 +34,7 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
     """Check that a checkpoint belongs to the configured model.
 
     Args:
-        found: Its description: `base`, `architecture` and `adapters`; None without one.
+        found: Its description: `base`, `architecture`, `adapters`, of a classifier `labels`; None without one.
         expected: The same of the configured model.
 
     Raises:
@@ -45,6 +46,13 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
         raise ModelError(
             f"the checkpoint is of a {found['architecture']} (model.base={found['base']}), but "
             f"model.base={expected['base']} gives a {expected['architecture']}; give the base of the checkpoint"
+        )
+    classes, own_classes = found.get("labels") or [], expected.get("labels") or []
+    # Numbers may be the names of classes that have none.
+    if len(classes) == len(own_classes) and classes != own_classes != [str(index) for index in range(len(classes))]:
+        raise ModelError(
+            f"the checkpoint is of a classifier of {_few(classes)}, but the classes of the data are "
+            f"{_few(own_classes)}; give data with the classes of the checkpoint"
         )
     if found["adapters"] and not expected["adapters"]:
         raise ModelError("the checkpoint holds adapters only; give the model.lora options of its run")
@@ -61,6 +69,10 @@ def check_description(found: Mapping[str, Any] | None, expected: Mapping[str, An
             f"the checkpoint holds adapters for model.base={found['base']}, but model.base={expected['base']} is "
             "configured; give the base of the checkpoint"
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''}"
 
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], required: Collection[str]) -> None:
