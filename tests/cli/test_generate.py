@@ -274,6 +274,24 @@ def test_a_checkpoint_of_a_config_answers_as_its_model_folder(
     assert untrained.out.splitlines() == expected(["Say hen."], "vicuna")
 
 
+def test_a_checkpoint_answers_whatever_tokens_its_data_added(
+    short: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = '[{"source": "data.json"}, {"source": "data.json", "template": "chatml"}]'
+    mixed = [*short[1:], f"--data.sources={sources}", "--data.template=alpaca", "--name=r"]
+    assert main(["fit", *mixed, "--checkpoint.monitor=null"]) == 0
+    capsys.readouterr()
+    ask = ["--prompt=Say hen.", "--device=cpu", "--max-new-tokens=12"]
+    assert main(["generate", *mixed, "--ckpt_path=last", *ask]) == 0
+    of_checkpoint = capsys.readouterr().out
+    assert main(["generate", "--model=runs/r/version_0/model", *ask]) == 0
+    assert capsys.readouterr().out == of_checkpoint
+    # And with a template whose tokens the training did not have.
+    plain = [*short, "--name=p"]
+    assert main(["fit", *plain, "--data.template=alpaca"]) == 0
+    assert main(["generate", *plain, "--ckpt_path=last", "--template=chatml", *ask]) == 0
+
+
 def chat(lines: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     return main([*TINY, *options])

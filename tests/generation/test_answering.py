@@ -137,7 +137,9 @@ def test_an_answer_may_contain_turn_starts_and_token_names(name: str, monkeypatc
     module = CausalLM("tiny")
     module.configure_model()
     it = Answerer(module.model, tokenizer, template, name="it")
-    (pairs,) = exchange_ids(tokenizer, template, rendered(tokenizer, template, [Conversation.exchange("Q", said)]))
+    (pairs,) = exchange_ids(
+        tokenizer, template, rendered(tokenizer, template, [Conversation.exchange("Q", said)], ["it"])
+    )
     ids = [*pairs[0][1], *tokenizer("never", add_special_tokens=False)["input_ids"]]
 
     def write(prompts: Any, most: int, streamer: Any = None, **_: Any) -> list[list[int]]:

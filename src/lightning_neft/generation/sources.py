@@ -20,7 +20,7 @@ from lightning_neft.hub.tokenizer import add_special_tokens, load_tokenizer, pad
 from lightning_neft.models.description import AUTO_CLASSES, ModelDescription, read_description
 from lightning_neft.models.vocabulary import grow_embeddings
 from lightning_neft.models.weights import DType, load_weights
-from lightning_neft.saving.checkpoints import checkpoint_weights
+from lightning_neft.saving.checkpoints import checkpoint_special_tokens, checkpoint_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,13 +111,18 @@ def build_module(module: PretrainedModule, template: str | None, checkpoint: Pat
         ModelError: If the checkpoint is of another model, or cannot be read.
         ConfigError: If there is no such template.
     """
-    if template is not None:
-        tokenizer = module.tokenizer()
-        module.special_tokens = tuple(add_special_tokens(tokenizer, template_named(template, tokenizer).special_tokens))
+    own = () if template is None else template_named(template, module.tokenizer()).special_tokens
+    # Those of all templates of the data.
+    added = None if checkpoint is None else checkpoint_special_tokens(checkpoint)
+    if added is None:
+        added = add_special_tokens(module.tokenizer(), own) if own else []
+    module.special_tokens = tuple(added)
     module.configure_model()
     if checkpoint is not None:
         # checkpoint_weights has checked the names; the base of adapters is not among them.
         module.model.load_state_dict(checkpoint_weights(module, checkpoint), strict=False)
+    if own and add_special_tokens(module.tokenizer(), own):
+        grow_embeddings(module.model, module.tokenizer())
 
 
 def local_source(model: str) -> Path | None:

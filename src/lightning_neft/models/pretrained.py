@@ -270,6 +270,7 @@ class PretrainedModule(L.LightningModule):
             "base": self.base,
             "architecture": self.architecture,
             "adapters": self.lora is not None,
+            "special_tokens": list(self.special_tokens),
             "taken_from_base": self.lora.init_lora_weights if self.lora and self.lora.changes_base else None,
             "task": next(task for task, name in AUTO_CLASSES.items() if name == self.auto_class),
             "recipe": self.recipe,

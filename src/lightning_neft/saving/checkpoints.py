@@ -26,6 +26,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "checkpoint_description",
     "checkpoint_entries",
+    "checkpoint_special_tokens",
     "checkpoint_step",
     "checkpoint_weights",
 ]
@@ -114,6 +115,21 @@ def checkpoint_description(path: Path) -> ModelDescription | None:
         return None
     except ValueError as error:
         raise ModelError(f"the checkpoint {path} cannot be read: {_one_line(error)}") from error
+
+
+def checkpoint_special_tokens(path: Path) -> list[str] | None:
+    """Return the tokens that the base's tokenizer lacked in the training; None if the checkpoint does not record them.
+
+    Args:
+        path: A `.ckpt` file, or the folder of a sharded checkpoint.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    if not (path / _META if path.is_dir() else path).is_file():
+        return None
+    found: list[str] | None = (checkpoint_entries(path).get(DESCRIPTION) or {}).get("special_tokens")
+    return found
 
 
 def checkpoint_weights(module: PretrainedModule, path: Path) -> dict[str, Tensor]:
