@@ -116,7 +116,7 @@ def test_an_arm_with_other_batches_or_weights_is_named(name: str) -> None:
     assert f"(checksums) are ee, not {same[name]}" in problem
 
 
-def test_other_steps_are_named_before_the_batches_that_follow_from_them() -> None:
+def test_other_steps_are_named_before_the_batches() -> None:
     other = ArmResult(0.0, 0, "complete", steps=9, digests={"data": "aa"})
     problem = unpaired(ArmResult(5.0, 0, "complete", steps=8, digests={"data": "bb"}), [other])
     assert problem is not None
