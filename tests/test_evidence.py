@@ -291,9 +291,10 @@ def test_a_table_says_in_what_its_setting_differs(evidence: ModuleType, evidence
     assert not [line for line in evidence_page.probe_table([result]) if "dolly" in line]
 
 
-def test_the_card_of_a_compared_alpha_has_the_results(evidence_page: ModuleType) -> None:
-    result = evidence_page.Result.read(Path(ROOT) / "benchmarks" / "results" / "evidence" / "dolly.json")
-    source = load_recipe("smollm2-135m-instruct/dolly-3k").alpha_source
+@pytest.mark.parametrize("setting", ["dolly", "dolly-lora"])
+def test_the_card_of_a_compared_alpha_has_the_results(evidence_page: ModuleType, setting: str) -> None:
+    result = evidence_page.Result.read(Path(ROOT) / "benchmarks" / "results" / "evidence" / f"{setting}.json")
+    source = load_recipe(f"smollm2-135m-instruct/{setting.replace('dolly', 'dolly-3k')}").alpha_source
     assert source.kind == "executed"
     for alpha in result.alphas[1:]:
         change = evidence_page._cell(result, "held_out_loss", alpha, 3).strip("*")

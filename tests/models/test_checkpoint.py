@@ -105,6 +105,17 @@ def test_a_checkpoint_of_another_architecture_is_refused() -> None:
     check_description(None, expected)
 
 
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_tokens_that_the_data_added_are_loaded_too(base: str, tmp_path: Path, lora: LoraOptions | None) -> None:
+    module = CausalLM(base, lora=lora)
+    module.special_tokens = ("<|turn|>",)
+    fit(module, 2).save_checkpoint(tmp_path / "c.ckpt")
+    loaded = CausalLM.load_from_checkpoint(tmp_path / "c.ckpt", base=base, lora=lora, weights_only=True)
+    assert loaded.tokenizer().convert_tokens_to_ids("<|turn|>") == module.tokenizer().convert_tokens_to_ids("<|turn|>")
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+
+
 def test_a_classifier_of_other_classes_is_refused() -> None:
     found = {"base": "a", "architecture": "L", "adapters": False, "labels": ["bad", "good"]}
     for same in (["bad", "good"], ["0", "1"], []):

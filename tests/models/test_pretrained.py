@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torch import Tensor, nn
 from transformers import AutoModel
 
 from lightning_neft import NEFTune
-from lightning_neft.errors import ConfigError
+from lightning_neft.data.module import TextData
+from lightning_neft.errors import ConfigError, ModelError
 from lightning_neft.hub.tokenizer import load_tokenizer
 from lightning_neft.models import pretrained
 from lightning_neft.models import weights as quantization
@@ -20,6 +22,7 @@ from lightning_neft.models.loss import mean_loss
 from lightning_neft.models.trainable import LoraOptions
 from lightning_neft.models.weights import load_weights
 from models.words import batch, fit
+from tiny import trainer
 
 
 def built(base: str, **options: Any) -> CausalLM:
@@ -335,3 +338,27 @@ def test_adapters_on_4_bit_weights_train(base: str) -> None:
     classes = {type(parameter).__name__ for parameter in module.parameters() if not parameter.requires_grad}
     assert "Params4bit" in classes
     assert all(parameter.any() for name, parameter in module.named_parameters() if "lora_B" in name)
+
+
+def test_a_model_built_before_its_data_lacks_what_they_add(base: str, source: str, tmp_path: Path) -> None:
+    options = {"source": source, "tokenizer": base, "val_size": 2, "cache_dir": str(tmp_path)}
+    module = CausalLM(base)
+    module.configure_model()
+    trainer(max_steps=1).fit(module, datamodule=TextData(**options, template="alpaca"))
+    with pytest.raises(ModelError, match=r"built without rows for <\|im_start\|>, <\|im_end\|>"):
+        trainer(max_steps=1).fit(module, datamodule=TextData(**options, template="chatml"))
+
+
+def test_averaging_that_would_average_nothing_is_refused(base: str) -> None:
+    with pytest.raises(ConfigError, match="would average nothing; use EMAWeightAveraging"):
+        fit(CausalLM(base), 1, callbacks=[StochasticWeightAveraging(swa_lrs=1e-3)])
+
+
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model that overrides")
+def test_averaged_weights_are_those_of_the_fit() -> None:
+    module = CausalLM("tiny", learning_rate=0.1, warmup_ratio=0.0, lr_scheduler="constant")
+    fit(module, 2, callbacks=[EMAWeightAveraging(decay=0.0)])
+    other = CausalLM("tiny", learning_rate=0.1, warmup_ratio=0.0, lr_scheduler="constant")
+    fit(other, 2)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[name], value, msg=name)

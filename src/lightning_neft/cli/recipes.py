@@ -42,7 +42,7 @@ _ALPHA_FROM: dict[AlphaKind, str] = {
     "executed": "compared with other values in our own runs",
 }
 _STATUS: dict[StatusKind, str] = {
-    "executed": "run as written; the card has the results",
+    "executed": "run in full; the card has results and differences",
     "smoke": "2 steps of a tiny random model; not run as written",
 }
 _GATED = "accept the terms on the hub first"

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -79,8 +80,15 @@ class FineTuner(PretrainedModule, ABC):
 
     @override
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            check_installed(self.optimizer)
+        if stage != "fit":
+            return
+        check_installed(self.optimizer)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if self.model is None and any(isinstance(one, StochasticWeightAveraging) for one in callbacks):
+            raise ConfigError(
+                "StochasticWeightAveraging copies the module before its model is built, and would average nothing; "
+                "use EMAWeightAveraging, or WeightAveraging"
+            )
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -155,11 +155,18 @@ class PretrainedModule(L.LightningModule):
 
     @override
     def configure_model(self) -> None:
-        if self.model is not None:  # Lightning may call this hook more than once
-            return
         datamodule = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
         if (longest := getattr(datamodule, "longest_sample", None)) is not None:
             check_positions(self.base, longest, self.trust_remote_code)
+        tokens = self.special_tokens if datamodule is None else tuple(getattr(datamodule, "special_tokens", ()))
+        if self.model is not None:  # by an earlier call, perhaps without these data
+            if lacking := [token for token in tokens if token not in self.special_tokens]:
+                raise ModelError(
+                    f"the model was built without rows for {', '.join(lacking)}, which the template of the data adds; "
+                    "leave configure_model to the Trainer"
+                )
+            return
+        self.special_tokens = tokens
         model, new = load_weights(
             self.auto_class,
             self.base,
@@ -180,8 +187,6 @@ class PretrainedModule(L.LightningModule):
                 f"model base {self.base!r} lacks weights of a {self.architecture}, which begin at random: {new[0]}"
                 f"{f' and {len(new) - 1} more' if len(new) > 1 else ''}"
             )
-        if datamodule is not None:
-            self.special_tokens = tuple(getattr(datamodule, "special_tokens", ()))
         self.adopt(model, new, self._grow(model))
         if self.towers:
             rank_zero_info(f"vision-language base, trained on text alone: frozen {towers_line(model, self.towers)}")
@@ -257,6 +262,11 @@ class PretrainedModule(L.LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        tokens = tuple((checkpoint.get(DESCRIPTION) or {}).get("special_tokens", self.special_tokens))
+        if self._trainer is None and tokens != self.special_tokens:
+            # load_from_checkpoint has built the model already, without the data whose template adds them.
+            self.special_tokens, self.model = tokens, None
+            self.configure_model()
         check_description(checkpoint.get(DESCRIPTION), self.description())
         if "state_dict" not in checkpoint:  # the strategy has loaded it already
             return

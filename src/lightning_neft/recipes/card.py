@@ -45,8 +45,8 @@ class Status:
     """How the recipe was tested.
 
     Attributes:
-        kind: `executed`: as written, on the real model and data. `smoke`: by the tests, with a tiny random model of the
-            same architecture on a few bundled samples.
+        kind: `executed`: in full, on the model and data; the notes say in what the run differed. `smoke`: by the tests,
+            with a tiny random model of the same architecture on a few bundled samples.
         date: Of the run.
         versions: Versions of the packages that affect the result, by name.
         hardware: What it ran on.
