@@ -107,10 +107,8 @@ def checkpoint_description(path: Path) -> ModelDescription | None:
     Raises:
         ModelError: If it cannot be read.
     """
-    if not (path / _META if path.is_dir() else path).is_file():
-        return None
     try:
-        return ModelDescription.of(checkpoint_entries(path)[DESCRIPTION])
+        return ModelDescription.of(_described(path))
     except KeyError:  # of another program, or of an earlier version
         return None
     except ValueError as error:
@@ -126,9 +124,13 @@ def checkpoint_special_tokens(path: Path) -> list[str] | None:
     Raises:
         ModelError: If it cannot be read.
     """
-    if not (path / _META if path.is_dir() else path).is_file():
-        return None
-    found: list[str] | None = (checkpoint_entries(path).get(DESCRIPTION) or {}).get("special_tokens")
+    return _described(path).get("special_tokens")
+
+
+def _described(path: Path) -> Mapping[str, Any]:
+    """Return the entry of a checkpoint that describes its model, empty without one."""
+    has_entries = (path / _META if path.is_dir() else path).is_file()
+    found: Mapping[str, Any] = checkpoint_entries(path).get(DESCRIPTION, {}) if has_entries else {}
     return found
 
 
